@@ -1,0 +1,1 @@
+//! Wiring: the pipeline task, start-up, shutdown.

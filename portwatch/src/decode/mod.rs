@@ -1,0 +1,3 @@
+//! Ring bytes to typed records: checked parsing, no I/O, no panic on any input.
+
+pub mod record;

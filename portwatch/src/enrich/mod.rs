@@ -1,0 +1,1 @@
+//! Who a process is: the table that outlives processes, /proc, users, cgroups, packages, hashes.

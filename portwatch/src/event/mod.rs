@@ -1,0 +1,107 @@
+//! The published event: what a line of JSON says. Everything here is promised to readers; it changes only additively.
+//!
+//! A key that is not known is absent, never null or empty. No `flatten` and no `untagged`, so that the
+//! JSON Schema says exactly what is written.
+
+pub mod kind;
+pub mod process;
+pub mod sensor;
+pub mod socket;
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use kind::{EventType, Severity};
+pub use process::{Ancestor, Container, Owner, Process};
+pub use sensor::{Gap, Mechanism, Reconciled, RingName, Sensor};
+pub use socket::{Exposure, Family, Protocol, Socket, SocketType, State};
+
+/// The name of this schema; a change that must break a reader bumps the number.
+pub const SCHEMA: &str = "portwatch.event/1";
+
+/// One thing that happened, as one line of JSON tells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "portwatch.event/1")]
+pub struct Event {
+    /// Always `portwatch.event/1`.
+    pub schema: String,
+    /// UUIDv7, unique to this event for ever.
+    pub id: String,
+    /// Position in this run of the daemon, from 1, without holes in any one output.
+    pub seq: u64,
+    /// When the kernel saw it: RFC 3339, UTC, nanoseconds.
+    pub ts: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One sentence for a person; control characters escaped.
+    pub message: String,
+    /// The host that says so.
+    pub host: Arc<Host>,
+    /// The socket it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub socket: Option<Socket>,
+    /// Who opened the socket (listener events), was refused (`bind.failed`), or owns it (`connection.state`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub process: Option<Process>,
+    /// Every process that holds the socket now, when that is known to be more than `process` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub owners: Vec<Owner>,
+    /// `listener.changed`: what was different before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<Previous>,
+    /// `connection.state`: the state before, by its kernel name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub old_state: Option<State>,
+    /// `connection.state`: the state after.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub new_state: Option<State>,
+    /// `listener.closed`: how long it listened, in milliseconds; absent when its opening was not seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub duration_ms: Option<u64>,
+    /// `bind.failed`: the errno's name, for example `EADDRINUSE`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// `gap`: what was lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gap: Option<Gap>,
+    /// `gap.reconciled`: what looking again found.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reconciled: Option<Reconciled>,
+    /// How it was seen; for `sensor.*` events, what can and cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sensor: Option<Sensor>,
+}
+
+/// The host an event comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Node name.
+    pub name: String,
+    /// `/etc/machine-id`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// Random id of this boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boot_id: Option<String>,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+}
+
+/// What a `listener.changed` replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Previous {
+    /// The backlog before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backlog: Option<u32>,
+    /// The holders before.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub owners: Vec<Owner>,
+    /// The bound interface before (packet sockets).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interface: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! Every listener now: live records and snapshots merged without a duplicate or a miss.

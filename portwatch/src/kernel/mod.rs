@@ -1,0 +1,1 @@
+//! What the running kernel is and permits: BTF, field offsets, features, preflight.

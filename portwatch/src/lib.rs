@@ -1,0 +1,20 @@
+//! portwatch: says at once which process opened which listening socket, and how exposed it is.
+//!
+//! Data flows one way: kernel → `ring` → `decode` → `enrich` → `inventory` → (policy, storm) →
+//! (alert, sink) → `interface`. ARCHITECTURE.md has the map.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod decode;
+pub mod enrich;
+pub mod event;
+pub mod filter;
+pub mod interface;
+pub mod inventory;
+pub mod kernel;
+pub mod probe;
+pub mod ring;
+pub mod sink;
+pub mod text;
+pub mod time;

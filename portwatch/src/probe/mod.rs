@@ -1,0 +1,1 @@
+//! Which mechanism each signal gets (plan), and making it so (load, report).

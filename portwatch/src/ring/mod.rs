@@ -1,0 +1,1 @@
+//! Ring buffer readers and the counters beside them.

@@ -1,0 +1,1 @@
+//! Where events go: the bus and its bounded readers.

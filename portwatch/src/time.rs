@@ -1,0 +1,89 @@
+//! Kernel time (nanoseconds since boot) and its translation to the wall clock.
+
+use jiff::Timestamp;
+
+/// Nanoseconds since boot, suspend included: `CLOCK_BOOTTIME`, `bpf_ktime_get_boot_ns`, `start_boottime`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootNs(pub u64);
+
+impl BootNs {
+    /// The clock now.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Self(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+    }
+
+    /// Nanoseconds from `earlier` to `self`, 0 when the order is the other way round.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Where boot time zero lies on the wall clock. Read anew from time to time, because the wall clock is
+/// stepped and slewed while the boot clock is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallClock {
+    boot_epoch_ns: i128,
+}
+
+impl WallClock {
+    /// Reads both clocks; the smallest bracket of three tries keeps a preemption out of the offset.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut best: Option<(u64, i128)> = None;
+        for _ in 0..3 {
+            let before = BootNs::now();
+            let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            let after = BootNs::now();
+            let width = after.since(before);
+            let wall_ns = i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec);
+            let epoch = wall_ns - i128::from(before.0) - i128::from(width / 2);
+            if best.is_none_or(|(narrowest, _)| width < narrowest) {
+                best = Some((width, epoch));
+            }
+        }
+        Self {
+            boot_epoch_ns: best.map_or(0, |(_, epoch)| epoch),
+        }
+    }
+
+    /// A clock whose boot was at this many nanoseconds after 1970 (for tests).
+    #[must_use]
+    pub const fn from_epoch_ns(boot_epoch_ns: i128) -> Self {
+        Self { boot_epoch_ns }
+    }
+
+    /// RFC 3339, UTC, nanoseconds.
+    #[must_use]
+    pub fn rfc3339(self, at: BootNs) -> String {
+        let ns = self.boot_epoch_ns + i128::from(at.0);
+        Timestamp::from_nanosecond(ns).map_or_else(
+            |_| "1970-01-01T00:00:00Z".to_owned(),
+            |ts| format!("{ts:.9}"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BootNs, WallClock};
+
+    #[test]
+    fn boot_time_becomes_wall_time() {
+        let clock = WallClock::from_epoch_ns(1_795_290_121_000_000_000);
+        assert_eq!(
+            clock.rfc3339(BootNs(123_456_789)),
+            "2026-11-21T19:42:01.123456789Z"
+        );
+    }
+
+    #[test]
+    fn the_clock_that_was_read_is_the_wall_clock() {
+        let text = WallClock::read().rfc3339(BootNs::now());
+        let seen: jiff::Timestamp = text.parse().expect("RFC 3339");
+        let apart = jiff::Timestamp::now().as_nanosecond() - seen.as_nanosecond();
+        assert!(apart.abs() < 1_000_000_000, "{apart} ns apart");
+    }
+}

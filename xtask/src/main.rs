@@ -1,0 +1,32 @@
+//! portwatch's chores, run as `cargo xtask …`.
+
+mod ebpf;
+mod generate;
+mod vm;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "portwatch's chores")]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Rebuild the committed eBPF object, or check it.
+    Ebpf(ebpf::Args),
+    /// Boot a Debian kernel under QEMU and run the scenario suite there.
+    Vm(vm::Args),
+    /// Write the generated documents, or check them.
+    Gen(generate::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().chore {
+        Chore::Ebpf(args) => ebpf::run(&args),
+        Chore::Vm(args) => vm::run(&args),
+        Chore::Gen(args) => generate::run(&args),
+    }
+}
