@@ -70,7 +70,7 @@ fn place(field: &str, member: Member) -> Option<u32> {
 }
 
 fn is_bit_field(field: &str) -> bool {
-    field.ends_with("_bit") || field == "tcp_is_mptcp"
+    field.ends_with("_bit")
 }
 
 /// What is lost without a field, as the end of the sentence "without it there is no …".
@@ -102,7 +102,7 @@ fn cost(field: &str) -> &'static str {
         "unix_path" => "paths of unix sockets that were bound relatively",
         "packet_num" | "packet_ifindex" => "protocol and interface of packet sockets",
         "inet_sport" => "protocol of raw sockets",
-        "tcp_is_mptcp" => "telling MPTCP from TCP; the kernel lacks CONFIG_MPTCP",
+        "tcp_is_mptcp_bit" => "telling MPTCP from TCP; the kernel lacks CONFIG_MPTCP",
         "vsock_local_addr" => "addresses of vsock sockets",
         "sk_v6_daddr" | "sk_v6_rcv_saddr" => "IPv6 addresses",
         "sk_ipv6only_bit" => "whether an IPv6 listener takes IPv4 too",
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!((offsets.dentry_name, offsets.dentry_name_len), (40, 36));
         assert_eq!(offsets.sk_reuseport_bit, 148);
         assert_eq!(offsets.sk_userlocks_bit, 260);
-        assert_eq!(offsets.tcp_is_mptcp, 803);
+        assert_eq!(offsets.tcp_is_mptcp_bit, 803);
         assert_eq!(offsets.sk_protocol, 33, "a bit-field on a byte is readable");
         assert_eq!(offsets.sk_type, ABSENT, "a bit-field across bytes is not");
         assert!(missing.contains(&"sk_type") && missing.contains(&"task_pid"));
@@ -193,7 +193,7 @@ mod tests {
         // What depends on the kernel's configuration may be absent, nothing else.
         let optional = [
             "task_loginuid",
-            "tcp_is_mptcp",
+            "tcp_is_mptcp_bit",
             "vsock_local_addr",
             "packet_num",
             "packet_ifindex",

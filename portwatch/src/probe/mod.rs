@@ -1,1 +1,3 @@
 //! Which mechanism each signal gets (plan), and making it so (load, report).
+
+pub mod plan;
