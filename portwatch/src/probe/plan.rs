@@ -125,6 +125,12 @@ impl Choice {
     pub const fn rung(&self) -> Rung {
         Rung::of(self.mechanism)
     }
+
+    /// Would a better mechanism of its ladder see more?
+    #[must_use]
+    pub const fn is_degraded(&self) -> bool {
+        self.blind_to.is_some() && !self.rejected.is_empty()
+    }
 }
 
 /// A rung was asked for that no signal can have.
