@@ -5,6 +5,7 @@ pub mod capability;
 pub mod features;
 mod mount;
 pub mod offsets;
+pub mod permitted;
 pub mod preflight;
 mod read;
 pub mod tracefs;

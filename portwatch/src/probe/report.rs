@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::plan::{Choice, Plan};
 use crate::event::Mechanism;
 use crate::kernel::capability::Capability;
-use crate::kernel::features::{Features, Lockdown, Permitted, ProgramKind};
+use crate::kernel::features::{Features, Lockdown};
+use crate::kernel::permitted::{Permitted, ProgramKind};
 use crate::kernel::preflight;
 use crate::text::escape;
 
@@ -137,7 +138,7 @@ impl DoctorReport {
             schema: SCHEMA.to_owned(),
             kernel: escape(features.release.as_bytes()),
             verdict,
-            summary: summary(verdict, degraded, signals.len()),
+            summary: summary(verdict, degraded, signals.len()) + caveat(features),
             features: list_features(features),
             missing_capabilities: list_capabilities(features),
             signals,
@@ -169,6 +170,16 @@ fn summary(verdict: Verdict, degraded: usize, all: usize) -> String {
             "nothing sees a listener when it opens; only looking again from time to time finds it"
                 .to_owned()
         }
+    }
+}
+
+/// A plan made without asking the kernel is a hope.
+fn caveat(features: &Features) -> &'static str {
+    let is_unknown = |kind| features.permitted(kind) == &Permitted::Unknown;
+    if ProgramKind::ALL.into_iter().any(is_unknown) {
+        ", if the kernel permits what it was not asked about"
+    } else {
+        ""
     }
 }
 
@@ -274,7 +285,8 @@ fn list_capabilities(features: &Features) -> Vec<CapabilityReport> {
 mod tests {
     use super::{DoctorReport, FeatureState, Verdict};
     use crate::kernel::capability::{Capabilities, Capability};
-    use crate::kernel::features::{Features, Permitted, ProgramKind};
+    use crate::kernel::features::Features;
+    use crate::kernel::permitted::{Permitted, ProgramKind};
     use crate::probe::plan::plan;
 
     fn report(features: &Features) -> DoctorReport {
@@ -344,6 +356,7 @@ mod tests {
             .find(|one| one.name == "fexit programs")
             .expect("listed");
         assert_eq!(fexit.state, FeatureState::Unknown);
+        assert!(report.summary.ends_with("what it was not asked about"));
     }
 
     #[test]

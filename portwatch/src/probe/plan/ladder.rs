@@ -1,6 +1,6 @@
 //! The ladders: for each signal its mechanisms, best first, with their programs and blind spots.
 
-use super::signal::{Attach, CgroupHook, Program, Signal};
+use super::signal::{CgroupHook, Program, Signal};
 use crate::event::Mechanism;
 
 /// One mechanism of a ladder.
@@ -39,21 +39,25 @@ const TCP_LISTEN: &[Step] = &[
     step(
         Mechanism::Fexit,
         None,
-        &[fexit("listen_fexit", "inet_csk_listen_start")],
+        &[Program::fexit("listen_fexit", "inet_csk_listen_start")],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("listen_kprobe", "inet_csk_listen_start"),
-            kretprobe("listen_kretprobe", "inet_csk_listen_start"),
+            Program::kprobe("listen_kprobe", "inet_csk_listen_start"),
+            Program::kretprobe("listen_kretprobe", "inet_csk_listen_start"),
         ],
     ),
-    step(Mechanism::Cgroup, None, &[sock_ops("listen_sockops")]),
+    step(
+        Mechanism::Cgroup,
+        None,
+        &[Program::sock_ops("listen_sockops")],
+    ),
     step(
         Mechanism::TpBtf,
         Some(TENTATIVE),
-        &[tp_btf("state_tp_btf", "inet_sock_set_state")],
+        &[Program::tp_btf("state_tp_btf", "inet_sock_set_state")],
     ),
 ];
 
@@ -61,22 +65,22 @@ const TCP_BACKLOG: &[Step] = &[
     step(
         Mechanism::Fexit,
         None,
-        &[fexit("relisten_fexit", "inet_listen")],
+        &[Program::fexit("relisten_fexit", "inet_listen")],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("relisten_kprobe", "inet_listen"),
-            kretprobe("relisten_kretprobe", "inet_listen"),
+            Program::kprobe("relisten_kprobe", "inet_listen"),
+            Program::kretprobe("relisten_kretprobe", "inet_listen"),
         ],
     ),
     step(
         Mechanism::Tracepoint,
         Some(IO_URING),
         &[
-            syscall("listen_enter", "sys_enter_listen"),
-            syscall("listen_exit", "sys_exit_listen"),
+            Program::syscall("listen_enter", "sys_enter_listen"),
+            Program::syscall("listen_exit", "sys_exit_listen"),
         ],
     ),
 ];
@@ -84,7 +88,7 @@ const TCP_BACKLOG: &[Step] = &[
 const TCP_STATE: &[Step] = &[step(
     Mechanism::TpBtf,
     None,
-    &[tp_btf("state_tp_btf", "inet_sock_set_state")],
+    &[Program::tp_btf("state_tp_btf", "inet_sock_set_state")],
 )];
 
 const UDP_BIND: &[Step] = &[
@@ -92,34 +96,34 @@ const UDP_BIND: &[Step] = &[
         Mechanism::Fexit,
         None,
         &[
-            fexit("bind_fexit", "inet_bind"),
-            fexit("bind6_fexit", "inet6_bind"),
+            Program::fexit("bind_fexit", "inet_bind"),
+            Program::fexit("bind6_fexit", "inet6_bind"),
         ],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("bind_kprobe", "inet_bind"),
-            kretprobe("bind_kretprobe", "inet_bind"),
-            kprobe("bind6_kprobe", "inet6_bind"),
-            kretprobe("bind6_kretprobe", "inet6_bind"),
+            Program::kprobe("bind_kprobe", "inet_bind"),
+            Program::kretprobe("bind_kretprobe", "inet_bind"),
+            Program::kprobe("bind6_kprobe", "inet6_bind"),
+            Program::kretprobe("bind6_kretprobe", "inet6_bind"),
         ],
     ),
     step(
         Mechanism::Cgroup,
         None,
         &[
-            cgroup("post_bind4", CgroupHook::PostBind4),
-            cgroup("post_bind6", CgroupHook::PostBind6),
+            Program::cgroup("post_bind4", CgroupHook::PostBind4),
+            Program::cgroup("post_bind6", CgroupHook::PostBind6),
         ],
     ),
     step(
         Mechanism::Tracepoint,
         Some(IO_URING),
         &[
-            syscall("bind_enter", "sys_enter_bind"),
-            syscall("bind_exit", "sys_exit_bind"),
+            Program::syscall("bind_enter", "sys_enter_bind"),
+            Program::syscall("bind_exit", "sys_exit_bind"),
         ],
     ),
 ];
@@ -129,22 +133,22 @@ const UDP_CLOSE: &[Step] = &[
         Mechanism::Fentry,
         None,
         &[
-            fentry("udp_close_fentry", "udp_destroy_sock"),
-            fentry("udp6_close_fentry", "udpv6_destroy_sock"),
+            Program::fentry("udp_close_fentry", "udp_destroy_sock"),
+            Program::fentry("udp6_close_fentry", "udpv6_destroy_sock"),
         ],
     ),
     step(
         Mechanism::Kprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("udp_close_kprobe", "udp_destroy_sock"),
-            kprobe("udp6_close_kprobe", "udpv6_destroy_sock"),
+            Program::kprobe("udp_close_kprobe", "udp_destroy_sock"),
+            Program::kprobe("udp6_close_kprobe", "udpv6_destroy_sock"),
         ],
     ),
     step(
         Mechanism::Cgroup,
         Some(KERNEL_SOCKETS),
-        &[cgroup("sock_release", CgroupHook::SockRelease)],
+        &[Program::cgroup("sock_release", CgroupHook::SockRelease)],
     ),
 ];
 
@@ -152,22 +156,22 @@ const UNIX_BIND: &[Step] = &[
     step(
         Mechanism::Fexit,
         None,
-        &[fexit("unix_bind_fexit", "unix_bind")],
+        &[Program::fexit("unix_bind_fexit", "unix_bind")],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("unix_bind_kprobe", "unix_bind"),
-            kretprobe("unix_bind_kretprobe", "unix_bind"),
+            Program::kprobe("unix_bind_kprobe", "unix_bind"),
+            Program::kretprobe("unix_bind_kretprobe", "unix_bind"),
         ],
     ),
     step(
         Mechanism::Tracepoint,
         Some(IO_URING),
         &[
-            syscall("bind_enter", "sys_enter_bind"),
-            syscall("bind_exit", "sys_exit_bind"),
+            Program::syscall("bind_enter", "sys_enter_bind"),
+            Program::syscall("bind_exit", "sys_exit_bind"),
         ],
     ),
 ];
@@ -176,22 +180,22 @@ const UNIX_LISTEN: &[Step] = &[
     step(
         Mechanism::Fexit,
         None,
-        &[fexit("unix_listen_fexit", "unix_listen")],
+        &[Program::fexit("unix_listen_fexit", "unix_listen")],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("unix_listen_kprobe", "unix_listen"),
-            kretprobe("unix_listen_kretprobe", "unix_listen"),
+            Program::kprobe("unix_listen_kprobe", "unix_listen"),
+            Program::kretprobe("unix_listen_kretprobe", "unix_listen"),
         ],
     ),
     step(
         Mechanism::Tracepoint,
         Some(IO_URING),
         &[
-            syscall("listen_enter", "sys_enter_listen"),
-            syscall("listen_exit", "sys_exit_listen"),
+            Program::syscall("listen_enter", "sys_enter_listen"),
+            Program::syscall("listen_exit", "sys_exit_listen"),
         ],
     ),
 ];
@@ -200,12 +204,12 @@ const UNIX_CLOSE: &[Step] = &[
     step(
         Mechanism::Fentry,
         None,
-        &[fentry("unix_close_fentry", "unix_release_sock")],
+        &[Program::fentry("unix_close_fentry", "unix_release_sock")],
     ),
     step(
         Mechanism::Kprobe,
         Some(BUSY_PROBES),
-        &[kprobe("unix_close_kprobe", "unix_release_sock")],
+        &[Program::kprobe("unix_close_kprobe", "unix_release_sock")],
     ),
 ];
 
@@ -214,28 +218,28 @@ const PACKET_OPEN: &[Step] = &[
         Mechanism::Fexit,
         None,
         &[
-            fexit("packet_create_fexit", "packet_create"),
-            fexit("packet_bind_fexit", "packet_bind"),
+            Program::fexit("packet_create_fexit", "packet_create"),
+            Program::fexit("packet_bind_fexit", "packet_bind"),
         ],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("packet_create_kprobe", "packet_create"),
-            kretprobe("packet_create_kretprobe", "packet_create"),
-            kprobe("packet_bind_kprobe", "packet_bind"),
-            kretprobe("packet_bind_kretprobe", "packet_bind"),
+            Program::kprobe("packet_create_kprobe", "packet_create"),
+            Program::kretprobe("packet_create_kretprobe", "packet_create"),
+            Program::kprobe("packet_bind_kprobe", "packet_bind"),
+            Program::kretprobe("packet_bind_kretprobe", "packet_bind"),
         ],
     ),
     step(
         Mechanism::Tracepoint,
         Some(IO_URING),
         &[
-            syscall("socket_enter", "sys_enter_socket"),
-            syscall("socket_exit", "sys_exit_socket"),
-            syscall("bind_enter", "sys_enter_bind"),
-            syscall("bind_exit", "sys_exit_bind"),
+            Program::syscall("socket_enter", "sys_enter_socket"),
+            Program::syscall("socket_exit", "sys_exit_socket"),
+            Program::syscall("bind_enter", "sys_enter_bind"),
+            Program::syscall("bind_exit", "sys_exit_bind"),
         ],
     ),
 ];
@@ -244,12 +248,12 @@ const PACKET_CLOSE: &[Step] = &[
     step(
         Mechanism::Fentry,
         None,
-        &[fentry("packet_close_fentry", "packet_release")],
+        &[Program::fentry("packet_close_fentry", "packet_release")],
     ),
     step(
         Mechanism::Kprobe,
         Some(BUSY_PROBES),
-        &[kprobe("packet_close_kprobe", "packet_release")],
+        &[Program::kprobe("packet_close_kprobe", "packet_release")],
     ),
 ];
 
@@ -257,24 +261,24 @@ const RAW_OPEN: &[Step] = &[
     step(
         Mechanism::Fexit,
         None,
-        &[fexit("raw_open_fexit", "raw_hash_sk")],
+        &[Program::fexit("raw_open_fexit", "raw_hash_sk")],
     ),
     step(
         Mechanism::Kprobe,
         Some(BUSY_PROBES),
-        &[kprobe("raw_open_kprobe", "raw_hash_sk")],
+        &[Program::kprobe("raw_open_kprobe", "raw_hash_sk")],
     ),
     step(
         Mechanism::Cgroup,
         Some(KERNEL_SOCKETS),
-        &[cgroup("sock_create", CgroupHook::SockCreate)],
+        &[Program::cgroup("sock_create", CgroupHook::SockCreate)],
     ),
     step(
         Mechanism::Tracepoint,
         Some(IO_URING),
         &[
-            syscall("socket_enter", "sys_enter_socket"),
-            syscall("socket_exit", "sys_exit_socket"),
+            Program::syscall("socket_enter", "sys_enter_socket"),
+            Program::syscall("socket_exit", "sys_exit_socket"),
         ],
     ),
 ];
@@ -283,17 +287,17 @@ const RAW_CLOSE: &[Step] = &[
     step(
         Mechanism::Fentry,
         None,
-        &[fentry("raw_close_fentry", "raw_unhash_sk")],
+        &[Program::fentry("raw_close_fentry", "raw_unhash_sk")],
     ),
     step(
         Mechanism::Kprobe,
         Some(BUSY_PROBES),
-        &[kprobe("raw_close_kprobe", "raw_unhash_sk")],
+        &[Program::kprobe("raw_close_kprobe", "raw_unhash_sk")],
     ),
     step(
         Mechanism::Cgroup,
         Some(KERNEL_SOCKETS),
-        &[cgroup("sock_release", CgroupHook::SockRelease)],
+        &[Program::cgroup("sock_release", CgroupHook::SockRelease)],
     ),
 ];
 
@@ -302,37 +306,37 @@ const BIND_FAILED: &[Step] = &[
         Mechanism::Fexit,
         None,
         &[
-            fexit("listen_fexit", "inet_csk_listen_start"),
-            fexit("bind_fexit", "inet_bind"),
-            fexit("bind6_fexit", "inet6_bind"),
-            fexit("unix_bind_fexit", "unix_bind"),
-            fexit("unix_listen_fexit", "unix_listen"),
+            Program::fexit("listen_fexit", "inet_csk_listen_start"),
+            Program::fexit("bind_fexit", "inet_bind"),
+            Program::fexit("bind6_fexit", "inet6_bind"),
+            Program::fexit("unix_bind_fexit", "unix_bind"),
+            Program::fexit("unix_listen_fexit", "unix_listen"),
         ],
     ),
     step(
         Mechanism::Kretprobe,
         Some(BUSY_PROBES),
         &[
-            kprobe("listen_kprobe", "inet_csk_listen_start"),
-            kretprobe("listen_kretprobe", "inet_csk_listen_start"),
-            kprobe("bind_kprobe", "inet_bind"),
-            kretprobe("bind_kretprobe", "inet_bind"),
-            kprobe("bind6_kprobe", "inet6_bind"),
-            kretprobe("bind6_kretprobe", "inet6_bind"),
-            kprobe("unix_bind_kprobe", "unix_bind"),
-            kretprobe("unix_bind_kretprobe", "unix_bind"),
-            kprobe("unix_listen_kprobe", "unix_listen"),
-            kretprobe("unix_listen_kretprobe", "unix_listen"),
+            Program::kprobe("listen_kprobe", "inet_csk_listen_start"),
+            Program::kretprobe("listen_kretprobe", "inet_csk_listen_start"),
+            Program::kprobe("bind_kprobe", "inet_bind"),
+            Program::kretprobe("bind_kretprobe", "inet_bind"),
+            Program::kprobe("bind6_kprobe", "inet6_bind"),
+            Program::kretprobe("bind6_kretprobe", "inet6_bind"),
+            Program::kprobe("unix_bind_kprobe", "unix_bind"),
+            Program::kretprobe("unix_bind_kretprobe", "unix_bind"),
+            Program::kprobe("unix_listen_kprobe", "unix_listen"),
+            Program::kretprobe("unix_listen_kretprobe", "unix_listen"),
         ],
     ),
     step(
         Mechanism::Tracepoint,
         Some(REFUSED_ARGUMENT),
         &[
-            syscall("bind_enter", "sys_enter_bind"),
-            syscall("bind_exit", "sys_exit_bind"),
-            syscall("listen_enter", "sys_enter_listen"),
-            syscall("listen_exit", "sys_exit_listen"),
+            Program::syscall("bind_enter", "sys_enter_bind"),
+            Program::syscall("bind_exit", "sys_exit_bind"),
+            Program::syscall("listen_enter", "sys_enter_listen"),
+            Program::syscall("listen_exit", "sys_exit_listen"),
         ],
     ),
 ];
@@ -340,31 +344,31 @@ const BIND_FAILED: &[Step] = &[
 const SCTP_LISTEN: &[Step] = &[step(
     Mechanism::TpBtf,
     Some(TENTATIVE),
-    &[tp_btf("state_tp_btf", "inet_sock_set_state")],
+    &[Program::tp_btf("state_tp_btf", "inet_sock_set_state")],
 )];
 
 const PROCESS_EXEC: &[Step] = &[step(
     Mechanism::TpBtf,
     None,
-    &[tp_btf("exec_tp_btf", "sched_process_exec")],
+    &[Program::tp_btf("exec_tp_btf", "sched_process_exec")],
 )];
 
 const PROCESS_FORK: &[Step] = &[step(
     Mechanism::TpBtf,
     None,
-    &[tp_btf("fork_tp_btf", "sched_process_fork")],
+    &[Program::tp_btf("fork_tp_btf", "sched_process_fork")],
 )];
 
 const PROCESS_EXIT: &[Step] = &[step(
     Mechanism::TpBtf,
     None,
-    &[tp_btf("exit_tp_btf", "sched_process_exit")],
+    &[Program::tp_btf("exit_tp_btf", "sched_process_exit")],
 )];
 
 const INVENTORY: &[Step] = &[step(
     Mechanism::Iterator,
     None,
-    &[iter("task_file_iter", "task_file")],
+    &[Program::iter("task_file_iter", "task_file")],
 )];
 
 /// What nothing but looking again does not see.
@@ -417,52 +421,4 @@ const fn step(
         programs,
         blind_to,
     }
-}
-
-const fn fexit(name: &'static str, function: &'static str) -> Program {
-    let attach = Attach::Fexit { function };
-    Program { name, attach }
-}
-
-const fn fentry(name: &'static str, function: &'static str) -> Program {
-    let attach = Attach::Fentry { function };
-    Program { name, attach }
-}
-
-const fn kprobe(name: &'static str, function: &'static str) -> Program {
-    let attach = Attach::Kprobe { function };
-    Program { name, attach }
-}
-
-const fn kretprobe(name: &'static str, function: &'static str) -> Program {
-    let attach = Attach::Kretprobe { function };
-    Program { name, attach }
-}
-
-const fn tp_btf(name: &'static str, tracepoint: &'static str) -> Program {
-    let attach = Attach::TpBtf { tracepoint };
-    Program { name, attach }
-}
-
-const fn syscall(program: &'static str, name: &'static str) -> Program {
-    let category = "syscalls";
-    Program {
-        name: program,
-        attach: Attach::Tracepoint { category, name },
-    }
-}
-
-const fn cgroup(name: &'static str, hook: CgroupHook) -> Program {
-    let attach = Attach::CgroupSock(hook);
-    Program { name, attach }
-}
-
-const fn sock_ops(name: &'static str) -> Program {
-    let attach = Attach::SockOps;
-    Program { name, attach }
-}
-
-const fn iter(name: &'static str, target: &'static str) -> Program {
-    let attach = Attach::Iter { target };
-    Program { name, attach }
 }

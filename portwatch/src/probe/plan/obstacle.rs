@@ -2,7 +2,8 @@
 
 use super::signal::{Attach, Program};
 use crate::kernel::capability::Capability;
-use crate::kernel::features::{Features, Lockdown, Permitted, ProgramKind};
+use crate::kernel::features::{Features, Lockdown};
+use crate::kernel::permitted::{Permitted, ProgramKind};
 
 /// Why a program cannot be used.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What can be learnt (signals), and what it is learnt with (programs and where they attach).
 
-use crate::kernel::features::ProgramKind;
+use crate::kernel::permitted::ProgramKind;
 
 /// Something that can be learnt about sockets or processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,5 +203,56 @@ impl Program {
             Attach::CgroupSock(hook) => hook == CgroupHook::PostBind6,
             _ => false,
         }
+    }
+}
+
+/// One constructor an attachment, for the ladders.
+impl Program {
+    pub(super) const fn fexit(name: &'static str, function: &'static str) -> Self {
+        let attach = Attach::Fexit { function };
+        Self { name, attach }
+    }
+
+    pub(super) const fn fentry(name: &'static str, function: &'static str) -> Self {
+        let attach = Attach::Fentry { function };
+        Self { name, attach }
+    }
+
+    pub(super) const fn kprobe(name: &'static str, function: &'static str) -> Self {
+        let attach = Attach::Kprobe { function };
+        Self { name, attach }
+    }
+
+    pub(super) const fn kretprobe(name: &'static str, function: &'static str) -> Self {
+        let attach = Attach::Kretprobe { function };
+        Self { name, attach }
+    }
+
+    pub(super) const fn tp_btf(name: &'static str, tracepoint: &'static str) -> Self {
+        let attach = Attach::TpBtf { tracepoint };
+        Self { name, attach }
+    }
+
+    pub(super) const fn syscall(program: &'static str, name: &'static str) -> Self {
+        let category = "syscalls";
+        Self {
+            name: program,
+            attach: Attach::Tracepoint { category, name },
+        }
+    }
+
+    pub(super) const fn cgroup(name: &'static str, hook: CgroupHook) -> Self {
+        let attach = Attach::CgroupSock(hook);
+        Self { name, attach }
+    }
+
+    pub(super) const fn sock_ops(name: &'static str) -> Self {
+        let attach = Attach::SockOps;
+        Self { name, attach }
+    }
+
+    pub(super) const fn iter(name: &'static str, target: &'static str) -> Self {
+        let attach = Attach::Iter { target };
+        Self { name, attach }
     }
 }

@@ -11,8 +11,9 @@ use crate::event::Mechanism::{
 use crate::kernel::btf::Prototype;
 use crate::kernel::capability::{Capabilities, Capability};
 use crate::kernel::features::{
-    FUNCTIONS, Features, Lockdown, Permitted, ProgramKind, RAW_TRACEPOINTS, SYSCALL_TRACEPOINTS,
+    FUNCTIONS, Features, Lockdown, RAW_TRACEPOINTS, SYSCALL_TRACEPOINTS,
 };
+use crate::kernel::permitted::{Permitted, ProgramKind};
 
 /// A kernel with neither trampolines nor kprobes, and everything else.
 fn bare() -> Features {

@@ -153,12 +153,10 @@ impl Page {
         self.wrapped(&lead, indent, detail);
     }
 
-    /// `lead`, then the words of `text`, continued at column `indent`. `lead` ends at that column
-    /// whatever its bytes, except where it is shorter and said so by its own blanks.
+    /// `lead`, then the words of `text`; lines that continue begin at column `indent`.
     fn wrapped(&mut self, lead: &str, indent: usize, text: &str) {
         self.out.push_str(lead);
-        let start = visible(lead);
-        let mut column = start;
+        let mut column = visible(lead);
         let mut first = true;
         for word in text.split(' ') {
             let len = word.chars().count();
