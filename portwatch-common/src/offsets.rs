@@ -198,7 +198,7 @@ offsets! {
     /// inet: local port, network order (raw sockets keep the protocol in `inet_num`).
     inet_sport: "inet_sock", "inet_sport";
     /// TCP: BIT offset of `is_mptcp` (absent without MPTCP).
-    tcp_is_mptcp: "tcp_sock", "is_mptcp";
+    tcp_is_mptcp_bit: "tcp_sock", "is_mptcp";
     /// vsock: local address.
     vsock_local_addr: "vsock_sock", "local_addr";
 }
