@@ -7,10 +7,10 @@ wire! {
     pub struct Settings {
         /// 1 when `bpf_get_socket_cookie` may be called from tracing programs (5.12 and later).
         pub cookie_helper: u32,
-        /// 1 when `inet_csk_listen_start` takes `(sk, backlog)` (before 5.17).
-        pub listen_start_has_backlog: u32,
-        /// Reserved, zero.
-        pub reserved: u32,
+        /// 1 on the lowest rung: listens are announced before the kernel validated them.
+        pub listen_tentative: u32,
+        /// Bits of [`SyscallSignals`]: what the system call tracepoints report because no better rung does.
+        pub syscall_signals: u32,
         /// Superblock magic of sockfs (`SOCKFS_MAGIC`): tells a socket from a unix socket's path inode.
         pub sockfs_magic: u32,
     } size 16
@@ -26,4 +26,23 @@ wire! {
         /// Bytes that may wait in the bulk ring before the reader is woken.
         pub bulk_wakeup_bytes: u64,
     } size 16
+}
+
+/// Bits of [`Settings::syscall_signals`].
+pub struct SyscallSignals;
+impl SyscallSignals {
+    /// Refused binds and listens.
+    pub const FAILURES: u32 = 1;
+    /// unix bind of datagram sockets.
+    pub const UNIX_BIND: u32 = 2;
+    /// unix listen.
+    pub const UNIX_LISTEN: u32 = 4;
+    /// Packet sockets: creation with a protocol, and bind.
+    pub const PACKET: u32 = 8;
+    /// UDP bind.
+    pub const UDP_BIND: u32 = 16;
+    /// Raw socket creation.
+    pub const RAW: u32 = 32;
+    /// TCP and SCTP listen: confirmation of tentative records, and repeated listens.
+    pub const INET_LISTEN: u32 = 64;
 }

@@ -1,10 +1,140 @@
-//! Chore.
-use anyhow::Result;
+//! `cargo xtask ebpf`: rebuilds the committed eBPF object, or checks it byte for byte.
 
-/// Arguments.
+mod compile;
+mod manifest;
+mod toolchain;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::host;
+use manifest::{Inputs, MANIFEST, Manifest, OBJECT, Object, sha256};
+use toolchain::Reference;
+
+/// Arguments of the chore.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Rebuild and compare with the committed object; write nothing.
+    #[arg(long)]
+    check: bool,
+}
 
-pub(crate) fn run(_args: &Args) -> Result<()> {
+/// Runs the chore.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let root = host::root()?;
+    if args.check {
+        check(&root)
+    } else {
+        rebuild(&root)
+    }
+}
+
+fn rebuild(root: &Path) -> Result<()> {
+    let built = Built::new(root)?;
+    store(root, OBJECT, &built.object)?;
+    let mut text = serde_json::to_string_pretty(&built.manifest).context("cannot write JSON")?;
+    text.push('\n');
+    store(root, MANIFEST, text.as_bytes())?;
+    println!("{}", built.summary());
+    Ok(())
+}
+
+/// Fails when the sources, the object and the manifest disagree, or when the same toolchain no
+/// longer builds the same bytes. A toolchain that moved on is news, not a failure: the probes
+/// must still compile, and the notice asks for a new manifest.
+fn check(root: &Path) -> Result<()> {
+    let Some(committed) = Manifest::load(root)? else {
+        bail!("{MANIFEST} is missing; write it with `cargo xtask ebpf`");
+    };
+    let object = fs::read(root.join(OBJECT))
+        .with_context(|| format!("cannot read {OBJECT}; write it with `cargo xtask ebpf`"))?;
+    let departures = committed.departures(&Inputs::read(root)?, &object);
+    if !departures.is_empty() {
+        bail!(
+            "the committed eBPF object is stale; run `cargo xtask ebpf` and commit what it \
+             writes:\n  {}",
+            departures.join("\n  ")
+        );
+    }
+    let built = Built::new(root)?;
+    if committed.toolchain != built.manifest.toolchain {
+        println!(
+            "NOTICE: the toolchain has moved on, so a comparison of bytes would say nothing.\n  \
+             manifest: {}\n  here:     {}\n\
+             The probes compile with it. Run `cargo xtask ebpf` here and commit the new object \
+             and manifest.",
+            committed.toolchain, built.manifest.toolchain
+        );
+        return Ok(());
+    }
+    if committed.flags != built.manifest.flags {
+        bail!("the build flags have changed; run `cargo xtask ebpf` and commit what it writes");
+    }
+    if built.object != object {
+        bail!(
+            "the same sources and the same toolchain built another object: {OBJECT} has sha256 \
+             {}, the rebuilt one {}; if nobody touched the committed file, the build depends on \
+             something that the manifest does not name (compare it with target/ebpf/{}/ebpf/portwatch)",
+            committed.object.sha256,
+            built.manifest.object.sha256,
+            compile::TARGET
+        );
+    }
+    println!(
+        "{}; the committed object is the same, byte for byte",
+        built.summary()
+    );
+    Ok(())
+}
+
+/// A fresh build, and the manifest it deserves.
+struct Built {
+    object: Vec<u8>,
+    manifest: Manifest,
+}
+
+impl Built {
+    fn new(root: &Path) -> Result<Self> {
+        let reference = Reference::find()?;
+        // Inputs first: a file saved during the build must make the manifest stale, not wrong.
+        let inputs = Inputs::read(root)?;
+        let path = compile::compile(root, &reference)?;
+        let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest = Manifest {
+            object: Object {
+                arch: compile::ARCH.to_owned(),
+                target: compile::TARGET.to_owned(),
+                sha256: sha256(&object),
+                size: object.len(),
+            },
+            toolchain: reference.versions,
+            flags: compile::flags(),
+            inputs,
+        };
+        Ok(Self { object, manifest })
+    }
+
+    fn summary(&self) -> String {
+        let (object, toolchain) = (&self.manifest.object, &self.manifest.toolchain);
+        format!(
+            "{} bytes, sha256 {}, built with {toolchain}",
+            object.size, object.sha256
+        )
+    }
+}
+
+/// Writes a file only when its content changes, so that an unchanged build rebuilds nothing else.
+fn store(root: &Path, path: &str, bytes: &[u8]) -> Result<()> {
+    let file = root.join(path);
+    if fs::read(&file).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    fs::write(&file, bytes).with_context(|| format!("cannot write {path}"))?;
+    println!("wrote {path}");
     Ok(())
 }

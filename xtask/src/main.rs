@@ -2,7 +2,10 @@
 
 mod ebpf;
 mod generate;
+mod host;
 mod vm;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -23,10 +26,17 @@ enum Chore {
     Gen(generate::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Args::parse().chore {
+fn main() -> ExitCode {
+    let done = match Args::parse().chore {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::Gen(args) => generate::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

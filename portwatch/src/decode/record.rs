@@ -103,7 +103,8 @@ pub struct SockInfo {
     pub kind: SocketType,
     /// Protocol as portwatch names it.
     pub protocol: Protocol,
-    /// IP protocol number of a raw socket, ethertype of a packet socket.
+    /// IP protocol number of a raw socket, ethertype of a packet socket; 262 for an MPTCP socket itself
+    /// (its TCP subflow, through which it listens, has none).
     pub protocol_number: Option<u16>,
     /// Local address (inet).
     pub local: Option<IpAddr>,

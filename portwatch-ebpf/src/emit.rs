@@ -1,0 +1,390 @@
+//! From a kernel object to a record in a ring: count, reserve, fill, submit.
+//!
+//! `seen` is counted before the reserve: a record that finds the ring full is a number, never silence.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
+use aya_ebpf::maps::RingBuf;
+use portwatch_common::connection::{Owner, StateRecord};
+use portwatch_common::counters::{Counters, Ring};
+use portwatch_common::header::{EventKind, Header, Mechanism};
+use portwatch_common::listener::{CloseRecord, DATA_LEN, ListenerRecord};
+use portwatch_common::process::{ExecRecord, LifeRecord};
+use portwatch_common::socket::{TcpState, UNIX_NAME_LEN};
+
+use crate::kernel::offset;
+use crate::maps::{BULK, CONTROL, COUNTERS, CRITICAL, PROCESS, TRACKED};
+use crate::path::{SLACK, walk};
+use crate::{image, sock, task};
+
+/// `bpf_ringbuf_query`: bytes that wait to be read.
+const AVAILABLE_DATA: u64 = 0;
+/// `bpf_ringbuf_query`: size of the ring.
+const RING_SIZE: u64 = 1;
+
+/// A record with its data area and the slack that masked writes may reach.
+#[repr(C)]
+struct WithData<T> {
+    fixed: T,
+    data: [u8; DATA_LEN + SLACK],
+}
+
+/// This CPU's counters.
+#[inline(always)]
+pub fn counters() -> Option<*mut Counters> {
+    COUNTERS.get_ptr_mut(0)
+}
+
+/// The task that runs now.
+#[inline(always)]
+pub fn current() -> u64 {
+    // SAFETY: no arguments; always allowed.
+    unsafe { generated::bpf_get_current_task() }
+}
+
+/// How a listener record came about.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// `LISTENER_OPENED` or `BIND_FAILED`.
+    pub kind: EventKind,
+    /// The rung.
+    pub mechanism: Mechanism,
+    /// What the kernel returned.
+    pub ret: i32,
+    /// Bits of `ListenerFlags`.
+    pub flags: u32,
+}
+
+/// Reports that the socket opened or was refused, by the current task.
+///
+/// `requested` overrides address, port and unix name with what a refused call asked for, since the
+/// socket of a refused bind has none.
+#[inline(always)]
+pub fn listener(sk: u64, origin: Origin, requested: Option<Requested>) {
+    let Some(slot) = reserve::<WithData<ListenerRecord>>(&CRITICAL, Ring::CRITICAL) else {
+        return;
+    };
+    let task = current();
+    // SAFETY: the slot is ours until it is submitted, and large enough for the type.
+    unsafe {
+        let record = &raw mut (*slot.place).fixed;
+        let data = (&raw mut (*slot.place).data).cast::<u8>();
+        sock::fill(sk, &raw mut (*record).sock);
+        task::fill(task, &raw mut (*record).task);
+        task::fill_ancestors(task, &raw mut (*record).ancestors);
+        sock::fill_unix_name(sk, &raw mut (*record).unix);
+        if let Some(requested) = requested {
+            requested.apply(record);
+        }
+        let mut used = image::fill(task, &raw mut (*record).image, data);
+        if (*record).image.exe_len == 0 {
+            count_image_failure();
+        }
+        if origin.kind == EventKind::LISTENER_OPENED && sock::is_relative(&raw const (*record).unix)
+        {
+            let path = sk.wrapping_add(u64::from(offset!(unix_path)));
+            let resolved = walk(path, data, used);
+            if !resolved.truncated {
+                (*record).unix.resolved_len = resolved.len as u16;
+                used += resolved.len;
+            }
+        }
+        (*record).ret = origin.ret;
+        (*record).flags = origin.flags;
+        let length = size_of::<ListenerRecord>() + used;
+        slot.submit(
+            &raw mut (*record).header,
+            origin.kind,
+            origin.mechanism,
+            length,
+            0,
+        );
+    }
+}
+
+/// What a refused bind asked for.
+#[derive(Clone, Copy)]
+pub struct Requested {
+    /// The `sockaddr`.
+    pub address: u64,
+    /// Its length.
+    pub length: u64,
+    /// It lies in user memory (system call tracepoints), not in the kernel's copy.
+    pub user: bool,
+}
+
+impl Requested {
+    /// Writes the requested address over the (empty) one of the socket.
+    #[inline(always)]
+    unsafe fn apply(self, record: *mut ListenerRecord) {
+        // SAFETY: the record is ours; reads are checked by the helpers.
+        unsafe {
+            // The unix name's array is the scratch place: 2 bytes of family, then the address.
+            let scratch = (&raw mut (*record).unix.bytes).cast::<u8>();
+            let family = (*record).sock.family;
+            let length = if self.length > UNIX_NAME_LEN as u64 + 2 {
+                UNIX_NAME_LEN as u64 + 2
+            } else {
+                self.length
+            };
+            if length < 3 {
+                return;
+            }
+            let used = (length - 2) as u32 & 0x7f;
+            let source = self.address.wrapping_add(2) as *const core::ffi::c_void;
+            let bounded = if used > UNIX_NAME_LEN as u32 {
+                UNIX_NAME_LEN as u32
+            } else {
+                used
+            };
+            let result = if self.user {
+                generated::bpf_probe_read_user(scratch.cast(), bounded, source)
+            } else {
+                generated::bpf_probe_read_kernel(scratch.cast(), bounded, source)
+            };
+            if result != 0 {
+                return;
+            }
+            if family == sock::AF_UNIX {
+                (*record).unix.len = bounded as u16;
+                return;
+            }
+            let bytes = &raw const (*record).unix.bytes;
+            (*record).sock.port = (u16::from((*bytes)[0]) << 8) | u16::from((*bytes)[1]);
+            let mut index = 0;
+            if family == sock::AF_INET {
+                while index < 4 {
+                    (*record).sock.local[index] = (*bytes)[2 + index];
+                    index += 1;
+                }
+            } else if family == sock::AF_INET6 {
+                while index < 16 {
+                    (*record).sock.local[index] = (*bytes)[6 + index];
+                    index += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Reports that a listener can no longer receive, and forgets it.
+#[inline(always)]
+pub fn close(sk: u64, mechanism: Mechanism) {
+    let _ = TRACKED.remove(sk);
+    let Some(slot) = reserve::<CloseRecord>(&CRITICAL, Ring::CRITICAL) else {
+        return;
+    };
+    // SAFETY: the slot is ours until it is submitted.
+    unsafe {
+        let record = slot.place;
+        sock::fill(sk, &raw mut (*record).sock);
+        task::fill(current(), &raw mut (*record).task);
+        slot.submit(
+            &raw mut (*record).header,
+            EventKind::LISTENER_CLOSED,
+            mechanism,
+            size_of::<CloseRecord>(),
+            0,
+        );
+    }
+}
+
+/// Remembers a reported listener; a full table is counted, and reconciliation takes over.
+#[inline(always)]
+pub fn track(sk: u64) {
+    let backlog = u64::from(sock::backlog(sk));
+    if TRACKED.insert(sk, backlog, 0).is_err()
+        && let Some(counters) = counters()
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).tracked_overflow += 1 };
+    }
+}
+
+/// Reports an exec of `task`, which must be current.
+#[inline(always)]
+pub fn exec(task_address: u64, mechanism: Mechanism) {
+    let Some(slot) = reserve::<WithData<ExecRecord>>(&PROCESS, Ring::PROCESS) else {
+        return;
+    };
+    // SAFETY: the slot is ours until it is submitted.
+    unsafe {
+        let record = &raw mut (*slot.place).fixed;
+        let data = (&raw mut (*slot.place).data).cast::<u8>();
+        task::fill(task_address, &raw mut (*record).task);
+        let used = image::fill(task_address, &raw mut (*record).image, data);
+        let length = size_of::<ExecRecord>() + used;
+        slot.submit(
+            &raw mut (*record).header,
+            EventKind::PROCESS_EXEC,
+            mechanism,
+            length,
+            lazy_wakeup(&PROCESS, 0),
+        );
+    }
+}
+
+/// Reports that a process was made or ended.
+#[inline(always)]
+pub fn life(
+    task_address: u64,
+    kind: EventKind,
+    mechanism: Mechanism,
+    parent_start_boot_ns: u64,
+    exit_code: i32,
+) {
+    let Some(slot) = reserve::<LifeRecord>(&PROCESS, Ring::PROCESS) else {
+        return;
+    };
+    // SAFETY: the slot is ours until it is submitted.
+    unsafe {
+        let record = slot.place;
+        task::fill(task_address, &raw mut (*record).task);
+        (*record).parent_start_boot_ns = parent_start_boot_ns;
+        (*record).exit_code = exit_code;
+        (*record).reserved = 0;
+        slot.submit(
+            &raw mut (*record).header,
+            kind,
+            mechanism,
+            size_of::<LifeRecord>(),
+            lazy_wakeup(&PROCESS, 0),
+        );
+    }
+}
+
+/// Streams one state change.
+#[inline(always)]
+pub fn state(sk: u64, old: u8, new: u8, owner: Owner, mechanism: Mechanism) {
+    let threshold = match CONTROL.get(0) {
+        Some(control) => control.bulk_wakeup_bytes,
+        None => 0,
+    };
+    let Some(slot) = reserve::<StateRecord>(&BULK, Ring::BULK) else {
+        return;
+    };
+    // SAFETY: the slot is ours until it is submitted.
+    unsafe {
+        let record = slot.place;
+        sock::fill(sk, &raw mut (*record).sock);
+        (*record).sock.state = TcpState(new);
+        (*record).owner = owner;
+        (*record).old = TcpState(old);
+        (*record).new = TcpState(new);
+        (*record).reserved = [0; 6];
+        slot.submit(
+            &raw mut (*record).header,
+            EventKind::CONNECTION_STATE,
+            mechanism,
+            size_of::<StateRecord>(),
+            lazy_wakeup(&BULK, threshold),
+        );
+    }
+}
+
+/// Reads the tables of the running thread's call.
+#[inline(always)]
+pub fn thread() -> u64 {
+    bpf_get_current_pid_tgid()
+}
+
+/// A reserved place in a ring.
+struct Slot<T: 'static> {
+    place: *mut T,
+    ring: Ring,
+    cpu_seq: u64,
+}
+
+/// Counts the record as seen and reserves its place; counts the drop when there is none.
+#[inline(always)]
+fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
+    let counters = counters()?;
+    let index = name.0 as usize;
+    // SAFETY: this CPU's own counters; `index` is one of three constants.
+    let cpu_seq = unsafe {
+        let seen = &raw mut (*counters).rings[index].seen;
+        let before = *seen;
+        *seen = before + 1;
+        before
+    };
+    match ring.reserve_bytes(size_of::<T>(), 0) {
+        Some(mut entry) => {
+            let place = entry.as_mut_ptr().cast::<T>();
+            core::mem::forget(entry);
+            Some(Slot {
+                place,
+                ring: name,
+                cpu_seq,
+            })
+        }
+        None => {
+            // SAFETY: as above.
+            unsafe { (*counters).rings[index].dropped += 1 };
+            None
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    /// Writes the header and hands the record over.
+    ///
+    /// # Safety
+    /// `header` must lie in this slot, and everything up to `length` must have been written.
+    #[inline(always)]
+    unsafe fn submit(
+        self,
+        header: *mut Header,
+        kind: EventKind,
+        mechanism: Mechanism,
+        length: usize,
+        flags: u64,
+    ) {
+        // SAFETY: the caller's promise; the place came from `bpf_ringbuf_reserve` and is submitted once.
+        unsafe {
+            (*header).kind = kind;
+            (*header).mechanism = mechanism;
+            (*header).reserved = 0;
+            (*header).len = length as u32;
+            (*header).boot_ns = generated::bpf_ktime_get_boot_ns();
+            (*header).cpu = generated::bpf_get_smp_processor_id();
+            (*header).reserved2 = 0;
+            (*header).cpu_seq = self.cpu_seq;
+            if let Some(counters) = counters() {
+                (*counters).rings[self.ring.0 as usize].emitted += 1;
+            }
+            generated::bpf_ringbuf_submit(self.place.cast(), flags);
+        }
+    }
+}
+
+/// Wakes the reader only when this much waits (0: an eighth of the ring); it looks on a timer too.
+///
+/// Waking for each record is the largest single cost of a stream: it must pay for itself.
+#[inline(always)]
+fn lazy_wakeup(ring: &'static RingBuf, threshold: u64) -> u64 {
+    let limit = if threshold == 0 {
+        ring.query(RING_SIZE) / 8
+    } else {
+        threshold
+    };
+    if ring.query(AVAILABLE_DATA) >= limit {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}
+
+#[inline(always)]
+fn count_image_failure() {
+    if let Some(counters) = counters() {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).image_failures += 1 };
+    }
+}
+
+/// The context as the helpers want it.
+#[inline(always)]
+pub fn raw<C: EbpfContext>(context: &C) -> *mut core::ffi::c_void {
+    context.as_ptr()
+}

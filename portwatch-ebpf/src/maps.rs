@@ -1,0 +1,95 @@
+//! The maps: three rings, the counters beside them, and three small tables.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use portwatch_common::connection::Owner;
+use portwatch_common::counters::Counters;
+use portwatch_common::listener::HeldRecord;
+use portwatch_common::settings::Control;
+
+/// Listeners only: nothing that floods may push one out. User space sets the sizes at load.
+#[map]
+pub static CRITICAL: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Process exec, fork and exit.
+#[map]
+pub static PROCESS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The connection stream.
+#[map]
+pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// One value per CPU, so that counting needs no atomic operation.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// The switches that change while running.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Sockets that were reported as listeners, by `struct sock` address, with their backlog: tells a
+/// UDP listener's close from a client's, and a repeated `listen()` with a new backlog from the first.
+#[map]
+pub static TRACKED: HashMap<u64, u64> = HashMap::with_max_entries(65_536, 0);
+
+/// Owner of a connection, recorded in process context at connect; only filled while states are streamed.
+#[map]
+pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Calls between entry and exit. LRU, so that an exit that never comes cannot fill it.
+#[map]
+pub static PENDING: LruHashMap<PendingKey, Pending> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Where the inventory iterator builds a record; it has one reader, so one place is enough.
+#[map]
+pub static HELD: Array<HeldRecord> = Array::with_max_entries(1, 0);
+
+/// Which call of which thread is between entry and exit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PendingKey {
+    /// `bpf_get_current_pid_tgid`.
+    pub thread: u64,
+    /// A [`Call`], so that nested calls of different kinds do not meet.
+    pub call: u64,
+}
+
+/// The arguments of a call, kept for its exit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pending {
+    /// `struct sock *`, `struct socket *` or a descriptor, as the call has it.
+    pub subject: u64,
+    /// The address argument.
+    pub address: u64,
+    /// The length or backlog argument.
+    pub extra: u64,
+}
+
+/// Calls that need both ends.
+#[repr(u64)]
+#[derive(Clone, Copy)]
+pub enum Call {
+    /// `inet_csk_listen_start`.
+    ListenStart = 1,
+    /// `inet_listen`.
+    InetListen = 2,
+    /// `inet_bind`.
+    InetBind = 3,
+    /// `inet6_bind`.
+    Inet6Bind = 4,
+    /// `unix_bind`.
+    UnixBind = 5,
+    /// `unix_listen`.
+    UnixListen = 6,
+    /// `packet_create`.
+    PacketCreate = 7,
+    /// `packet_bind`.
+    PacketBind = 8,
+    /// `bind(2)`.
+    SysBind = 9,
+    /// `listen(2)`.
+    SysListen = 10,
+    /// `socket(2)`.
+    SysSocket = 11,
+}

@@ -1,0 +1,96 @@
+//! The inventory: every descriptor of every task that refers to a receiving socket, in one pass over
+//! all namespaces.
+//!
+//! `iter/task_file` is the only view that gives sockets together with their holders; `/proc` takes two
+//! orders of magnitude longer for the same.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_seq_write,
+};
+use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::listener::HeldRecord;
+
+use crate::kernel::argument;
+use crate::maps::{CONTROL, HELD, TRACKED};
+use crate::probe::unix;
+use crate::{sock, task};
+
+const LISTEN: u8 = 10;
+
+/// `struct bpf_iter_meta`, as far as it is read.
+#[repr(C)]
+struct IteratorMeta {
+    seq: *mut aya_ebpf::bindings::seq_file,
+}
+
+/// `struct bpf_iter__task_file { meta, task, fd, file }`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
+    let (Some(task), Some(fd), Some(file)) = (
+        argument(context, 1),
+        argument(context, 2),
+        argument(context, 3),
+    ) else {
+        return 0;
+    };
+    if task == 0 || file == 0 {
+        return 0;
+    }
+    let Some(sk) = sock::of_file(file) else {
+        return 0;
+    };
+    if !is_wanted(sk) {
+        return 0;
+    }
+    let Some(place) = HELD.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: the map has one value and the iterator one reader; `seq` is the kernel's own pointer.
+    unsafe {
+        (*place).header.kind = EventKind::SOCKET_HELD;
+        (*place).header.mechanism = Mechanism::ITERATOR;
+        (*place).header.reserved = 0;
+        (*place).header.len = size_of::<HeldRecord>() as u32;
+        (*place).header.boot_ns = bpf_ktime_get_boot_ns();
+        (*place).header.cpu = bpf_get_smp_processor_id();
+        (*place).header.reserved2 = 0;
+        (*place).header.cpu_seq = 0;
+        sock::fill(sk, &raw mut (*place).sock);
+        task::fill(task, &raw mut (*place).task);
+        sock::fill_unix_name(sk, &raw mut (*place).unix);
+        (*place).fd = fd as u32;
+        (*place).reserved = 0;
+        let meta = *context.cast::<*mut IteratorMeta>();
+        bpf_seq_write((*meta).seq, place.cast(), size_of::<HeldRecord>() as u32);
+    }
+    0
+}
+
+/// Does this socket receive? Connections too, while user space asks for their owners.
+#[inline(always)]
+fn is_wanted(sk: u64) -> bool {
+    let family = sock::family(sk);
+    let kind = sock::kind(sk);
+    if family == sock::AF_UNIX {
+        unix::is_listener(sk)
+    } else if family == sock::AF_PACKET {
+        sock::packet_protocol(sk) != 0
+    } else if family == sock::AF_INET || family == sock::AF_INET6 {
+        if kind == sock::SOCK_RAW {
+            return true;
+        }
+        if kind == sock::SOCK_DGRAM {
+            // Explicit binds; a bind to any address and port 0 leaves no trace but our own.
+            return sock::port(sk) != 0
+                && (sock::is_bound_explicitly(sk) || TRACKED.get_ptr(sk).is_some());
+        }
+        let connections = match CONTROL.get(0) {
+            Some(control) => control.inventory_connections != 0,
+            None => false,
+        };
+        sock::state(sk) == LISTEN || connections
+    } else {
+        false
+    }
+}

@@ -1,0 +1,150 @@
+//! TCP and MPTCP listen.
+//!
+//! Trap `listen_entry_too_early`: `inet_csk_listen_start` sets LISTEN before `get_port`. At entry an
+//! unbound socket has port 0, and a refused one is announced anyway. So the record is made at exit, with
+//! result 0, and reads port and backlog then.
+//! Trap `repeated_listen`: a second `listen()` does not come here at all; `inet_listen` sees it.
+
+use aya_ebpf::macros::{fexit, kprobe, kretprobe, sock_ops};
+use aya_ebpf::programs::{FExitContext, ProbeContext, RetProbeContext, SockOpsContext};
+use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::listener::ListenerFlags;
+
+use super::{ensure_cookie, enter, leave, result};
+use crate::emit::{self, Origin, raw, track};
+use crate::kernel::{argument, read};
+use crate::maps::{Call, TRACKED};
+use crate::sock;
+
+/// `BPF_SOCK_OPS_TCP_LISTEN_CB`.
+const TCP_LISTEN_CB: u32 = 11;
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
+
+/// `int inet_csk_listen_start(struct sock *sk)`, from 5.17.
+#[fexit(function = "inet_csk_listen_start")]
+pub fn listen_fexit(context: FExitContext) -> i32 {
+    let context = raw(&context);
+    // SAFETY: argument 0 is a `struct sock *`.
+    unsafe { ensure_cookie(context, 0) };
+    started(argument(context, 0), result(context, 1), Mechanism::FEXIT);
+    0
+}
+
+/// `int inet_csk_listen_start(struct sock *sk, int backlog)`, before 5.17: the result moved.
+#[fexit(function = "inet_csk_listen_start")]
+pub fn listen_backlog_fexit(context: FExitContext) -> i32 {
+    let context = raw(&context);
+    // SAFETY: argument 0 is a `struct sock *`.
+    unsafe { ensure_cookie(context, 0) };
+    started(argument(context, 0), result(context, 2), Mechanism::FEXIT);
+    0
+}
+
+/// Keeps the socket for [`listen_kretprobe`].
+#[kprobe]
+pub fn listen_kprobe(context: ProbeContext) -> u32 {
+    if let Some(sk) = context.arg::<u64>(0) {
+        enter(Call::ListenStart, sk, 0, 0);
+    }
+    0
+}
+
+/// As [`listen_fexit`].
+#[kretprobe]
+pub fn listen_kretprobe(context: RetProbeContext) -> u32 {
+    let result: i32 = context.ret();
+    if let Some(pending) = leave(Call::ListenStart) {
+        started(Some(pending.subject), result, Mechanism::KRETPROBE);
+    }
+    0
+}
+
+/// `int inet_listen(struct socket *sock, int backlog)`.
+#[fexit(function = "inet_listen")]
+pub fn relisten_fexit(context: FExitContext) -> i32 {
+    let context = raw(&context);
+    let sk = argument(context, 0).and_then(sock::of_socket);
+    repeated(sk, result(context, 2), Mechanism::FEXIT);
+    0
+}
+
+/// Keeps the socket for [`relisten_kretprobe`].
+#[kprobe]
+pub fn relisten_kprobe(context: ProbeContext) -> u32 {
+    if let Some(socket) = context.arg::<u64>(0) {
+        enter(Call::InetListen, socket, 0, 0);
+    }
+    0
+}
+
+/// As [`relisten_fexit`].
+#[kretprobe]
+pub fn relisten_kretprobe(context: RetProbeContext) -> u32 {
+    let result: i32 = context.ret();
+    if let Some(pending) = leave(Call::InetListen) {
+        repeated(
+            sock::of_socket(pending.subject),
+            result,
+            Mechanism::KRETPROBE,
+        );
+    }
+    0
+}
+
+/// The socket operations hook of the root cgroup: `inet_listen` calls it after success, in process
+/// context, for io_uring too. Every other operation leaves at the first comparison.
+#[sock_ops]
+pub fn listen_sockops(context: SockOpsContext) -> u32 {
+    if context.op() == TCP_LISTEN_CB {
+        // SAFETY: the context of a socket operations program.
+        unsafe { aya_ebpf::helpers::generated::bpf_get_socket_cookie(raw(&context)) };
+        // `struct bpf_sock_ops_kern` begins with the socket; as memory it is a plain number.
+        started(read::<u64>(raw(&context) as u64), 0, Mechanism::CGROUP);
+    }
+    1
+}
+
+/// A first listen ended.
+#[inline(always)]
+fn started(sk: Option<u64>, result: i32, mechanism: Mechanism) {
+    let Some(sk) = sk else { return };
+    if result == 0 {
+        opened(sk, mechanism);
+    } else {
+        let origin = Origin {
+            kind: EventKind::BIND_FAILED,
+            mechanism,
+            ret: result,
+            flags: ListenerFlags::FROM_LISTEN,
+        };
+        emit::listener(sk, origin, None);
+    }
+}
+
+/// Any listen ended: only a changed backlog is news.
+#[inline(always)]
+pub fn repeated(sk: Option<u64>, result: i32, mechanism: Mechanism) {
+    let Some(sk) = sk else { return };
+    if result != 0 || sock::state(sk) != LISTEN {
+        return;
+    }
+    // SAFETY: a plain number in a map.
+    let known = TRACKED.get_ptr(sk).map(|place| unsafe { *place });
+    if known == Some(u64::from(sock::backlog(sk))) {
+        return;
+    }
+    opened(sk, mechanism);
+}
+
+#[inline(always)]
+fn opened(sk: u64, mechanism: Mechanism) {
+    track(sk);
+    let origin = Origin {
+        kind: EventKind::LISTENER_OPENED,
+        mechanism,
+        ret: 0,
+        flags: ListenerFlags::FROM_LISTEN,
+    };
+    emit::listener(sk, origin, None);
+}

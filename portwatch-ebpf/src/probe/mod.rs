@@ -1,0 +1,77 @@
+//! One file per signal: why this hook, which traps, the kernel's prototype, and one body for all rungs.
+
+pub mod inventory;
+pub mod listen;
+pub mod packet;
+pub mod process;
+pub mod raw;
+pub mod state;
+pub mod syscall;
+pub mod udp;
+pub mod unix;
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+
+use crate::emit::thread;
+use crate::kernel::{argument, setting};
+use crate::maps::{Call, PENDING, Pending, PendingKey};
+
+/// Keeps a call's arguments for its exit.
+#[inline(always)]
+fn enter(call: Call, subject: u64, address: u64, extra: u64) {
+    let key = PendingKey {
+        thread: thread(),
+        call: call as u64,
+    };
+    // The table is LRU: an insert only fails for want of memory, and then the exit finds nothing.
+    let _ = PENDING.insert(
+        key,
+        Pending {
+            subject,
+            address,
+            extra,
+        },
+        0,
+    );
+}
+
+/// Takes back what [`enter`] kept.
+#[inline(always)]
+fn leave(call: Call) -> Option<Pending> {
+    let key = PendingKey {
+        thread: thread(),
+        call: call as u64,
+    };
+    let pending = *PENDING.get_ptr(key).map(|place| {
+        // SAFETY: a value of the map, copied before the key is removed.
+        unsafe { &*place }
+    })?;
+    let _ = PENDING.remove(key);
+    Some(pending)
+}
+
+/// The result of a traced function, from the slot behind its arguments.
+///
+/// `bpf_get_func_ret` would need 5.17; the slot is there since trampolines exist.
+#[inline(always)]
+fn result(context: *mut core::ffi::c_void, parameters: usize) -> i32 {
+    match argument(context, parameters) {
+        Some(value) => value as i32,
+        None => -1,
+    }
+}
+
+/// Makes sure that the socket has a cookie, where a tracing program may ask for one (5.12 and later).
+///
+/// # Safety
+/// Argument `index` of the traced function must be a `struct sock *`.
+#[inline(always)]
+unsafe fn ensure_cookie(context: *mut core::ffi::c_void, index: usize) {
+    if setting!(cookie_helper) != 0 {
+        // SAFETY: the verifier knows the argument as a socket; the typed load keeps that knowledge.
+        unsafe {
+            let sk = *context.cast::<*mut core::ffi::c_void>().add(index);
+            bpf_get_socket_cookie(sk);
+        }
+    }
+}

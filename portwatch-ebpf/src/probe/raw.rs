@@ -1,0 +1,90 @@
+//! Raw IP sockets: they receive every packet of their protocol from the moment they are hashed.
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::{cgroup_sock, fentry, fexit, kprobe};
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, SockContext};
+use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::listener::ListenerFlags;
+
+use super::{ensure_cookie, result, udp};
+use crate::emit::{self, Origin, raw};
+use crate::kernel::argument;
+use crate::sock;
+
+/// `int raw_hash_sk(struct sock *sk)`: IPv4 and IPv6.
+#[fexit(function = "raw_hash_sk")]
+pub fn raw_open_fexit(context: FExitContext) -> i32 {
+    let context = raw(&context);
+    if result(context, 1) == 0
+        && let Some(sk) = argument(context, 0)
+    {
+        // SAFETY: argument 0 is a `struct sock *`.
+        unsafe { ensure_cookie(context, 0) };
+        opened(sk, Mechanism::FEXIT);
+    }
+    0
+}
+
+/// As [`raw_open_fexit`], at entry: `raw_hash_sk` cannot fail.
+#[kprobe]
+pub fn raw_open_kprobe(context: ProbeContext) -> u32 {
+    if let Some(sk) = context.arg::<u64>(0) {
+        opened(sk, Mechanism::KPROBE);
+    }
+    0
+}
+
+/// Runs at the end of `inet_create`, for every inet socket: all but raw ones leave at the first
+/// comparison. Must return 1, or the socket would be refused.
+#[cgroup_sock(sock_create)]
+pub fn sock_create(context: SockContext) -> i32 {
+    // SAFETY: the context of a cgroup socket program.
+    if unsafe { (*context.sock).type_ } == u32::from(sock::SOCK_RAW) {
+        // SAFETY: as above.
+        unsafe { bpf_get_socket_cookie(raw(&context)) };
+        opened(raw(&context) as u64, Mechanism::CGROUP);
+    }
+    1
+}
+
+/// `void raw_unhash_sk(struct sock *sk)`.
+#[fentry(function = "raw_unhash_sk")]
+pub fn raw_close_fentry(context: FEntryContext) -> i32 {
+    if let Some(sk) = argument(raw(&context), 0) {
+        emit::close(sk, Mechanism::FENTRY);
+    }
+    0
+}
+
+/// As [`raw_close_fentry`].
+#[kprobe]
+pub fn raw_close_kprobe(context: ProbeContext) -> u32 {
+    if let Some(sk) = context.arg::<u64>(0) {
+        emit::close(sk, Mechanism::KPROBE);
+    }
+    0
+}
+
+/// The end of any inet socket that has a file: raw and UDP ones are ours, TCP's end is a state change.
+#[cgroup_sock(sock_release)]
+pub fn sock_release(context: SockContext) -> i32 {
+    // SAFETY: the context of a cgroup socket program.
+    let kind = unsafe { (*context.sock).type_ } as u16;
+    if kind == sock::SOCK_RAW {
+        emit::close(raw(&context) as u64, Mechanism::CGROUP);
+    } else if kind == sock::SOCK_DGRAM {
+        udp::closed(Some(raw(&context) as u64), Mechanism::CGROUP);
+    }
+    1
+}
+
+#[inline(always)]
+pub fn opened(sk: u64, mechanism: Mechanism) {
+    let origin = Origin {
+        kind: EventKind::LISTENER_OPENED,
+        mechanism,
+        ret: 0,
+        flags: ListenerFlags::FROM_CREATE,
+    };
+    emit::listener(sk, origin, None);
+}

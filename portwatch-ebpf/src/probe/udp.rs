@@ -1,0 +1,195 @@
+//! UDP and UDP-Lite: explicit binds are listeners, ports the kernel chose for clients are counted.
+//!
+//! Trap `autobind`: a client's first send binds a port too, without coming through `inet_bind`; so the
+//! explicit bind is told by its hook, never by the socket having a port.
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::{cgroup_sock, fentry, fexit, kprobe, kretprobe};
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext, SockContext};
+use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::listener::ListenerFlags;
+
+use super::{enter, leave, result};
+use crate::emit::{self, Origin, Requested, counters, raw, track};
+use crate::kernel::argument;
+use crate::maps::{Call, TRACKED};
+use crate::sock;
+
+/// `int inet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`; the address is the kernel's copy.
+#[fexit(function = "inet_bind")]
+pub fn bind_fexit(context: FExitContext) -> i32 {
+    bind_exit(raw(&context))
+}
+
+/// `int inet6_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`.
+#[fexit(function = "inet6_bind")]
+pub fn bind6_fexit(context: FExitContext) -> i32 {
+    bind_exit(raw(&context))
+}
+
+#[inline(always)]
+fn bind_exit(context: *mut core::ffi::c_void) -> i32 {
+    let (Some(socket), Some(address), Some(length)) = (
+        argument(context, 0),
+        argument(context, 1),
+        argument(context, 2),
+    ) else {
+        return 0;
+    };
+    let requested = Requested {
+        address,
+        length: length & 0xffff_ffff,
+        user: false,
+    };
+    bound(
+        sock::of_socket(socket),
+        requested,
+        result(context, 3),
+        Mechanism::FEXIT,
+    );
+    0
+}
+
+macro_rules! bind_probe_pair {
+    ($entry:ident, $exit:ident, $call:expr) => {
+        /// Keeps the arguments for the exit.
+        #[kprobe]
+        pub fn $entry(context: ProbeContext) -> u32 {
+            if let (Some(socket), Some(address), Some(length)) = (
+                context.arg::<u64>(0),
+                context.arg::<u64>(1),
+                context.arg::<u64>(2),
+            ) {
+                enter($call, socket, address, length & 0xffff_ffff);
+            }
+            0
+        }
+
+        /// As the fexit of the same function.
+        #[kretprobe]
+        pub fn $exit(context: RetProbeContext) -> u32 {
+            let result: i32 = context.ret();
+            if let Some(pending) = leave($call) {
+                let requested = Requested {
+                    address: pending.address,
+                    length: pending.extra,
+                    user: false,
+                };
+                bound(
+                    sock::of_socket(pending.subject),
+                    requested,
+                    result,
+                    Mechanism::KRETPROBE,
+                );
+            }
+            0
+        }
+    };
+}
+bind_probe_pair!(bind_kprobe, bind_kretprobe, Call::InetBind);
+bind_probe_pair!(bind6_kprobe, bind6_kretprobe, Call::Inet6Bind);
+
+/// Runs in `__inet_bind` after the port was taken; a bind that fails never gets here. Must return 1, or
+/// the bind would be refused.
+#[cgroup_sock(post_bind4)]
+pub fn post_bind4(context: SockContext) -> i32 {
+    post_bind(&context)
+}
+
+/// As [`post_bind4`].
+#[cgroup_sock(post_bind6)]
+pub fn post_bind6(context: SockContext) -> i32 {
+    post_bind(&context)
+}
+
+#[inline(always)]
+fn post_bind(context: &SockContext) -> i32 {
+    // The context of a cgroup socket program is the socket itself.
+    let sk = raw(context);
+    // SAFETY: the context of a cgroup socket program.
+    let protocol = unsafe {
+        bpf_get_socket_cookie(sk);
+        (*context.sock).protocol as u16
+    };
+    if is_reported(protocol) {
+        opened(sk as u64, Mechanism::CGROUP);
+    }
+    1
+}
+
+/// A bind ended: TCP's success is not news (listen is), its refusal is.
+#[inline(always)]
+pub fn bound(sk: Option<u64>, requested: Requested, result: i32, mechanism: Mechanism) {
+    let Some(sk) = sk else { return };
+    if result != 0 {
+        let origin = Origin {
+            kind: EventKind::BIND_FAILED,
+            mechanism,
+            ret: result,
+            flags: ListenerFlags::FROM_BIND,
+        };
+        emit::listener(sk, origin, Some(requested));
+    } else if is_reported(sock::protocol(sk)) && sock::kind(sk) == sock::SOCK_DGRAM {
+        opened(sk, mechanism);
+    }
+}
+
+/// Datagram protocols whose bind makes a listener.
+#[inline(always)]
+fn is_reported(protocol: u16) -> bool {
+    protocol == sock::IPPROTO_UDP || protocol == sock::IPPROTO_UDPLITE
+}
+
+#[inline(always)]
+fn opened(sk: u64, mechanism: Mechanism) {
+    track(sk);
+    let origin = Origin {
+        kind: EventKind::LISTENER_OPENED,
+        mechanism,
+        ret: 0,
+        flags: ListenerFlags::FROM_BIND,
+    };
+    emit::listener(sk, origin, None);
+}
+
+/// `void udp_destroy_sock(struct sock *sk)`: only at the end of a UDP or UDP-Lite socket.
+#[fentry(function = "udp_destroy_sock")]
+pub fn udp_close_fentry(context: FEntryContext) -> i32 {
+    closed(argument(raw(&context), 0), Mechanism::FENTRY);
+    0
+}
+
+/// `void udpv6_destroy_sock(struct sock *sk)`.
+#[fentry(function = "udpv6_destroy_sock")]
+pub fn udp6_close_fentry(context: FEntryContext) -> i32 {
+    closed(argument(raw(&context), 0), Mechanism::FENTRY);
+    0
+}
+
+/// As [`udp_close_fentry`].
+#[kprobe]
+pub fn udp_close_kprobe(context: ProbeContext) -> u32 {
+    closed(context.arg::<u64>(0), Mechanism::KPROBE);
+    0
+}
+
+/// As [`udp6_close_fentry`].
+#[kprobe]
+pub fn udp6_close_kprobe(context: ProbeContext) -> u32 {
+    closed(context.arg::<u64>(0), Mechanism::KPROBE);
+    0
+}
+
+/// A UDP socket ends: a listener's end is told, a client's is counted.
+#[inline(always)]
+pub fn closed(sk: Option<u64>, mechanism: Mechanism) {
+    let Some(sk) = sk else { return };
+    if TRACKED.get_ptr(sk).is_some() {
+        emit::close(sk, mechanism);
+    } else if sock::port(sk) != 0
+        && let Some(counters) = counters()
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).udp_autobinds += 1 };
+    }
+}

@@ -1,0 +1,107 @@
+//! The machine a chore runs on: where things are, what is installed, how to install the rest.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The repository's root. cargo says at run time where the sources are, so a copied target
+/// directory does not lead back to where it was built.
+pub(crate) fn root() -> Result<PathBuf> {
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = xtask.join("..");
+    root.canonicalize()
+        .with_context(|| format!("cannot find the repository at {}", root.display()))
+}
+
+/// A directory for what is too big or too slow to fetch twice, outside the repository.
+pub(crate) fn cache(what: &str) -> Result<PathBuf> {
+    let base = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+        (Some(cache), _) if Path::new(&cache).is_absolute() => PathBuf::from(cache),
+        (_, Some(home)) => PathBuf::from(home).join(".cache"),
+        _ => bail!("neither XDG_CACHE_HOME nor HOME is set: nowhere to keep {what}"),
+    };
+    let dir = base.join("portwatch").join(what);
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// The executable that `name` resolves to on `PATH`.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(sbin)
+        .map(|dir| dir.join(name))
+        .find(|file| executable(file))
+}
+
+fn executable(file: &Path) -> bool {
+    file.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether this process may install packages and load probes.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Installs Debian packages, or says in one sentence what is missing and how to get it.
+pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
+    let list = packages.join(" ");
+    let how =
+        format!("{why} needs the Debian packages {list}; run `apt-get install {list}` as root");
+    if !is_root() || find("apt-get").is_none() {
+        bail!("{how}");
+    }
+    println!("installing {list}");
+    // The lists may be stale without harm; a failing update must not hide an install that works.
+    let _ = apt(&["update", "-qq"]).status();
+    let mut install = apt(&["install", "-qq", "-y", "--no-install-recommends"]);
+    install.args(packages);
+    run(&mut install).context(how)
+}
+
+fn apt(args: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(Stdio::null());
+    command
+}
+
+/// Runs a command to its end; an exit status other than 0 is an error that names it.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and returns what it printed on standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", line(command), output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{}`: not text", line(command)))
+}
+
+/// The command as one would type it, for messages.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
