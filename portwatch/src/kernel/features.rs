@@ -13,7 +13,7 @@ use super::tracefs::Tracefs;
 use super::{mount, read};
 
 /// Functions that probes attach to, and helpers whose presence decides what probes may call.
-pub const FUNCTIONS: [&str; 17] = [
+pub const FUNCTIONS: [&str; 18] = [
     "inet_csk_listen_start",
     "inet_listen",
     "inet_bind",
@@ -29,10 +29,13 @@ pub const FUNCTIONS: [&str; 17] = [
     "raw_hash_sk",
     "raw_unhash_sk",
     "sctp_inet_listen",
+    TASK_FILE_ITERATOR,
     SOCKET_COOKIE,
     FUNC_RET,
 ];
 
+/// What the iterator `iter/task_file` attaches to.
+const TASK_FILE_ITERATOR: &str = "bpf_iter_task_file";
 /// Body of `bpf_get_socket_cookie` for tracing programs, from 5.12.
 const SOCKET_COOKIE: &str = "bpf_get_socket_ptr_cookie";
 /// Body of `bpf_get_func_ret`, from 5.17.

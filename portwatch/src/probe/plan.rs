@@ -12,6 +12,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use portwatch_common::settings::SyscallSignals;
 use thiserror::Error;
 
 use crate::event::Mechanism;
@@ -259,6 +260,33 @@ impl Plan {
                 mechanism: choice.mechanism,
             })
             .collect()
+    }
+
+    /// Must the state program announce listens before the kernel validated them
+    /// ([`Settings::listen_tentative`])? Only where nothing better tells of them.
+    ///
+    /// [`Settings::listen_tentative`]: portwatch_common::settings::Settings::listen_tentative
+    #[must_use]
+    pub fn listen_tentative(&self) -> bool {
+        self.uses(Signal::TcpListen, Mechanism::TpBtf)
+    }
+
+    /// Bits of [`SyscallSignals`]: the system call tracepoints serve several signals, and report only
+    /// those that no better mechanism does.
+    #[must_use]
+    pub fn syscall_signals(&self) -> u32 {
+        [
+            (Signal::BindFailed, SyscallSignals::FAILURES),
+            (Signal::UnixBind, SyscallSignals::UNIX_BIND),
+            (Signal::UnixListen, SyscallSignals::UNIX_LISTEN),
+            (Signal::PacketOpen, SyscallSignals::PACKET),
+            (Signal::UdpBind, SyscallSignals::UDP_BIND),
+            (Signal::RawOpen, SyscallSignals::RAW),
+            (Signal::TcpBacklog, SyscallSignals::INET_LISTEN),
+        ]
+        .into_iter()
+        .filter(|&(signal, _)| self.uses(signal, Mechanism::Tracepoint))
+        .fold(0, |bits, (_, bit)| bits | bit)
     }
 
     fn after(&self, what: Failed, reason: &str) -> Self {

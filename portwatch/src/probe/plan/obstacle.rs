@@ -127,7 +127,12 @@ fn missing_hook(features: &Features, program: &Program) -> Option<Obstacle> {
             Err(reason) => obstacle(reason.clone(), Remedy::MountCgroup2),
             Ok(_) => None,
         },
-        Attach::Iter { .. } => None,
+        Attach::Iter { target } => {
+            let is_there = features
+                .functions
+                .contains_key(format!("bpf_iter_{target}").as_str());
+            (!is_there).then(|| without_remedy(format!("the kernel has no iterator {target}")))
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use portwatch_common::settings::SyscallSignals;
+
 use super::signal::Attach;
 use super::{Plan, Rung, Signal, ladder, plan};
 use crate::event::Mechanism;
@@ -193,6 +195,44 @@ fn everything_that_is_attached_to_was_looked_for() {
             assert!(looked_for, "{program:?}");
         }
     }
+}
+
+#[test]
+fn every_program_of_the_ladders_is_in_the_probes() {
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../portwatch-ebpf/src/probe");
+    let text: String = std::fs::read_dir(sources)
+        .expect("the probes are beside this crate")
+        .map(|file| std::fs::read_to_string(file.expect("readable").path()).expect("readable"))
+        .collect();
+    let words: BTreeSet<&str> = text
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .collect();
+    let ladders = Signal::ALL.into_iter().flat_map(ladder::steps);
+    let programs = ladders.flat_map(|step| step.programs).map(|p| p.name);
+    let missing: Vec<_> = programs
+        .chain(["listen_backlog_fexit"])
+        .filter(|name| !words.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_shared_probes_report_only_what_nothing_better_does() {
+    let all = SyscallSignals::FAILURES
+        | SyscallSignals::UNIX_BIND
+        | SyscallSignals::UNIX_LISTEN
+        | SyscallSignals::PACKET
+        | SyscallSignals::INET_LISTEN;
+    let bare = best(&bare());
+    assert_eq!(bare.syscall_signals(), all, "UDP and raw come by cgroup");
+    assert!(!bare.listen_tentative());
+    let lower = best(&without_cgroup2());
+    assert_eq!(
+        lower.syscall_signals(),
+        all | SyscallSignals::UDP_BIND | SyscallSignals::RAW
+    );
+    assert!(lower.listen_tentative());
+    assert_eq!(best(&Features::everything()).syscall_signals(), 0);
 }
 
 #[test]
