@@ -6,7 +6,11 @@ use crate::task::{Ancestor, Image, MAX_ANCESTORS, Task};
 use crate::wire;
 
 /// Bytes of the data area behind the fixed part of a record that carries an image.
+///
+/// Order in the area: arguments, executable, working directory, resolved unix path.
 pub const DATA_LEN: usize = 2048;
+/// Bytes of arguments at most, one less than this; longer ones are completed from `/proc`.
+pub const ARGS_LEN: usize = 1024;
 
 wire! {
     /// The name of a unix socket. `len` is the kernel's length without the family: 0 for an unnamed
@@ -15,7 +19,7 @@ wire! {
         /// Bytes used in `bytes`.
         pub len: u16,
         /// 1 when the name is relative to `Image`'s working directory and `resolved_len` bytes of the
-        /// resolved path (leaf first, like an image's paths) follow the arguments in the data area.
+        /// resolved path (leaf first, like an image's paths) end the data area.
         pub resolved_len: u16,
         /// The bytes as bound.
         pub bytes: [u8; UNIX_NAME_LEN],
@@ -24,7 +28,7 @@ wire! {
 
 wire! {
     /// A socket opened, or was refused. Followed by up to [`DATA_LEN`] bytes: the image's texts
-    /// (executable, working directory, arguments, resolved unix path, in this order).
+    /// (arguments, executable, working directory, resolved unix path, in this order).
     pub struct ListenerRecord {
         /// Kind `LISTENER_OPENED` or `BIND_FAILED`.
         pub header: Header,

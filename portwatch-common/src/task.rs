@@ -66,11 +66,11 @@ wire! {
         pub exe_dev: u32,
         /// Links of the executable's inode; 0 means that the file was deleted (or is a memfd).
         pub exe_nlink: u32,
-        /// Bytes of the executable's path at `exe_off`.
+        /// Bytes of the executable's path, behind the arguments.
         pub exe_len: u16,
-        /// Bytes of the working directory's path, right behind the executable's.
+        /// Bytes of the working directory's path, right behind.
         pub cwd_len: u16,
-        /// Bytes of the arguments (NUL-separated, as in `/proc/PID/cmdline`), right behind.
+        /// Bytes of the arguments (NUL-separated, as in `/proc/PID/cmdline`), at the start of the data area.
         pub args_len: u16,
         /// Bits of [`ImageFlags`].
         pub flags: u16,

@@ -15,7 +15,7 @@ use portwatch_common::socket::{TcpState, UNIX_NAME_LEN};
 
 use crate::kernel::offset;
 use crate::maps::{BULK, CONTROL, COUNTERS, CRITICAL, PROCESS, TRACKED};
-use crate::path::{SLACK, walk};
+use crate::path::{SLACK, is_equal, not, walk};
 use crate::{image, sock, task};
 
 /// `bpf_ringbuf_query`: bytes that wait to be read.
@@ -56,57 +56,56 @@ pub struct Origin {
     pub flags: u32,
 }
 
+impl Origin {
+    /// Opened when the kernel returned 0, else refused.
+    #[inline(always)]
+    pub fn of(ret: i32, mechanism: Mechanism, flags: u32) -> Self {
+        let kind = if ret == 0 { EventKind::LISTENER_OPENED } else { EventKind::BIND_FAILED };
+        Self { kind, mechanism, ret, flags }
+    }
+}
+
 /// Reports that the socket opened or was refused, by the current task.
 ///
 /// `requested` overrides address, port and unix name with what a refused call asked for, since the
 /// socket of a refused bind has none.
+///
+/// The straight-line parts come first: whatever branches before them makes the verifier walk them again.
 #[inline(always)]
-pub fn listener(sk: u64, origin: Origin, requested: Option<Requested>) {
-    let Some(slot) = reserve::<WithData<ListenerRecord>>(&CRITICAL, Ring::CRITICAL) else {
-        return;
-    };
+pub fn listener(sk: u64, origin: Origin, requested: Requested) {
+    let Some(slot) = reserve::<WithData<ListenerRecord>>(&CRITICAL, Ring::CRITICAL) else { return };
     let task = current();
     // SAFETY: the slot is ours until it is submitted, and large enough for the type.
     unsafe {
         let record = &raw mut (*slot.place).fixed;
         let data = (&raw mut (*slot.place).data).cast::<u8>();
-        sock::fill(sk, &raw mut (*record).sock);
+        // A cgroup program's socket is its context, with which nothing may be calculated: once it lies in
+        // the record it is a plain number.
+        (&raw mut (*record).sock.sk).write_volatile(sk);
+        let unix_sk = (&raw const (*record).sock.sk).read_volatile();
+        let used = image::fill(task, &raw mut (*record).image, data);
+        // A unix socket bound to a path knows its dentry; every other socket has none to walk from.
+        let is_unix = is_equal(sock::family(sk) as u64, sock::AF_UNIX as u64);
+        let path = unix_sk.wrapping_mul(is_unix).wrapping_add(offset!(unix_path) as u64);
+        let bound = walk(path, data, used);
+        let resolved_len = bound.len.wrapping_mul(not(bound.truncated as u64));
         task::fill(task, &raw mut (*record).task);
         task::fill_ancestors(task, &raw mut (*record).ancestors);
-        sock::fill_unix_name(sk, &raw mut (*record).unix);
-        if let Some(requested) = requested {
-            requested.apply(record);
-        }
-        let mut used = image::fill(task, &raw mut (*record).image, data);
-        if (*record).image.exe_len == 0 {
-            count_image_failure();
-        }
-        if origin.kind == EventKind::LISTENER_OPENED && sock::is_relative(&raw const (*record).unix)
-        {
-            let path = sk.wrapping_add(u64::from(offset!(unix_path)));
-            let resolved = walk(path, data, used);
-            if !resolved.truncated {
-                (*record).unix.resolved_len = resolved.len as u16;
-                used += resolved.len;
-            }
-        }
         (*record).ret = origin.ret;
         (*record).flags = origin.flags;
-        let length = size_of::<ListenerRecord>() + used;
-        slot.submit(
-            &raw mut (*record).header,
-            origin.kind,
-            origin.mechanism,
-            length,
-            0,
-        );
+        sock::fill(sk, &raw mut (*record).sock);
+        sock::fill_unix_name(sk, &raw mut (*record).unix);
+        (*record).unix.resolved_len = resolved_len as u16;
+        requested.apply(record);
+        let length = size_of::<ListenerRecord>() as u64 + used + resolved_len;
+        slot.submit(&raw mut (*record).header, origin.kind, origin.mechanism, length as u32, 0);
     }
 }
 
 /// What a refused bind asked for.
 #[derive(Clone, Copy)]
 pub struct Requested {
-    /// The `sockaddr`.
+    /// The `sockaddr`; 0 when the socket speaks for itself.
     pub address: u64,
     /// Its length.
     pub length: u64,
@@ -115,50 +114,51 @@ pub struct Requested {
 }
 
 impl Requested {
+    /// Nothing: the socket has what it asked for.
+    pub const NOTHING: Self = Self { address: 0, length: 0, user: false };
+
+    /// A call that succeeded is told by its socket.
+    #[inline(always)]
+    pub fn if_refused(self, result: i32) -> Self {
+        Self { address: if result == 0 { 0 } else { self.address }, ..self }
+    }
+
     /// Writes the requested address over the (empty) one of the socket.
     #[inline(always)]
     unsafe fn apply(self, record: *mut ListenerRecord) {
-        // SAFETY: the record is ours; reads are checked by the helpers.
+        // Two bytes of family come first.
+        if self.address == 0 || self.length < 3 {
+            return;
+        }
+        let used = if self.length - 2 > UNIX_NAME_LEN as u64 {
+            UNIX_NAME_LEN as u32
+        } else {
+            (self.length - 2) as u32 & 0x7f
+        };
+        // SAFETY: the record is ours; at most `UNIX_NAME_LEN` bytes go into an array of that length, and
+        // the helpers check the source.
         unsafe {
-            // The unix name's array is the scratch place: 2 bytes of family, then the address.
-            let scratch = (&raw mut (*record).unix.bytes).cast::<u8>();
-            let family = (*record).sock.family;
-            let length = if self.length > UNIX_NAME_LEN as u64 + 2 {
-                UNIX_NAME_LEN as u64 + 2
-            } else {
-                self.length
-            };
-            if length < 3 {
-                return;
-            }
-            let used = (length - 2) as u32 & 0x7f;
+            let scratch = (&raw mut (*record).unix.bytes).cast();
             let source = self.address.wrapping_add(2) as *const core::ffi::c_void;
-            let bounded = if used > UNIX_NAME_LEN as u32 {
-                UNIX_NAME_LEN as u32
+            if self.user {
+                generated::bpf_probe_read_user(scratch, used, source);
             } else {
-                used
-            };
-            let result = if self.user {
-                generated::bpf_probe_read_user(scratch.cast(), bounded, source)
-            } else {
-                generated::bpf_probe_read_kernel(scratch.cast(), bounded, source)
-            };
-            if result != 0 {
-                return;
-            }
-            if family == sock::AF_UNIX {
-                (*record).unix.len = bounded as u16;
-                return;
+                generated::bpf_probe_read_kernel(scratch, used, source);
             }
             let bytes = &raw const (*record).unix.bytes;
-            (*record).sock.port = (u16::from((*bytes)[0]) << 8) | u16::from((*bytes)[1]);
-            let mut index = 0;
-            if family == sock::AF_INET {
+            if (*record).sock.family == sock::AF_UNIX {
+                (*record).unix.len = used as u16;
+                return;
+            }
+            (*record).sock.port = ((*bytes)[0] as u16) << 8 | (*bytes)[1] as u16;
+            if (*record).sock.family == sock::AF_INET {
+                let mut index = 0;
                 while index < 4 {
                     (*record).sock.local[index] = (*bytes)[2 + index];
                     index += 1;
                 }
-            } else if family == sock::AF_INET6 {
+            } else if (*record).sock.family == sock::AF_INET6 {
+                let mut index = 0;
                 while index < 16 {
                     (*record).sock.local[index] = (*bytes)[6 + index];
                     index += 1;
@@ -184,7 +184,7 @@ pub fn close(sk: u64, mechanism: Mechanism) {
             &raw mut (*record).header,
             EventKind::LISTENER_CLOSED,
             mechanism,
-            size_of::<CloseRecord>(),
+            size_of::<CloseRecord>() as u32,
             0,
         );
     }
@@ -212,9 +212,9 @@ pub fn exec(task_address: u64, mechanism: Mechanism) {
     unsafe {
         let record = &raw mut (*slot.place).fixed;
         let data = (&raw mut (*slot.place).data).cast::<u8>();
-        task::fill(task_address, &raw mut (*record).task);
         let used = image::fill(task_address, &raw mut (*record).image, data);
-        let length = size_of::<ExecRecord>() + used;
+        task::fill(task_address, &raw mut (*record).task);
+        let length = (size_of::<ExecRecord>() as u64 + used) as u32;
         slot.submit(
             &raw mut (*record).header,
             EventKind::PROCESS_EXEC,
@@ -248,7 +248,7 @@ pub fn life(
             &raw mut (*record).header,
             kind,
             mechanism,
-            size_of::<LifeRecord>(),
+            size_of::<LifeRecord>() as u32,
             lazy_wakeup(&PROCESS, 0),
         );
     }
@@ -277,7 +277,7 @@ pub fn state(sk: u64, old: u8, new: u8, owner: Owner, mechanism: Mechanism) {
             &raw mut (*record).header,
             EventKind::CONNECTION_STATE,
             mechanism,
-            size_of::<StateRecord>(),
+            size_of::<StateRecord>() as u32,
             lazy_wakeup(&BULK, threshold),
         );
     }
@@ -337,7 +337,7 @@ impl<T> Slot<T> {
         header: *mut Header,
         kind: EventKind,
         mechanism: Mechanism,
-        length: usize,
+        length: u32,
         flags: u64,
     ) {
         // SAFETY: the caller's promise; the place came from `bpf_ringbuf_reserve` and is submitted once.
@@ -345,7 +345,7 @@ impl<T> Slot<T> {
             (*header).kind = kind;
             (*header).mechanism = mechanism;
             (*header).reserved = 0;
-            (*header).len = length as u32;
+            (*header).len = length;
             (*header).boot_ns = generated::bpf_ktime_get_boot_ns();
             (*header).cpu = generated::bpf_get_smp_processor_id();
             (*header).reserved2 = 0;
@@ -372,14 +372,6 @@ fn lazy_wakeup(ring: &'static RingBuf, threshold: u64) -> u64 {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         u64::from(BPF_RB_NO_WAKEUP)
-    }
-}
-
-#[inline(always)]
-fn count_image_failure() {
-    if let Some(counters) = counters() {
-        // SAFETY: this CPU's own counters.
-        unsafe { (*counters).image_failures += 1 };
     }
 }
 

@@ -43,43 +43,39 @@ pub fn constant(place: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(place) }
 }
 
-/// Reads a `T` at a kernel address; `None` when the kernel refuses.
+/// Plain numbers and byte arrays: any bytes are a value, and zero is "nothing".
+pub trait Plain: Copy {
+    /// What a refused read gives.
+    const ZERO: Self;
+}
+macro_rules! plain {
+    ($($ty:ty: $zero:expr),*) => { $(impl Plain for $ty { const ZERO: Self = $zero; })* };
+}
+plain!(u8: 0, u16: 0, u32: 0, u64: 0, i32: 0, [u8; 16]: [0; 16]);
+
+/// Reads a `T` at a kernel address; zero when the kernel refuses.
+///
+/// Deliberately without a branch on the result: each branch doubles the paths that the verifier walks
+/// through everything behind it, and the helper clears its destination when it fails.
 #[inline(always)]
-pub fn read<T: Copy>(address: u64) -> Option<T> {
-    let mut value = core::mem::MaybeUninit::<T>::uninit();
+pub fn read<T: Plain>(address: u64) -> T {
+    let mut value = T::ZERO;
     // SAFETY: the destination is a local of the size that is passed; the source is checked by the helper.
-    let result = unsafe {
+    unsafe {
         bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
+            (&raw mut value).cast(),
             size_of::<T>() as u32,
             address as *const core::ffi::c_void,
-        )
-    };
-    if result == 0 {
-        // SAFETY: the helper filled it whole.
-        Some(unsafe { value.assume_init() })
-    } else {
-        None
+        );
     }
+    value
 }
 
-/// Reads a field; `None` when this kernel does not have it.
+/// Reads a field; zero when this kernel does not have it. A null `base` reads as zero too, so chains of
+/// pointers need no checks between.
 #[inline(always)]
-pub fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
-    if offset == ABSENT {
-        None
-    } else {
-        read(base.wrapping_add(u64::from(offset)))
-    }
-}
-
-/// Follows a pointer field; `None` for a null pointer too.
-#[inline(always)]
-pub fn follow(base: u64, offset: u32) -> Option<u64> {
-    match field::<u64>(base, offset) {
-        Some(0) | None => None,
-        pointer => pointer,
-    }
+pub fn field<T: Plain>(base: u64, offset: u32) -> T {
+    if offset == ABSENT { T::ZERO } else { read(base.wrapping_add(offset as u64)) }
 }
 
 /// Reads bits inside one byte of a bit-field.
@@ -88,32 +84,26 @@ pub fn bits(base: u64, bit_offset: u32, mask: u8) -> u8 {
     if bit_offset == ABSENT {
         return 0;
     }
-    match read::<u8>(base.wrapping_add(u64::from(bit_offset / 8))) {
-        Some(byte) => (byte >> (bit_offset % 8)) & mask,
-        None => 0,
-    }
+    let byte: u8 = read(base.wrapping_add((bit_offset / 8) as u64));
+    (byte >> (bit_offset % 8)) & mask
 }
 
-/// Copies kernel memory into a place in a map or ring record.
+/// Copies kernel memory into a place in a map or ring record; clears it when the kernel refuses.
 ///
 /// # Safety
 /// `destination` must be writable for `N` bytes.
 #[inline(always)]
-pub unsafe fn copy<const N: usize>(destination: *mut [u8; N], address: u64) -> bool {
+pub unsafe fn copy<const N: usize>(destination: *mut [u8; N], base: u64, offset: u32) {
+    let address = if offset == ABSENT { 0 } else { base.wrapping_add(offset as u64) };
     // SAFETY: the caller's promise; the source is checked by the helper.
-    let result = unsafe {
-        bpf_probe_read_kernel(
-            destination.cast(),
-            N as u32,
-            address as *const core::ffi::c_void,
-        )
-    };
-    result == 0
+    unsafe {
+        bpf_probe_read_kernel(destination.cast(), N as u32, address as *const core::ffi::c_void);
+    }
 }
 
 /// An argument of a traced function, as a number: read from the context's memory, because the typed
 /// pointer the verifier would hand out may not be calculated with or stored everywhere.
 #[inline(always)]
-pub fn argument(context: *mut core::ffi::c_void, index: usize) -> Option<u64> {
+pub fn argument(context: *mut core::ffi::c_void, index: usize) -> u64 {
     read::<u64>((context as u64).wrapping_add(8 * index as u64))
 }

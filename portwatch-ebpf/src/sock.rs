@@ -4,7 +4,7 @@ use portwatch_common::listener::UnixName;
 use portwatch_common::offsets::ABSENT;
 use portwatch_common::socket::{Sock, SockFlags, TcpState, UNIX_NAME_LEN};
 
-use crate::kernel::{bits, copy, field, follow, offset, setting};
+use crate::kernel::{bits, copy, field, offset, setting};
 
 /// Address families.
 pub const AF_UNIX: u16 = 1;
@@ -41,37 +41,37 @@ const S_IFSOCK: u16 = 0o140_000;
 /// The address family of a sock.
 #[inline(always)]
 pub fn family(sk: u64) -> u16 {
-    field(sk, offset!(sk_family)).unwrap_or(0)
+    field(sk, offset!(sk_family))
 }
 
 /// The socket type.
 #[inline(always)]
 pub fn kind(sk: u64) -> u16 {
-    field(sk, offset!(sk_type)).unwrap_or(0)
+    field(sk, offset!(sk_type))
 }
 
 /// The protocol; a byte wide before 5.6, which no supported kernel is.
 #[inline(always)]
 pub fn protocol(sk: u64) -> u16 {
-    field(sk, offset!(sk_protocol)).unwrap_or(0)
+    field(sk, offset!(sk_protocol))
 }
 
 /// The state number.
 #[inline(always)]
 pub fn state(sk: u64) -> u8 {
-    field(sk, offset!(sk_state)).unwrap_or(0)
+    field(sk, offset!(sk_state))
 }
 
 /// The local port, host order.
 #[inline(always)]
 pub fn port(sk: u64) -> u16 {
-    field(sk, offset!(sk_num)).unwrap_or(0)
+    field(sk, offset!(sk_num))
 }
 
 /// The longest accept queue.
 #[inline(always)]
 pub fn backlog(sk: u64) -> u32 {
-    field(sk, offset!(sk_max_ack_backlog)).unwrap_or(0)
+    field(sk, offset!(sk_max_ack_backlog))
 }
 
 /// Was the address or port asked for, rather than chosen for a client?
@@ -80,44 +80,43 @@ pub fn is_bound_explicitly(sk: u64) -> bool {
     bits(sk, offset!(sk_userlocks_bit), 0xf) & SOCK_BIND_LOCKS != 0
 }
 
-/// The `struct sock` behind a `struct socket`.
+/// The `struct sock` behind a `struct socket`; 0 when there is none.
 #[inline(always)]
-pub fn of_socket(socket: u64) -> Option<u64> {
-    follow(socket, offset!(socket_sk))
+pub fn of_socket(socket: u64) -> u64 {
+    field(socket, offset!(socket_sk))
 }
 
-/// The `struct sock` behind a descriptor of `task`, when the descriptor is a socket.
+/// The `struct sock` behind a descriptor of `task`; 0 when the descriptor is no socket.
 ///
-/// Trap: another thread may have put another file at the descriptor since the system call began; what
-/// is reported is what the kernel object says, never the arguments.
+/// Trap `toctou`: another thread may have put another file at the descriptor since the system call
+/// began; what is reported is what the kernel object says, never the arguments.
 #[inline(always)]
-pub fn of_descriptor(task: u64, fd: u64) -> Option<u64> {
-    let files = follow(task, offset!(task_files))?;
-    let table = follow(files, offset!(files_fdt))?;
-    let max: u32 = field(table, offset!(fdtable_max_fds))?;
-    if fd >= u64::from(max) {
-        return None;
+pub fn of_descriptor(task: u64, fd: u64) -> u64 {
+    let files: u64 = field(task, offset!(task_files));
+    let table: u64 = field(files, offset!(files_fdt));
+    let max: u32 = field(table, offset!(fdtable_max_fds));
+    if fd >= max as u64 {
+        return 0;
     }
-    let array = follow(table, offset!(fdtable_fd))?;
-    of_file(follow(array, (fd * 8) as u32)?)
+    let array: u64 = field(table, offset!(fdtable_fd));
+    of_file(field(array, (fd as u32).wrapping_mul(8)))
 }
 
-/// The `struct sock` behind a file, when the file is a socket.
+/// The `struct sock` behind a file; 0 when the file is no socket.
 ///
 /// A unix socket's path, opened with `O_PATH`, has a socket's mode too: the file system tells them apart.
 #[inline(always)]
-pub fn of_file(file: u64) -> Option<u64> {
-    let inode = follow(file, offset!(file_inode))?;
-    let mode: u16 = field(inode, offset!(inode_mode))?;
+pub fn of_file(file: u64) -> u64 {
+    let inode: u64 = field(file, offset!(file_inode));
+    let mode: u16 = field(inode, offset!(inode_mode));
     if mode & S_IFMT != S_IFSOCK {
-        return None;
+        return 0;
     }
-    let sb = follow(inode, offset!(inode_sb))?;
-    let magic: u64 = field(sb, offset!(sb_magic))?;
-    if magic != u64::from(setting!(sockfs_magic)) {
-        return None;
+    let sb: u64 = field(inode, offset!(inode_sb));
+    if field::<u64>(sb, offset!(sb_magic)) != setting!(sockfs_magic) as u64 {
+        return 0;
     }
-    of_socket(follow(file, offset!(file_private_data))?)
+    of_socket(field(file, offset!(file_private_data)))
 }
 
 /// Fills in a socket.
@@ -128,22 +127,15 @@ pub fn of_file(file: u64) -> Option<u64> {
 pub unsafe fn fill(sk: u64, out: *mut Sock) {
     let family = family(sk);
     let kind = kind(sk);
-    let mut flags = 0u8;
-    if bits(sk, offset!(sk_reuseport_bit), 1) != 0 {
-        flags |= SockFlags::REUSEPORT;
-    }
-    if is_bound_explicitly(sk) {
-        flags |= SockFlags::BINDPORT_LOCK;
-    }
+    let locks = bits(sk, offset!(sk_userlocks_bit), 0xf);
+    let mut flags = (bits(sk, offset!(sk_reuseport_bit), 1) * SockFlags::REUSEPORT)
+        | (((locks >> 2 | locks >> 3) & 1) * SockFlags::BINDPORT_LOCK);
     // SAFETY: `out` is writable; plain integers and byte arrays.
     unsafe {
         (*out).sk = sk;
-        (*out).cookie = field(sk, offset!(sk_cookie)).unwrap_or(0);
+        (*out).cookie = field(sk, offset!(sk_cookie));
         (*out).inode = inode(sk);
-        (*out).netns = match follow(sk, offset!(sk_net)) {
-            Some(net) => field(net, offset!(net_inum)).unwrap_or(0),
-            None => 0,
-        };
+        (*out).netns = field(field(sk, offset!(sk_net)), offset!(net_inum));
         (*out).family = family;
         (*out).kind = kind;
         (*out).protocol = protocol(sk);
@@ -155,41 +147,25 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
         (*out).local = [0; 16];
         (*out).peer = [0; 16];
         if family == AF_INET || family == AF_INET6 {
-            (*out).ifindex = field(sk, offset!(sk_bound_dev_if)).unwrap_or(0);
+            (*out).ifindex = field(sk, offset!(sk_bound_dev_if));
             if kind != SOCK_RAW {
                 (*out).port = port(sk);
-                (*out).peer_port = field::<u16>(sk, offset!(sk_dport))
-                    .unwrap_or(0)
-                    .swap_bytes();
+                (*out).peer_port = field::<u16>(sk, offset!(sk_dport)).swap_bytes();
             }
         }
         if family == AF_INET {
-            copy(
-                (&raw mut (*out).local).cast::<[u8; 4]>(),
-                sk.wrapping_add(u64::from(offset!(sk_rcv_saddr))),
-            );
-            copy(
-                (&raw mut (*out).peer).cast::<[u8; 4]>(),
-                sk.wrapping_add(u64::from(offset!(sk_daddr))),
-            );
+            copy((&raw mut (*out).local).cast::<[u8; 4]>(), sk, offset!(sk_rcv_saddr));
+            copy((&raw mut (*out).peer).cast::<[u8; 4]>(), sk, offset!(sk_daddr));
         } else if family == AF_INET6 && offset!(sk_v6_rcv_saddr) != ABSENT {
-            if bits(sk, offset!(sk_ipv6only_bit), 1) != 0 {
-                flags |= SockFlags::V6ONLY;
-            }
-            copy(
-                &raw mut (*out).local,
-                sk.wrapping_add(u64::from(offset!(sk_v6_rcv_saddr))),
-            );
-            copy(
-                &raw mut (*out).peer,
-                sk.wrapping_add(u64::from(offset!(sk_v6_daddr))),
-            );
+            flags |= bits(sk, offset!(sk_ipv6only_bit), 1) * SockFlags::V6ONLY;
+            copy(&raw mut (*out).local, sk, offset!(sk_v6_rcv_saddr));
+            copy(&raw mut (*out).peer, sk, offset!(sk_v6_daddr));
         } else if family == AF_PACKET {
             (*out).protocol = packet_protocol(sk);
-            (*out).ifindex = field(sk, offset!(packet_ifindex)).unwrap_or(0);
+            (*out).ifindex = field(sk, offset!(packet_ifindex));
         }
-        if (*out).protocol == IPPROTO_TCP && bits(sk, offset!(tcp_is_mptcp_bit), 1) != 0 {
-            flags |= SockFlags::MPTCP;
+        if (*out).protocol == IPPROTO_TCP {
+            flags |= bits(sk, offset!(tcp_is_mptcp_bit), 1) * SockFlags::MPTCP;
         }
         (*out).flags = flags;
     }
@@ -198,30 +174,22 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
 /// The ethertype a packet socket receives, host order; 0 while it receives nothing.
 #[inline(always)]
 pub fn packet_protocol(sk: u64) -> u16 {
-    field::<u16>(sk, offset!(packet_num))
-        .unwrap_or(0)
-        .swap_bytes()
+    field::<u16>(sk, offset!(packet_num)).swap_bytes()
 }
 
 /// The inode in sockfs, which lies beside the `struct socket` in one allocation.
 #[inline(always)]
 fn inode(sk: u64) -> u64 {
-    let Some(socket) = follow(sk, offset!(sk_socket)) else {
-        return 0;
-    };
-    if offset!(socket_alloc_inode) == ABSENT || offset!(socket_alloc_socket) == ABSENT {
-        return 0;
-    }
-    let inode = socket
-        .wrapping_sub(u64::from(offset!(socket_alloc_socket)))
-        .wrapping_add(u64::from(offset!(socket_alloc_inode)));
-    field(inode, offset!(inode_ino)).unwrap_or(0)
+    let socket: u64 = field(sk, offset!(sk_socket));
+    let distance = offset!(socket_alloc_inode).wrapping_sub(offset!(socket_alloc_socket));
+    // A socket without a file (0) lands in the first page, which reads as zero.
+    field(socket.wrapping_add(distance as u64), offset!(inode_ino))
 }
 
 /// Has this unix socket a name?
 #[inline(always)]
 pub fn has_unix_name(sk: u64) -> bool {
-    follow(sk, offset!(unix_addr)).is_some()
+    field::<u64>(sk, offset!(unix_addr)) != 0
 }
 
 /// Fills in a unix socket's name, as it was bound.
@@ -238,38 +206,23 @@ pub unsafe fn fill_unix_name(sk: u64, out: *mut UnixName) {
         if family(sk) != AF_UNIX {
             return;
         }
-        let Some(address) = follow(sk, offset!(unix_addr)) else {
-            return;
-        };
-        let Some(length) = field::<u32>(address, offset!(unix_address_len)) else {
-            return;
-        };
+        let address: u64 = field(sk, offset!(unix_addr));
+        let length: u32 = field(address, offset!(unix_address_len));
         // The kernel's length counts the family's two bytes.
-        if !(3..=(UNIX_NAME_LEN as u32 + 2)).contains(&length) {
+        if length < 3 || length > UNIX_NAME_LEN as u32 + 2 {
             return;
         }
-        let name = address
-            .wrapping_add(u64::from(offset!(unix_address_name)))
-            .wrapping_add(2);
         // The allocation may be shorter than the array: only the used bytes are read.
-        let used = length - 2;
+        let used = (length - 2) & 0x7f;
+        let used = if used > UNIX_NAME_LEN as u32 { UNIX_NAME_LEN as u32 } else { used };
+        let name = address.wrapping_add(offset!(unix_address_name) as u64 + 2);
         let result = aya_ebpf::helpers::generated::bpf_probe_read_kernel(
             (&raw mut (*out).bytes).cast(),
-            used & 0x7f,
+            used,
             name as *const core::ffi::c_void,
         );
         if result == 0 {
             (*out).len = used as u16;
         }
     }
-}
-
-/// Is this a pathname that must be resolved against a working directory?
-///
-/// # Safety
-/// `name` must be readable.
-#[inline(always)]
-pub unsafe fn is_relative(name: *const UnixName) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { (*name).len > 0 && (*name).bytes[0] != 0 && (*name).bytes[0] != b'/' }
 }

@@ -1,12 +1,13 @@
 //! Who: the task, its process and its parents, in the ids of the initial namespaces.
 
 use portwatch_common::connection::Owner;
+use portwatch_common::offsets::ABSENT;
 use portwatch_common::task::{Ancestor, MAX_ANCESTORS, NO_LOGINUID, Task};
 
-use crate::kernel::{copy, field, follow, offset};
+use crate::kernel::{copy, field, offset};
 
-/// `task_struct.flags` of a kernel thread.
-const PF_KTHREAD: u32 = 0x0020_0000;
+/// Bit of `PF_KTHREAD` in `task_struct.flags`.
+const PF_KTHREAD_BIT: u32 = 21;
 
 /// Fills in a task.
 ///
@@ -17,88 +18,68 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 /// `out` must be writable.
 #[inline(always)]
 pub unsafe fn fill(task: u64, out: *mut Task) {
-    let leader = follow(task, offset!(task_group_leader)).unwrap_or(task);
-    let cred = follow(task, offset!(task_cred)).unwrap_or(0);
-    let flags: u32 = field(task, offset!(task_flags)).unwrap_or(0);
+    let leader: u64 = field(task, offset!(task_group_leader));
+    let cred: u64 = field(task, offset!(task_cred));
+    let flags: u32 = field(task, offset!(task_flags));
+    let parent: u64 = field(leader, offset!(task_real_parent));
+    let nsproxy: u64 = field(task, offset!(task_nsproxy));
+    let pidns: u64 = field(nsproxy, offset!(nsproxy_pid_ns));
     // SAFETY: `out` is writable; each statement writes one field of plain integers.
     unsafe {
-        (*out).pid = field(task, offset!(task_tgid)).unwrap_or(0);
-        (*out).tid = field(task, offset!(task_pid)).unwrap_or(0);
-        (*out).ppid = match follow(leader, offset!(task_real_parent)) {
-            Some(parent) => field(parent, offset!(task_tgid)).unwrap_or(0),
-            None => 0,
+        (*out).pid = field(task, offset!(task_tgid));
+        (*out).tid = field(task, offset!(task_pid));
+        (*out).ppid = field(parent, offset!(task_tgid));
+        (*out).uid = field(cred, offset!(cred_uid));
+        (*out).gid = field(cred, offset!(cred_gid));
+        (*out).loginuid = if offset!(task_loginuid) == ABSENT {
+            NO_LOGINUID
+        } else {
+            field(task, offset!(task_loginuid))
         };
-        (*out).uid = field(cred, offset!(cred_uid)).unwrap_or(u32::MAX);
-        (*out).gid = field(cred, offset!(cred_gid)).unwrap_or(u32::MAX);
-        (*out).loginuid = field(task, offset!(task_loginuid)).unwrap_or(NO_LOGINUID);
-        (*out).start_boot_ns = field(leader, offset!(task_start_boottime)).unwrap_or(0);
+        (*out).start_boot_ns = field(leader, offset!(task_start_boottime));
         (*out).cgroup_id = cgroup_id(task);
-        if !copy(
-            &raw mut (*out).comm,
-            leader.wrapping_add(u64::from(offset!(task_comm))),
-        ) {
-            (*out).comm = [0; 16];
-        }
-        (*out).is_kthread = u8::from(flags & PF_KTHREAD != 0);
+        copy(&raw mut (*out).comm, leader, offset!(task_comm));
+        (*out).is_kthread = ((flags >> PF_KTHREAD_BIT) & 1) as u8;
         (*out).reserved = [0; 3];
-        (*out).pidns = match follow(task, offset!(task_nsproxy)) {
-            Some(nsproxy) => match follow(nsproxy, offset!(nsproxy_pid_ns)) {
-                Some(pidns) => field(pidns, offset!(pidns_inum)).unwrap_or(0),
-                None => 0,
-            },
-            None => 0,
-        };
+        (*out).pidns = field(pidns, offset!(pidns_inum));
     }
 }
 
 /// The part of the task that a connection remembers.
 #[inline(always)]
 pub fn owner(task: u64) -> Owner {
-    let leader = follow(task, offset!(task_group_leader)).unwrap_or(task);
-    let cred = follow(task, offset!(task_cred)).unwrap_or(0);
+    let leader: u64 = field(task, offset!(task_group_leader));
+    let cred: u64 = field(task, offset!(task_cred));
     Owner {
-        pid: field(task, offset!(task_tgid)).unwrap_or(0),
-        tid: field(task, offset!(task_pid)).unwrap_or(0),
-        uid: field(cred, offset!(cred_uid)).unwrap_or(u32::MAX),
-        gid: field(cred, offset!(cred_gid)).unwrap_or(u32::MAX),
-        start_boot_ns: field(leader, offset!(task_start_boottime)).unwrap_or(0),
-        comm: field(leader, offset!(task_comm)).unwrap_or([0; 16]),
+        pid: field(task, offset!(task_tgid)),
+        tid: field(task, offset!(task_pid)),
+        uid: field(cred, offset!(cred_uid)),
+        gid: field(cred, offset!(cred_gid)),
+        start_boot_ns: field(leader, offset!(task_start_boottime)),
+        comm: field(leader, offset!(task_comm)),
     }
 }
 
 /// Walks the chain of real parents. `real_parent` may be any thread of the parent: its leader counts.
+/// The swapper (pid 0) is its own parent: from there on every slot says pid 0, which ends the chain.
 ///
 /// # Safety
 /// `out` must be writable.
 #[inline(always)]
 pub unsafe fn fill_ancestors(task: u64, out: *mut [Ancestor; MAX_ANCESTORS]) {
-    let mut current = follow(task, offset!(task_group_leader)).unwrap_or(task);
+    let mut current: u64 = field(task, offset!(task_group_leader));
     let mut index = 0;
     while index < MAX_ANCESTORS {
-        let parent = match follow(current, offset!(task_real_parent)) {
-            Some(parent) => follow(parent, offset!(task_group_leader)).unwrap_or(parent),
-            None => 0,
-        };
-        let pid: u32 = if parent == 0 {
-            0
-        } else {
-            field(parent, offset!(task_tgid)).unwrap_or(0)
-        };
+        let parent: u64 = field(current, offset!(task_real_parent));
+        current = field(parent, offset!(task_group_leader));
         // SAFETY: `index` is below the length; plain integers.
         unsafe {
             let slot = &raw mut (*out)[index];
-            (*slot).pid = pid;
+            (*slot).pid = field(current, offset!(task_tgid));
             (*slot).reserved = 0;
-            (*slot).start_boot_ns = field(parent, offset!(task_start_boottime)).unwrap_or(0);
-            if !copy(
-                &raw mut (*slot).comm,
-                parent.wrapping_add(u64::from(offset!(task_comm))),
-            ) {
-                (*slot).comm = [0; 16];
-            }
+            (*slot).start_boot_ns = field(current, offset!(task_start_boottime));
+            copy(&raw mut (*slot).comm, current, offset!(task_comm));
         }
-        // The swapper (pid 0) is its own parent: from there on every slot says pid 0, which ends the chain.
-        current = parent;
         index += 1;
     }
 }
@@ -106,14 +87,8 @@ pub unsafe fn fill_ancestors(task: u64, out: *mut [Ancestor; MAX_ANCESTORS]) {
 /// The id of the task's cgroup in the default hierarchy.
 #[inline(always)]
 fn cgroup_id(task: u64) -> u64 {
-    let Some(set) = follow(task, offset!(task_cgroups)) else {
-        return 0;
-    };
-    let Some(group) = follow(set, offset!(css_set_dfl_cgrp)) else {
-        return 0;
-    };
-    let Some(node) = follow(group, offset!(cgroup_kn)) else {
-        return 0;
-    };
-    field(node, offset!(kernfs_id)).unwrap_or(0)
+    let set: u64 = field(task, offset!(task_cgroups));
+    let group: u64 = field(set, offset!(css_set_dfl_cgrp));
+    let node: u64 = field(group, offset!(cgroup_kn));
+    field(node, offset!(kernfs_id))
 }

@@ -27,19 +27,12 @@ struct IteratorMeta {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
-    let (Some(task), Some(fd), Some(file)) = (
-        argument(context, 1),
-        argument(context, 2),
-        argument(context, 3),
-    ) else {
-        return 0;
-    };
-    if task == 0 || file == 0 {
+    let task = argument(context, 1);
+    let fd = argument(context, 2);
+    let sk = sock::of_file(argument(context, 3));
+    if task == 0 || sk == 0 {
         return 0;
     }
-    let Some(sk) = sock::of_file(file) else {
-        return 0;
-    };
     if !is_wanted(sk) {
         return 0;
     }

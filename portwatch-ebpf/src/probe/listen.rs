@@ -7,11 +7,11 @@
 
 use aya_ebpf::macros::{fexit, kprobe, kretprobe, sock_ops};
 use aya_ebpf::programs::{FExitContext, ProbeContext, RetProbeContext, SockOpsContext};
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::{ensure_cookie, enter, leave, result};
-use crate::emit::{self, Origin, raw, track};
+use crate::emit::{self, Origin, Requested, raw, track};
 use crate::kernel::{argument, read};
 use crate::maps::{Call, TRACKED};
 use crate::sock;
@@ -55,7 +55,7 @@ pub fn listen_kprobe(context: ProbeContext) -> u32 {
 pub fn listen_kretprobe(context: RetProbeContext) -> u32 {
     let result: i32 = context.ret();
     if let Some(pending) = leave(Call::ListenStart) {
-        started(Some(pending.subject), result, Mechanism::KRETPROBE);
+        started(pending.subject, result, Mechanism::KRETPROBE);
     }
     0
 }
@@ -64,7 +64,7 @@ pub fn listen_kretprobe(context: RetProbeContext) -> u32 {
 #[fexit(function = "inet_listen")]
 pub fn relisten_fexit(context: FExitContext) -> i32 {
     let context = raw(&context);
-    let sk = argument(context, 0).and_then(sock::of_socket);
+    let sk = sock::of_socket(argument(context, 0));
     repeated(sk, result(context, 2), Mechanism::FEXIT);
     0
 }
@@ -107,44 +107,32 @@ pub fn listen_sockops(context: SockOpsContext) -> u32 {
 
 /// A first listen ended.
 #[inline(always)]
-fn started(sk: Option<u64>, result: i32, mechanism: Mechanism) {
-    let Some(sk) = sk else { return };
+fn started(sk: u64, result: i32, mechanism: Mechanism) {
     if result == 0 {
-        opened(sk, mechanism);
-    } else {
-        let origin = Origin {
-            kind: EventKind::BIND_FAILED,
-            mechanism,
-            ret: result,
-            flags: ListenerFlags::FROM_LISTEN,
-        };
-        emit::listener(sk, origin, None);
+        track(sk);
     }
+    report(sk, result, mechanism);
 }
 
 /// Any listen ended: only a changed backlog is news.
 #[inline(always)]
-pub fn repeated(sk: Option<u64>, result: i32, mechanism: Mechanism) {
-    let Some(sk) = sk else { return };
-    if result != 0 || sock::state(sk) != LISTEN {
-        return;
+fn repeated(sk: u64, result: i32, mechanism: Mechanism) {
+    if result == 0 && is_news(sk) {
+        track(sk);
+        report(sk, 0, mechanism);
     }
+}
+
+/// Does this socket listen with a backlog that was not told yet?
+#[inline(always)]
+pub fn is_news(sk: u64) -> bool {
     // SAFETY: a plain number in a map.
     let known = TRACKED.get_ptr(sk).map(|place| unsafe { *place });
-    if known == Some(u64::from(sock::backlog(sk))) {
-        return;
-    }
-    opened(sk, mechanism);
+    sock::state(sk) == LISTEN && known != Some(sock::backlog(sk) as u64)
 }
 
 #[inline(always)]
-fn opened(sk: u64, mechanism: Mechanism) {
-    track(sk);
-    let origin = Origin {
-        kind: EventKind::LISTENER_OPENED,
-        mechanism,
-        ret: 0,
-        flags: ListenerFlags::FROM_LISTEN,
-    };
-    emit::listener(sk, origin, None);
+fn report(sk: u64, result: i32, mechanism: Mechanism) {
+    let origin = Origin::of(result, mechanism, ListenerFlags::FROM_LISTEN);
+    emit::listener(sk, origin, Requested::NOTHING);
 }

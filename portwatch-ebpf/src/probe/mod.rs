@@ -38,14 +38,10 @@ fn enter(call: Call, subject: u64, address: u64, extra: u64) {
 /// Takes back what [`enter`] kept.
 #[inline(always)]
 fn leave(call: Call) -> Option<Pending> {
-    let key = PendingKey {
-        thread: thread(),
-        call: call as u64,
-    };
-    let pending = *PENDING.get_ptr(key).map(|place| {
-        // SAFETY: a value of the map, copied before the key is removed.
-        unsafe { &*place }
-    })?;
+    let key = PendingKey { thread: thread(), call: call as u64 };
+    let place = PENDING.get_ptr(key)?;
+    // SAFETY: a value of the map, copied before the key is removed.
+    let pending = unsafe { *place };
     let _ = PENDING.remove(key);
     Some(pending)
 }
@@ -55,10 +51,7 @@ fn leave(call: Call) -> Option<Pending> {
 /// `bpf_get_func_ret` would need 5.17; the slot is there since trampolines exist.
 #[inline(always)]
 fn result(context: *mut core::ffi::c_void, parameters: usize) -> i32 {
-    match argument(context, parameters) {
-        Some(value) => value as i32,
-        None => -1,
-    }
+    argument(context, parameters) as i32
 }
 
 /// Makes sure that the socket has a cookie, where a tracing program may ask for one (5.12 and later).

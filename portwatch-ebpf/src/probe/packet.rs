@@ -5,11 +5,11 @@
 
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::{enter, leave, result};
-use crate::emit::{self, Origin, raw};
+use crate::emit::{self, Origin, Requested, raw};
 use crate::kernel::argument;
 use crate::maps::Call;
 use crate::sock;
@@ -20,7 +20,7 @@ pub fn packet_create_fexit(context: FExitContext) -> i32 {
     let context = raw(&context);
     if result(context, 4) == 0 {
         opened(
-            argument(context, 1).and_then(sock::of_socket),
+            sock::of_socket(argument(context, 1)),
             Mechanism::FEXIT,
             ListenerFlags::FROM_CREATE,
         );
@@ -59,7 +59,7 @@ pub fn packet_bind_fexit(context: FExitContext) -> i32 {
     let context = raw(&context);
     if result(context, 3) == 0 {
         opened(
-            argument(context, 0).and_then(sock::of_socket),
+            sock::of_socket(argument(context, 0)),
             Mechanism::FEXIT,
             ListenerFlags::FROM_BIND,
         );
@@ -94,33 +94,22 @@ pub fn packet_bind_kretprobe(context: RetProbeContext) -> u32 {
 
 /// The socket was made or bound: it is news once it receives something.
 #[inline(always)]
-pub fn opened(sk: Option<u64>, mechanism: Mechanism, flags: u32) {
-    let Some(sk) = sk else { return };
+fn opened(sk: u64, mechanism: Mechanism, flags: u32) {
     if sock::packet_protocol(sk) != 0 {
-        let origin = Origin {
-            kind: EventKind::LISTENER_OPENED,
-            mechanism,
-            ret: 0,
-            flags,
-        };
-        emit::listener(sk, origin, None);
+        emit::listener(sk, Origin::of(0, mechanism, flags), Requested::NOTHING);
     }
 }
 
 /// `int packet_release(struct socket *sock)`.
 #[fentry(function = "packet_release")]
 pub fn packet_close_fentry(context: FEntryContext) -> i32 {
-    if let Some(sk) = argument(raw(&context), 0).and_then(sock::of_socket) {
-        emit::close(sk, Mechanism::FENTRY);
-    }
+    emit::close(sock::of_socket(argument(raw(&context), 0)), Mechanism::FENTRY);
     0
 }
 
 /// As [`packet_close_fentry`].
 #[kprobe]
 pub fn packet_close_kprobe(context: ProbeContext) -> u32 {
-    if let Some(sk) = context.arg::<u64>(0).and_then(sock::of_socket) {
-        emit::close(sk, Mechanism::KPROBE);
-    }
+    emit::close(sock::of_socket(context.arg::<u64>(0).unwrap_or(0)), Mechanism::KPROBE);
     0
 }

@@ -3,11 +3,11 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, fentry, fexit, kprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, SockContext};
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::{ensure_cookie, result, udp};
-use crate::emit::{self, Origin, raw};
+use crate::emit::{self, Origin, Requested, raw};
 use crate::kernel::argument;
 use crate::sock;
 
@@ -15,12 +15,10 @@ use crate::sock;
 #[fexit(function = "raw_hash_sk")]
 pub fn raw_open_fexit(context: FExitContext) -> i32 {
     let context = raw(&context);
-    if result(context, 1) == 0
-        && let Some(sk) = argument(context, 0)
-    {
+    if result(context, 1) == 0 {
         // SAFETY: argument 0 is a `struct sock *`.
         unsafe { ensure_cookie(context, 0) };
-        opened(sk, Mechanism::FEXIT);
+        opened(argument(context, 0), Mechanism::FEXIT);
     }
     0
 }
@@ -28,9 +26,7 @@ pub fn raw_open_fexit(context: FExitContext) -> i32 {
 /// As [`raw_open_fexit`], at entry: `raw_hash_sk` cannot fail.
 #[kprobe]
 pub fn raw_open_kprobe(context: ProbeContext) -> u32 {
-    if let Some(sk) = context.arg::<u64>(0) {
-        opened(sk, Mechanism::KPROBE);
-    }
+    opened(context.arg::<u64>(0).unwrap_or(0), Mechanism::KPROBE);
     0
 }
 
@@ -50,18 +46,14 @@ pub fn sock_create(context: SockContext) -> i32 {
 /// `void raw_unhash_sk(struct sock *sk)`.
 #[fentry(function = "raw_unhash_sk")]
 pub fn raw_close_fentry(context: FEntryContext) -> i32 {
-    if let Some(sk) = argument(raw(&context), 0) {
-        emit::close(sk, Mechanism::FENTRY);
-    }
+    emit::close(argument(raw(&context), 0), Mechanism::FENTRY);
     0
 }
 
 /// As [`raw_close_fentry`].
 #[kprobe]
 pub fn raw_close_kprobe(context: ProbeContext) -> u32 {
-    if let Some(sk) = context.arg::<u64>(0) {
-        emit::close(sk, Mechanism::KPROBE);
-    }
+    emit::close(context.arg::<u64>(0).unwrap_or(0), Mechanism::KPROBE);
     0
 }
 
@@ -73,18 +65,13 @@ pub fn sock_release(context: SockContext) -> i32 {
     if kind == sock::SOCK_RAW {
         emit::close(raw(&context) as u64, Mechanism::CGROUP);
     } else if kind == sock::SOCK_DGRAM {
-        udp::closed(Some(raw(&context) as u64), Mechanism::CGROUP);
+        udp::closed(raw(&context) as u64, Mechanism::CGROUP);
     }
     1
 }
 
 #[inline(always)]
-pub fn opened(sk: u64, mechanism: Mechanism) {
-    let origin = Origin {
-        kind: EventKind::LISTENER_OPENED,
-        mechanism,
-        ret: 0,
-        flags: ListenerFlags::FROM_CREATE,
-    };
-    emit::listener(sk, origin, None);
+fn opened(sk: u64, mechanism: Mechanism) {
+    let origin = Origin::of(0, mechanism, ListenerFlags::FROM_CREATE);
+    emit::listener(sk, origin, Requested::NOTHING);
 }

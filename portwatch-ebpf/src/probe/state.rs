@@ -10,11 +10,11 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use portwatch_common::connection::Owner;
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::ensure_cookie;
-use crate::emit::{self, Origin, counters, current, raw};
+use crate::emit::{self, Origin, Requested, counters, current, raw};
 use crate::kernel::{argument, setting};
 use crate::maps::{CONTROL, OWNERS};
 use crate::{sock, task};
@@ -29,9 +29,7 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     let old = context.arg::<u64>(1) as u8;
     let new = context.arg::<u64>(2) as u8;
     let context = raw(&context);
-    let Some(sk) = argument(context, 0) else {
-        return 0;
-    };
+    let sk = argument(context, 0);
     let protocol = sock::protocol(sk);
     if protocol == sock::IPPROTO_TCP {
         count(old, new);
@@ -65,13 +63,8 @@ unsafe fn listener_change(context: *mut core::ffi::c_void, sk: u64, new: u8, is_
     if new != LISTEN {
         emit::close(sk, Mechanism::TP_BTF);
     } else if !is_tcp || setting!(listen_tentative) != 0 {
-        let origin = Origin {
-            kind: EventKind::LISTENER_OPENED,
-            mechanism: Mechanism::TP_BTF,
-            ret: 0,
-            flags: ListenerFlags::FROM_LISTEN | ListenerFlags::TENTATIVE,
-        };
-        emit::listener(sk, origin, None);
+        let flags = ListenerFlags::FROM_LISTEN | ListenerFlags::TENTATIVE;
+        emit::listener(sk, Origin::of(0, Mechanism::TP_BTF, flags), Requested::NOTHING);
     }
 }
 

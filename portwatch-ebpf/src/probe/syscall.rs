@@ -9,14 +9,14 @@
 
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 use portwatch_common::settings::SyscallSignals;
 
-use super::{enter, leave, listen, packet, raw as raw_socket, udp, unix};
+use super::{enter, leave, listen, udp};
 use crate::emit::{self, Origin, Requested, current};
 use crate::kernel::setting;
-use crate::maps::Call;
+use crate::maps::{Call, Pending};
 use crate::sock;
 
 const FIRST: usize = 16;
@@ -34,37 +34,29 @@ pub fn bind_enter(context: TracePointContext) -> u32 {
 /// The end of `bind`.
 #[tracepoint]
 pub fn bind_exit(context: TracePointContext) -> u32 {
-    let Some((subject, pending, result)) = exit(&context, Call::SysBind) else {
-        return 0;
+    let Some((sk, pending, result)) = exit(&context, Call::SysBind) else { return 0 };
+    let family = sock::family(sk);
+    let wanted = if result != 0 {
+        SyscallSignals::FAILURES
+    } else if family == sock::AF_UNIX && sock::kind(sk) == sock::SOCK_DGRAM {
+        SyscallSignals::UNIX_BIND
+    } else if family == sock::AF_PACKET && sock::packet_protocol(sk) != 0 {
+        SyscallSignals::PACKET
+    } else if udp::is_reported(sock::protocol(sk)) && family != sock::AF_UNIX {
+        SyscallSignals::UDP_BIND
+    } else {
+        0
     };
-    let signals = setting!(syscall_signals);
-    let requested = Requested {
-        address: pending.address,
-        length: pending.extra & 0xffff_ffff,
-        user: true,
-    };
-    if result != 0 {
-        if signals & SyscallSignals::FAILURES != 0 {
-            refused(subject, result, ListenerFlags::FROM_BIND, Some(requested));
-        }
+    if setting!(syscall_signals) & wanted == 0 {
         return 0;
     }
-    let family = sock::family(subject);
-    if family == sock::AF_UNIX {
-        if signals & SyscallSignals::UNIX_BIND != 0 {
-            unix::bound(Some(subject), requested, 0, Mechanism::TRACEPOINT);
-        }
-    } else if family == sock::AF_PACKET {
-        if signals & SyscallSignals::PACKET != 0 {
-            packet::opened(
-                Some(subject),
-                Mechanism::TRACEPOINT,
-                ListenerFlags::FROM_BIND,
-            );
-        }
-    } else if signals & SyscallSignals::UDP_BIND != 0 {
-        udp::bound(Some(subject), requested, 0, Mechanism::TRACEPOINT);
+    if wanted == SyscallSignals::UDP_BIND {
+        emit::track(sk);
     }
+    let requested =
+        Requested { address: pending.address, length: pending.extra & 0xffff_ffff, user: true };
+    let origin = Origin::of(result, Mechanism::TRACEPOINT, ListenerFlags::FROM_BIND);
+    emit::listener(sk, origin, requested.if_refused(result));
     0
 }
 
@@ -77,21 +69,24 @@ pub fn listen_enter(context: TracePointContext) -> u32 {
 /// The end of `listen`.
 #[tracepoint]
 pub fn listen_exit(context: TracePointContext) -> u32 {
-    let Some((subject, _, result)) = exit(&context, Call::SysListen) else {
-        return 0;
+    let Some((sk, _, result)) = exit(&context, Call::SysListen) else { return 0 };
+    let wanted = if result != 0 {
+        SyscallSignals::FAILURES
+    } else if sock::family(sk) == sock::AF_UNIX {
+        SyscallSignals::UNIX_LISTEN
+    } else if listen::is_news(sk) {
+        SyscallSignals::INET_LISTEN
+    } else {
+        0
     };
-    let signals = setting!(syscall_signals);
-    if result != 0 {
-        if signals & SyscallSignals::FAILURES != 0 {
-            refused(subject, result, ListenerFlags::FROM_LISTEN, None);
-        }
-    } else if sock::family(subject) == sock::AF_UNIX {
-        if signals & SyscallSignals::UNIX_LISTEN != 0 {
-            unix::listened(Some(subject), 0, Mechanism::TRACEPOINT);
-        }
-    } else if signals & SyscallSignals::INET_LISTEN != 0 {
-        listen::repeated(Some(subject), 0, Mechanism::TRACEPOINT);
+    if setting!(syscall_signals) & wanted == 0 {
+        return 0;
     }
+    if wanted == SyscallSignals::INET_LISTEN {
+        emit::track(sk);
+    }
+    let origin = Origin::of(result, Mechanism::TRACEPOINT, ListenerFlags::FROM_LISTEN);
+    emit::listener(sk, origin, Requested::NOTHING);
     0
 }
 
@@ -132,13 +127,10 @@ pub fn socket_exit(context: TracePointContext) -> u32 {
     if fd < 0 {
         return 0;
     }
-    let Some(sk) = sock::of_descriptor(current(), fd as u64) else {
-        return 0;
-    };
-    if sock::family(sk) == sock::AF_PACKET {
-        packet::opened(Some(sk), Mechanism::TRACEPOINT, ListenerFlags::FROM_CREATE);
-    } else if sock::kind(sk) == sock::SOCK_RAW {
-        raw_socket::opened(sk, Mechanism::TRACEPOINT);
+    let sk = sock::of_descriptor(current(), fd as u64);
+    if sk != 0 && (sock::family(sk) != sock::AF_PACKET || sock::packet_protocol(sk) != 0) {
+        let origin = Origin::of(0, Mechanism::TRACEPOINT, ListenerFlags::FROM_CREATE);
+        emit::listener(sk, origin, Requested::NOTHING);
     }
     0
 }
@@ -162,21 +154,10 @@ fn arguments(context: &TracePointContext, call: Call) -> u32 {
 
 /// The socket, the kept arguments and the result at the exit of a call.
 #[inline(always)]
-fn exit(context: &TracePointContext, call: Call) -> Option<(u64, crate::maps::Pending, i32)> {
+fn exit(context: &TracePointContext, call: Call) -> Option<(u64, Pending, i32)> {
     let pending = leave(call)?;
     // SAFETY: inside the tracepoint's record.
     let result = unsafe { context.read_at::<i64>(FIRST) }.ok()?;
-    let sk = sock::of_descriptor(current(), pending.subject)?;
-    Some((sk, pending, result as i32))
-}
-
-#[inline(always)]
-fn refused(sk: u64, result: i32, flags: u32, requested: Option<Requested>) {
-    let origin = Origin {
-        kind: EventKind::BIND_FAILED,
-        mechanism: Mechanism::TRACEPOINT,
-        ret: result,
-        flags,
-    };
-    emit::listener(sk, origin, requested);
+    let sk = sock::of_descriptor(current(), pending.subject);
+    if sk == 0 { None } else { Some((sk, pending, result as i32)) }
 }

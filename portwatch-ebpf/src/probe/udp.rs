@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext, SockContext};
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::{enter, leave, result};
@@ -29,24 +29,13 @@ pub fn bind6_fexit(context: FExitContext) -> i32 {
 
 #[inline(always)]
 fn bind_exit(context: *mut core::ffi::c_void) -> i32 {
-    let (Some(socket), Some(address), Some(length)) = (
-        argument(context, 0),
-        argument(context, 1),
-        argument(context, 2),
-    ) else {
-        return 0;
-    };
     let requested = Requested {
-        address,
-        length: length & 0xffff_ffff,
+        address: argument(context, 1),
+        length: argument(context, 2) & 0xffff_ffff,
         user: false,
     };
-    bound(
-        sock::of_socket(socket),
-        requested,
-        result(context, 3),
-        Mechanism::FEXIT,
-    );
+    let sk = sock::of_socket(argument(context, 0));
+    bound(sk, requested, result(context, 3), Mechanism::FEXIT);
     0
 }
 
@@ -112,44 +101,34 @@ fn post_bind(context: &SockContext) -> i32 {
         (*context.sock).protocol as u16
     };
     if is_reported(protocol) {
-        opened(sk as u64, Mechanism::CGROUP);
+        track(sk as u64);
+        report(sk as u64, Requested::NOTHING, 0, Mechanism::CGROUP);
     }
     1
 }
 
 /// A bind ended: TCP's success is not news (listen is), its refusal is.
 #[inline(always)]
-pub fn bound(sk: Option<u64>, requested: Requested, result: i32, mechanism: Mechanism) {
-    let Some(sk) = sk else { return };
-    if result != 0 {
-        let origin = Origin {
-            kind: EventKind::BIND_FAILED,
-            mechanism,
-            ret: result,
-            flags: ListenerFlags::FROM_BIND,
-        };
-        emit::listener(sk, origin, Some(requested));
-    } else if is_reported(sock::protocol(sk)) && sock::kind(sk) == sock::SOCK_DGRAM {
-        opened(sk, mechanism);
+fn bound(sk: u64, requested: Requested, result: i32, mechanism: Mechanism) {
+    if result == 0 {
+        if !is_reported(sock::protocol(sk)) {
+            return;
+        }
+        track(sk);
     }
+    report(sk, requested.if_refused(result), result, mechanism);
 }
 
 /// Datagram protocols whose bind makes a listener.
 #[inline(always)]
-fn is_reported(protocol: u16) -> bool {
+pub fn is_reported(protocol: u16) -> bool {
     protocol == sock::IPPROTO_UDP || protocol == sock::IPPROTO_UDPLITE
 }
 
 #[inline(always)]
-fn opened(sk: u64, mechanism: Mechanism) {
-    track(sk);
-    let origin = Origin {
-        kind: EventKind::LISTENER_OPENED,
-        mechanism,
-        ret: 0,
-        flags: ListenerFlags::FROM_BIND,
-    };
-    emit::listener(sk, origin, None);
+fn report(sk: u64, requested: Requested, result: i32, mechanism: Mechanism) {
+    let origin = Origin::of(result, mechanism, ListenerFlags::FROM_BIND);
+    emit::listener(sk, origin, requested);
 }
 
 /// `void udp_destroy_sock(struct sock *sk)`: only at the end of a UDP or UDP-Lite socket.
@@ -169,21 +148,20 @@ pub fn udp6_close_fentry(context: FEntryContext) -> i32 {
 /// As [`udp_close_fentry`].
 #[kprobe]
 pub fn udp_close_kprobe(context: ProbeContext) -> u32 {
-    closed(context.arg::<u64>(0), Mechanism::KPROBE);
+    closed(context.arg::<u64>(0).unwrap_or(0), Mechanism::KPROBE);
     0
 }
 
 /// As [`udp6_close_fentry`].
 #[kprobe]
 pub fn udp6_close_kprobe(context: ProbeContext) -> u32 {
-    closed(context.arg::<u64>(0), Mechanism::KPROBE);
+    closed(context.arg::<u64>(0).unwrap_or(0), Mechanism::KPROBE);
     0
 }
 
 /// A UDP socket ends: a listener's end is told, a client's is counted.
 #[inline(always)]
-pub fn closed(sk: Option<u64>, mechanism: Mechanism) {
-    let Some(sk) = sk else { return };
+pub fn closed(sk: u64, mechanism: Mechanism) {
     if TRACKED.get_ptr(sk).is_some() {
         emit::close(sk, mechanism);
     } else if sock::port(sk) != 0

@@ -6,7 +6,7 @@
 
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::{ensure_cookie, enter, leave, result};
@@ -21,23 +21,13 @@ const LISTEN: u8 = 10;
 #[fexit(function = "unix_bind")]
 pub fn unix_bind_fexit(context: FExitContext) -> i32 {
     let context = raw(&context);
-    if let (Some(socket), Some(address), Some(length)) = (
-        argument(context, 0),
-        argument(context, 1),
-        argument(context, 2),
-    ) {
-        let requested = Requested {
-            address,
-            length: length & 0xffff_ffff,
-            user: false,
-        };
-        bound(
-            sock::of_socket(socket),
-            requested,
-            result(context, 3),
-            Mechanism::FEXIT,
-        );
-    }
+    let requested = Requested {
+        address: argument(context, 1),
+        length: argument(context, 2) & 0xffff_ffff,
+        user: false,
+    };
+    let sk = sock::of_socket(argument(context, 0));
+    bound(sk, requested, result(context, 3), Mechanism::FEXIT);
     0
 }
 
@@ -78,7 +68,7 @@ pub fn unix_bind_kretprobe(context: RetProbeContext) -> u32 {
 #[fexit(function = "unix_listen")]
 pub fn unix_listen_fexit(context: FExitContext) -> i32 {
     let context = raw(&context);
-    let sk = argument(context, 0).and_then(sock::of_socket);
+    let sk = sock::of_socket(argument(context, 0));
     listened(sk, result(context, 2), Mechanism::FEXIT);
     0
 }
@@ -108,56 +98,25 @@ pub fn unix_listen_kretprobe(context: RetProbeContext) -> u32 {
 
 /// A bind ended. For stream and seqpacket, listen is the news.
 #[inline(always)]
-pub fn bound(sk: Option<u64>, requested: Requested, result: i32, mechanism: Mechanism) {
-    let Some(sk) = sk else { return };
-    if result != 0 {
-        let origin = Origin {
-            kind: EventKind::BIND_FAILED,
-            mechanism,
-            ret: result,
-            flags: ListenerFlags::FROM_BIND,
-        };
-        emit::listener(sk, origin, Some(requested));
-    } else if sock::kind(sk) == sock::SOCK_DGRAM {
-        opened(sk, mechanism, ListenerFlags::FROM_BIND);
+fn bound(sk: u64, requested: Requested, result: i32, mechanism: Mechanism) {
+    if result != 0 || sock::kind(sk) == sock::SOCK_DGRAM {
+        let origin = Origin::of(result, mechanism, ListenerFlags::FROM_BIND);
+        emit::listener(sk, origin, requested.if_refused(result));
     }
 }
 
 /// A listen ended.
 #[inline(always)]
-pub fn listened(sk: Option<u64>, result: i32, mechanism: Mechanism) {
-    let Some(sk) = sk else { return };
-    if result == 0 {
-        opened(sk, mechanism, ListenerFlags::FROM_LISTEN);
-    } else {
-        let origin = Origin {
-            kind: EventKind::BIND_FAILED,
-            mechanism,
-            ret: result,
-            flags: ListenerFlags::FROM_LISTEN,
-        };
-        emit::listener(sk, origin, None);
-    }
-}
-
-#[inline(always)]
-fn opened(sk: u64, mechanism: Mechanism, flags: u32) {
-    let origin = Origin {
-        kind: EventKind::LISTENER_OPENED,
-        mechanism,
-        ret: 0,
-        flags,
-    };
-    emit::listener(sk, origin, None);
+fn listened(sk: u64, result: i32, mechanism: Mechanism) {
+    let origin = Origin::of(result, mechanism, ListenerFlags::FROM_LISTEN);
+    emit::listener(sk, origin, Requested::NOTHING);
 }
 
 /// `void unix_release_sock(struct sock *sk, int embrion)`: at entry the name is still there.
 #[fentry(function = "unix_release_sock")]
 pub fn unix_close_fentry(context: FEntryContext) -> i32 {
     let context = raw(&context);
-    let Some(sk) = argument(context, 0) else {
-        return 0;
-    };
+    let sk = argument(context, 0);
     if is_listener(sk) {
         // SAFETY: argument 0 is a `struct sock *`.
         unsafe { ensure_cookie(context, 0) };
@@ -169,9 +128,8 @@ pub fn unix_close_fentry(context: FEntryContext) -> i32 {
 /// As [`unix_close_fentry`].
 #[kprobe]
 pub fn unix_close_kprobe(context: ProbeContext) -> u32 {
-    if let Some(sk) = context.arg::<u64>(0)
-        && is_listener(sk)
-    {
+    let sk = context.arg::<u64>(0).unwrap_or(0);
+    if is_listener(sk) {
         emit::close(sk, Mechanism::KPROBE);
     }
     0
