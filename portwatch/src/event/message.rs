@@ -134,6 +134,37 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// `listener.changed`: what is different now, and what it was before; `None` when that is not known.
+#[must_use]
+pub fn changes(event: &Event) -> Option<String> {
+    let mut changes = Vec::new();
+    let socket = event.socket.as_ref();
+    let before = event.previous.as_ref();
+    let (old, new) = (
+        before.and_then(|p| p.backlog),
+        socket.and_then(|s| s.backlog),
+    );
+    if let (Some(old), Some(new)) = (old, new)
+        && old != new
+    {
+        changes.push(format!("backlog {new}, before {old}"));
+    }
+    if let Some(old) = before.and_then(|previous| previous.interface.as_ref()) {
+        let new = socket.map_or("every interface", interface);
+        changes.push(format!("on {new}, before on {old}"));
+    }
+    let old = before.map_or(&[][..], |previous| &previous.owners);
+    if old != event.owners {
+        let before = if old.is_empty() {
+            String::new()
+        } else {
+            format!(", before by {}", owners(old))
+        };
+        changes.push(format!("held by {}{before}", owners(&event.owners)));
+    }
+    (!changes.is_empty()).then(|| changes.join("; "))
+}
+
 /// Only this host can reach it.
 fn is_local(socket: Option<&Socket>) -> bool {
     socket.is_some_and(|socket| {
@@ -240,31 +271,8 @@ fn closed(event: &Event) -> String {
 }
 
 fn changed(event: &Event) -> String {
-    let mut changes = Vec::new();
-    if let Some(previous) = &event.previous {
-        let socket = event.socket.as_ref();
-        let now = socket.and_then(|socket| socket.backlog);
-        if let (Some(old), Some(new)) = (previous.backlog, now)
-            && old != new
-        {
-            changes.push(format!("backlog {new}, before {old}"));
-        }
-        if let Some(old) = &previous.interface {
-            let new = socket.map_or("every interface", interface);
-            changes.push(format!("on {new}, before on {old}"));
-        }
-        if !previous.owners.is_empty() && previous.owners != event.owners {
-            let (new, old) = (owners(&event.owners), owners(&previous.owners));
-            changes.push(format!("held by {new}, before by {old}"));
-        }
-    } else if !event.owners.is_empty() {
-        changes.push(format!("held by {}", owners(&event.owners)));
-    }
-    let mut text = format!("{} of {} changed", socket_of(event), who(event));
-    if !changes.is_empty() {
-        let _ = write!(text, ": {}", changes.join("; "));
-    }
-    text
+    let changes = changes(event).map_or_else(String::new, |changes| format!(": {changes}"));
+    format!("{} of {} changed{changes}", socket_of(event), who(event))
 }
 
 /// `nginx (812) and nginx (813)`; `nobody` for none.
