@@ -19,9 +19,9 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/portwatch";
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/portwatch";
 
 const EXIT_STATUS: &str = "\
-Exit status (sysexits):
+Exit status:
   0 done, 64 usage, 69 no daemon or sensor to be had, 70 bug, 74 I/O,
-  77 not permitted, 78 configuration, 130 interrupted
+  77 not permitted, 78 configuration (these as in sysexits.h), 130 interrupted
 
 Examples:
   portwatch tail                      watch listeners open and close, as root with no set-up
@@ -29,13 +29,14 @@ Examples:
   portwatch tail -o json | jq .       the same events for programs";
 
 const FILTER_HELP: &str = "\
-A FILTER is an expression; its words need no quotes of their own:
+Filters:
   tcp port:8080 user:www-data         terms side by side must all hold
   udp or port:80,443                  also: and, not, &&, ||, !, ( )
   'port in 1..1023 and not exe == \"/usr/sbin/sshd\"'
   'address in 10.0.0.0/8' 'exe =~ \"/tmp/*\"' 'command contains nc'
-A word alone is a protocol, family, event type, state or exposure. Fields are named as in
-the JSON (socket.port) or for short (port). A field that an event lacks never matches.";
+  A word alone is a protocol, family, event type, state or exposure. Fields are named as in
+  the JSON (socket.port) or for short (port); `*` in =~ stands for any run of characters.
+  A field that an event does not have never matches, nor does its negation.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -111,16 +112,17 @@ pub struct Paths {
         long,
         global = true,
         value_name = "FILE",
-        env = "PORTWATCH_CONFIG"
+        env = "PORTWATCH_CONFIG",
+        hide_env_values = true
     )]
     pub config: Option<PathBuf>,
     /// Directory of the daemon's state
     #[arg(long, global = true, value_name = "DIR", env = "PORTWATCH_STATE_DIR")]
-    #[arg(default_value = DEFAULT_STATE_DIR)]
+    #[arg(default_value = DEFAULT_STATE_DIR, hide_env_values = true, hide_short_help = true)]
     pub state_dir: PathBuf,
     /// Directory of the daemon's socket
     #[arg(long, global = true, value_name = "DIR", env = "PORTWATCH_RUNTIME_DIR")]
-    #[arg(default_value = DEFAULT_RUNTIME_DIR)]
+    #[arg(default_value = DEFAULT_RUNTIME_DIR, hide_env_values = true, hide_short_help = true)]
     pub runtime_dir: PathBuf,
 }
 
@@ -395,116 +397,4 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn parse(args: &[&str]) -> Args {
-        Args::try_parse_from([&["portwatch"], args].concat()).unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_has_an_example_in_its_help() {
-        for command in Args::command().get_subcommands_mut() {
-            let help = command.render_long_help().to_string();
-            let example = format!("portwatch {}", command.get_name());
-            assert!(
-                help.contains("Example") && help.contains(&example),
-                "{help}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_example_parses() {
-        let mut command = Args::command();
-        let mut seen = 0;
-        for sub in command.get_subcommands_mut() {
-            for line in sub.render_long_help().to_string().lines() {
-                let line = line.trim().trim_start_matches("sudo ");
-                if !line.starts_with("portwatch ") {
-                    continue;
-                }
-                let plain = line.split([">", "|"].as_slice()[0]).next().unwrap_or(line);
-                let plain = plain.split(" | ").next().unwrap_or(plain);
-                let words = plain.split('\'').enumerate().flat_map(|(index, part)| {
-                    if index % 2 == 1 {
-                        vec![part.to_owned()]
-                    } else {
-                        part.split_whitespace().map(str::to_owned).collect()
-                    }
-                });
-                let args = Args::try_parse_from(words).unwrap_or_else(|e| panic!("{line}\n{e}"));
-                match args.command {
-                    Command::Tail(tail) => drop(tail.filter().expect(line)),
-                    Command::Ls(ls) => drop(ls.filter().expect(line)),
-                    _ => {}
-                }
-                seen += 1;
-            }
-        }
-        assert!(seen >= 16, "only {seen} examples found");
-    }
-
-    #[test]
-    fn a_filter_is_all_the_words() {
-        let args = parse(&[
-            "tail", "tcp", "-o", "json", "port:80", "--count", "3", "--states",
-        ]);
-        let Command::Tail(tail) = args.command else {
-            panic!("tail");
-        };
-        let filter = tail.filter().expect("a filter").to_string();
-        assert_eq!(filter, "proto == tcp and port == 80");
-        assert_eq!((tail.output, tail.states), (Output::Json, true));
-        assert_eq!(tail.count, NonZeroU64::new(3));
-    }
-
-    #[test]
-    fn paths_go_before_and_after_the_command() {
-        for args in [["-c", "/x", "run"], ["run", "-c", "/x"]] {
-            assert_eq!(parse(&args).paths.config, Some("/x".into()));
-        }
-        let args = parse(&["status", "--runtime-dir", "/tmp/r"]);
-        assert_eq!(args.paths.runtime_dir, PathBuf::from("/tmp/r"));
-    }
-
-    #[test]
-    fn every_rung_is_a_mechanism_of_the_same_name() {
-        for rung in Rung::value_variants() {
-            let name = rung.to_possible_value().expect("shown");
-            assert_eq!(name.get_name(), rung.mechanism().as_str());
-        }
-        let Command::Run(run) =
-            parse(&["run", "--rung", "tp_btf", "--kernel-log", "debug"]).command
-        else {
-            panic!("run");
-        };
-        assert_eq!(run.probing.rung, Some(Rung::TpBtf));
-        assert_eq!(run.probing.kernel_log, KernelLog::Debug);
-    }
-
-    #[test]
-    fn durations_need_units() {
-        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5_400)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        for text in [
-            "",
-            "10",
-            "m",
-            "1x",
-            "-1s",
-            "0s",
-            "99999999999999999d",
-            "1 h",
-        ] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

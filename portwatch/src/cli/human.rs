@@ -186,7 +186,7 @@ fn connection(line: Line, event: &Event, socket: &Socket) -> Line {
     let peer = peer(socket).unwrap_or_else(|| "-".to_owned());
     let state = |state: Option<State>| state.map_or("?", Word::word);
     let process = event.process.as_ref();
-    line.cell(Style::Plain, state(event.old_state), 10)
+    line.cell(Style::Plain, state(event.old_state), 11)
         .cell(Style::Dim, ">", 0)
         .cell(Style::Bold, state(event.new_state), 11)
         .cell(Style::Plain, socket.protocol.word(), 5)

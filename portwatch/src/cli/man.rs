@@ -44,7 +44,12 @@ pub enum ManError {
 /// # Errors
 /// Never in practice: the pages are made in memory.
 pub fn pages() -> io::Result<Vec<Page>> {
-    let mut root = Args::command();
+    // A manual page is the long help: what `-h` leaves out belongs in it.
+    let show = |arg: clap::Arg| arg.hide_short_help(false);
+    let mut root = Args::command()
+        .mut_args(show)
+        .mut_subcommands(|sub| sub.mut_args(show));
+    root = root.disable_help_subcommand(true);
     root.build();
     let mut pages = vec![page(&root, "")?];
     for command in root
@@ -103,12 +108,42 @@ fn page(command: &clap::Command, subcommand: &str) -> io::Result<Page> {
         .manual("portwatch")
         .date("");
     let mut roff = Vec::new();
-    man.render(&mut roff)?;
+    man.render_title(&mut roff)?;
+    man.render_name_section(&mut roff)?;
+    man.render_synopsis_section(&mut roff)?;
+    man.render_description_section(&mut roff)?;
+    man.render_options_section(&mut roff)?;
+    if subcommand.is_empty() {
+        man.render_subcommands_section(&mut roff)?;
+    }
+    let extra = command
+        .get_after_long_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    extra
+        .split("\n\n")
+        .try_for_each(|paragraph| section(paragraph, &mut roff))?;
     Ok(Page {
         subcommand: subcommand.to_owned(),
         file: man.get_filename(),
         roff,
     })
+}
+
+/// A paragraph under a heading line becomes a section, its lines kept as they are (man(7)).
+fn section(paragraph: &str, roff: &mut Vec<u8>) -> io::Result<()> {
+    let (heading, body) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
+    let heading = heading.trim_end_matches(':').to_uppercase();
+    writeln!(roff, ".SH \"{heading}\"\n.nf")?;
+    for line in body.lines() {
+        let line = line
+            .replace('\\', "\\e")
+            .replace('-', "\\-")
+            .replace('\'', "\\(aq");
+        // The zero-width character keeps a leading full stop from being a request.
+        writeln!(roff, "\\&{}", line.trim_start())?;
+    }
+    writeln!(roff, ".fi")
 }
 
 #[cfg(test)]
@@ -131,10 +166,14 @@ mod tests {
         assert!(names.starts_with(&["portwatch.1".to_owned(), "portwatch-run.1".to_owned()]));
         assert_eq!(names.len(), 9, "{names:?}");
         let tail = std::fs::read_to_string(dir.path().join("portwatch-tail.1")).expect("a page");
-        assert!(
-            tail.contains("portwatch\\-tail") && tail.contains("Examples:"),
-            "{tail}"
-        );
+        for part in [
+            "portwatch\\-tail",
+            ".SH \"EXAMPLES\"",
+            "How much the probes and the verifier say",
+            "\\&portwatch tail \\-\\-count 1 \\(aqport == 8080\\(aq",
+        ] {
+            assert!(tail.contains(part), "{part} is not in {tail}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::event::{Event, SCHEMA};
 
@@ -19,11 +19,23 @@ pub fn event_schema() -> Value {
         .into_root_schema_for::<Event>();
     schema.insert("$id".to_owned(), json!("urn:portwatch:event:1"));
     schema.insert("title".to_owned(), json!(SCHEMA));
-    let mut schema = Value::from(schema);
     if let Some(name) = schema.pointer_mut("/properties/schema") {
         name["const"] = json!(SCHEMA);
     }
-    schema
+    titled_first(schema)
+}
+
+/// The same schema with what names it at its head.
+fn titled_first(mut schema: Schema) -> Value {
+    let head = ["$schema", "$id", "title", "description"];
+    let mut ordered = Map::new();
+    for key in head {
+        ordered.extend(schema.remove(key).map(|value| (key.to_owned(), value)));
+    }
+    if let Value::Object(rest) = Value::from(schema) {
+        ordered.extend(rest);
+    }
+    Value::Object(ordered)
 }
 
 /// The schema as text: two spaces a level, a line feed at the end.

@@ -1,5 +1,7 @@
 //! Gives values the type of their field, and refuses comparisons that make no sense.
 
+use std::ops::Range;
+
 use super::address::Network;
 use super::ast::{Comparison, Expr, Item, Operand, Test};
 use super::error::{Fault, did_you_mean, shown};
@@ -8,7 +10,6 @@ use super::literal::Literal;
 use crate::event::fields::{self, Field, FieldType};
 use crate::event::words::Word as _;
 use crate::event::{EventType, Exposure, Family, Protocol, State};
-use std::ops::Range;
 
 /// The field of that name.
 pub(super) fn field(name: &str, span: &Range<usize>) -> Result<&'static Field, Fault> {
@@ -123,10 +124,30 @@ pub(super) fn bare(word: &Literal) -> Result<Expr, Fault> {
         let message = format!("{what} is a field; write `{name}:…` or `{name} == …`");
         return Err(Fault::at(&word.span, message));
     }
+    if let Some(name) = likely_field(&word.text) {
+        let message = format!(
+            "{what} needs a field before it, for example `{name}:{}`",
+            word.text
+        );
+        return Err(Fault::at(&word.span, message));
+    }
     let known = places.iter().flat_map(|(_, words)| words.iter().copied());
     let hint = did_you_mean(&word.text, known.chain(fields::names()));
     let message = format!("{what} is not a protocol, family, event type, state or exposure{hint}");
     Err(Fault::at(&word.span, message))
+}
+
+/// The field that somebody probably means who writes only its value.
+pub(super) fn likely_field(value: &str) -> Option<&'static str> {
+    if number(value).is_some() {
+        Some("port")
+    } else if Network::parse(value).is_some() {
+        Some("address")
+    } else if value.starts_with('/') {
+        Some("exe")
+    } else {
+        None
+    }
 }
 
 fn glob(field: &'static Field, value: &Literal) -> Result<Expr, Fault> {

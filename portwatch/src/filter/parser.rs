@@ -145,8 +145,11 @@ impl<'s> Parser<'s> {
             return check::member(field, negated, &items);
         }
         match text.split_once(':') {
-            Some((name, rest)) => self.short(name, rest, &span),
-            None => check::bare(&Literal::read(self.source, Kind::Word, span)?),
+            // An IPv6 address has colons too; alone it is no term, and the complaint should say so.
+            Some((name, rest)) if check::likely_field(text).is_none() => {
+                self.short(name, rest, &span)
+            }
+            _ => check::bare(&Literal::read(self.source, Kind::Word, span)?),
         }
     }
 
