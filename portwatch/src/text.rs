@@ -1,5 +1,6 @@
 //! Turns bytes that other processes chose into text that cannot move a cursor or forge a line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Escapes everything that is not plain printable text as `\xNN`, byte by byte: control characters
@@ -22,6 +23,55 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// The second line of defence, for text that should already be escaped: whatever could still move a
+/// cursor becomes `\xNN`; escapes that are there already stay as they are.
+#[must_use]
+pub fn guard(text: &str) -> Cow<'_, str> {
+    let is_safe = |c: char| c == '\\' || is_plain(c);
+    if text.chars().all(is_safe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_safe(c) {
+            out.push(c);
+        } else {
+            let mut buffer = [0; 4];
+            push_hex(&mut out, c.encode_utf8(&mut buffer).as_bytes());
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Cuts text to `max` units as `measure` counts a character's; a cut text ends with `…`, which counts
+/// one, and never in the middle of a `\xNN` escape.
+#[must_use]
+pub fn clip(text: &str, max: usize, measure: impl Fn(char) -> usize) -> Cow<'_, str> {
+    let mut used = 0;
+    let mut kept = 0;
+    for (at, c) in text.char_indices() {
+        used += measure(c);
+        if used > max {
+            let kept = whole_escapes(text.get(..kept).unwrap_or_default());
+            return Cow::Owned(format!("{kept}{}", if max == 0 { "" } else { "…" }));
+        }
+        if used < max {
+            kept = at + c.len_utf8();
+        }
+    }
+    Cow::Borrowed(text)
+}
+
+/// The text without an escape that was cut short at its end.
+fn whole_escapes(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let tail = bytes.len().saturating_sub(3);
+    match bytes[tail..].iter().position(|&b| b == b'\\') {
+        Some(back) => text.get(..tail + back).unwrap_or(text),
+        None => text,
+    }
+}
+
 /// Is this character safe to print as it is?
 fn is_plain(c: char) -> bool {
     !c.is_control()
@@ -39,7 +89,26 @@ fn push_hex(out: &mut String, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{clip, escape, guard};
+
+    #[test]
+    fn a_guard_leaves_escapes_and_stops_controls() {
+        assert_eq!(guard(r"a\x1b ö"), r"a\x1b ö");
+        assert_eq!(guard("a\x1b[1m\\x07"), r"a\x1b[1m\x07");
+    }
+
+    #[test]
+    fn a_clip_keeps_escapes_whole() {
+        let clip = |text, max| clip(text, max, |_| 1).into_owned();
+        assert_eq!(clip("abcdef", 6), "abcdef");
+        assert_eq!(clip("abcdefg", 6), "abcde…");
+        assert_eq!(clip(r"ab\x1bcd", 8), r"ab\x1bcd");
+        assert_eq!(clip(r"ab\x1bcd", 7), r"ab\x1b…");
+        assert_eq!(clip(r"ab\x1bcd", 6), "ab…");
+        assert_eq!(clip(r"ab\x1bcd", 4), "ab…");
+        assert_eq!(clip("abc", 1), "…");
+        assert_eq!(clip("abc", 0), "");
+    }
 
     #[test]
     fn plain_text_stays() {

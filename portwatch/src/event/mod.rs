@@ -3,10 +3,14 @@
 //! A key that is not known is absent, never null or empty. No `flatten` and no `untagged`, so that the
 //! JSON Schema says exactly what is written.
 
+pub mod example;
+pub mod fields;
 pub mod kind;
+pub mod message;
 pub mod process;
 pub mod sensor;
 pub mod socket;
+pub mod words;
 
 use std::sync::Arc;
 

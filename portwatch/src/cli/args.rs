@@ -1,0 +1,400 @@
+//! The command line, defined once: help, completions and man pages all come from here.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::exit::Exit;
+use crate::event::Mechanism;
+use crate::filter::{Filter, FilterError};
+
+/// The configuration that is read when none is named; it need not exist.
+pub const DEFAULT_CONFIG: &str = "/etc/portwatch/portwatch.toml";
+/// Where the daemon keeps its state.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/portwatch";
+/// Where the daemon keeps its socket.
+pub const DEFAULT_RUNTIME_DIR: &str = "/run/portwatch";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0 done, 64 usage, 69 no daemon or sensor to be had, 70 bug, 74 I/O,
+  77 not permitted, 78 configuration (these as in sysexits.h), 130 interrupted
+
+Examples:
+  portwatch tail                      watch listeners open and close, as root with no set-up
+  portwatch ls all-interfaces         what can everybody reach?
+  portwatch tail -o json | jq .       the same events for programs";
+
+const FILTER_HELP: &str = "\
+Filters:
+  tcp port:8080 user:www-data         terms side by side must all hold
+  udp or port:80,443                  also: and, not, &&, ||, !, ( )
+  'port in 1..1023 and not exe == \"/usr/sbin/sshd\"'
+  'address in 10.0.0.0/8' 'exe =~ \"/tmp/*\"' 'command contains nc'
+  A word alone is a protocol, family, event type, state or exposure. Fields are named as in
+  the JSON (socket.port) or for short (port); `*` in =~ stands for any run of characters.
+  A field that an event does not have never matches, nor does its negation.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  portwatch run
+  portwatch run -c ./portwatch.toml --state-dir /tmp/state --runtime-dir /tmp/run";
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  portwatch tail
+  portwatch tail tcp not user:root
+  portwatch tail --states port:5432
+  portwatch tail --since 10m -o json listener.opened
+  portwatch tail --count 1 'port == 8080'";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  portwatch ls
+  portwatch ls tcp all-interfaces
+  portwatch ls -o json 'port in 1..1023 and not user == root'";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  portwatch status
+  portwatch status -o json";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo portwatch doctor
+  portwatch doctor -o json";
+
+const SCHEMA_EXAMPLES: &str = "\
+Example:
+  portwatch schema > portwatch.event-1.json";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  portwatch completions bash > /usr/share/bash-completion/completions/portwatch
+  portwatch completions zsh > /usr/share/zsh/site-functions/_portwatch";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  portwatch man | man -l -
+  portwatch man tail | man -l -
+  portwatch man --dir /usr/share/man/man1";
+
+/// Says at once which process opened which listening socket, and how exposed it is.
+#[derive(Debug, Parser)]
+#[command(name = "portwatch", version, about, after_long_help = EXIT_STATUS)]
+#[command(
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Args {
+    /// Where things are.
+    #[command(flatten)]
+    pub paths: Paths,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where things are; the same for every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Paths")]
+pub struct Paths {
+    /// Configuration file
+    ///
+    /// Without this option, /etc/portwatch/portwatch.toml and /etc/portwatch/conf.d/*.toml are read
+    /// when they exist.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PORTWATCH_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
+    /// Directory of the daemon's state
+    #[arg(long, global = true, value_name = "DIR", env = "PORTWATCH_STATE_DIR")]
+    #[arg(default_value = DEFAULT_STATE_DIR, hide_env_values = true, hide_short_help = true)]
+    pub state_dir: PathBuf,
+    /// Directory of the daemon's socket
+    #[arg(long, global = true, value_name = "DIR", env = "PORTWATCH_RUNTIME_DIR")]
+    #[arg(default_value = DEFAULT_RUNTIME_DIR, hide_env_values = true, hide_short_help = true)]
+    pub runtime_dir: PathBuf,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground
+    ///
+    /// Loads the probes, keeps the inventory of listeners, and serves `tail`, `ls` and `status` over
+    /// its socket. Needs root. Works without any configuration; under systemd use Type=notify.
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Show events as they happen
+    ///
+    /// Attaches to the running daemon; when none runs and the caller is root, loads the probes itself.
+    #[command(after_long_help = format!("{FILTER_HELP}\n\n{TAIL_EXAMPLES}"))]
+    Tail(Tail),
+    /// List the listeners of this moment
+    ///
+    /// Widest exposure first. Asks the running daemon; when none runs and the caller is root, looks
+    /// for itself.
+    #[command(after_long_help = format!("{FILTER_HELP}\n\n{LS_EXAMPLES}"))]
+    Ls(Ls),
+    /// Say whether the daemon is watching, how, and what it lost
+    #[command(after_long_help = STATUS_EXAMPLES)]
+    Status(Report),
+    /// Say what this kernel permits and what to do about what is missing
+    ///
+    /// Tells which mechanism each sensor gets and why. Says more as root.
+    #[command(after_long_help = DOCTOR_EXAMPLES)]
+    Doctor(Report),
+    /// Print the JSON Schema of the events
+    #[command(after_long_help = SCHEMA_EXAMPLES)]
+    Schema,
+    /// Print a completion script for a shell
+    #[command(after_long_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Print a man page, or write them all
+    #[command(after_long_help = MAN_EXAMPLES)]
+    Man(Man),
+}
+
+/// `portwatch run`.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// How to probe.
+    #[command(flatten)]
+    pub probing: Probing,
+}
+
+/// `portwatch tail`.
+#[derive(Debug, clap::Args)]
+pub struct Tail {
+    /// Show only events that match
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
+    pub output: Output,
+    /// Begin with the events of this span, for example 10m, 90s or 1h30m
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub since: Option<Duration>,
+    /// Show every TCP state change too
+    #[arg(long)]
+    pub states: bool,
+    /// Load the probes here even when a daemon runs
+    #[arg(long)]
+    pub no_daemon: bool,
+    /// Stop after this many events
+    #[arg(long, value_name = "N")]
+    pub count: Option<NonZeroU64>,
+    /// How to probe.
+    #[command(flatten)]
+    pub probing: Probing,
+}
+
+/// `portwatch ls`.
+#[derive(Debug, clap::Args)]
+pub struct Ls {
+    /// List only listeners that match
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Listing::Table, value_name = "FORMAT")]
+    pub output: Listing,
+    /// Look here even when a daemon runs
+    #[arg(long)]
+    pub no_daemon: bool,
+}
+
+/// `portwatch status` and `portwatch doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Report {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// `portwatch completions`.
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// `portwatch man`.
+#[derive(Debug, clap::Args)]
+pub struct Man {
+    /// The command whose page to print; without it, the page of portwatch itself
+    #[arg(value_name = "SUBCOMMAND")]
+    pub subcommand: Option<String>,
+    /// Write every page into this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "subcommand")]
+    pub dir: Option<PathBuf>,
+}
+
+/// How to probe; for finding faults.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Probing")]
+pub struct Probing {
+    /// How much the probes and the verifier say
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = KernelLog::Off)]
+    #[arg(hide_short_help = true)]
+    pub kernel_log: KernelLog,
+    /// Use this mechanism where a sensor has it, instead of the best one
+    #[arg(long, value_enum, value_name = "MECHANISM", hide_short_help = true)]
+    pub rung: Option<Rung>,
+}
+
+/// A stream for people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Human,
+    /// For programs: JSON
+    Json,
+}
+
+/// A list for people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// For people
+    Table,
+    /// For programs: JSON, one listener a line
+    Json,
+}
+
+/// How much the kernel side says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum KernelLog {
+    /// Nothing
+    #[default]
+    Off,
+    /// Errors
+    Error,
+    /// Also what looks wrong
+    Warn,
+    /// Also what is done
+    Info,
+    /// Also why
+    Debug,
+    /// Everything
+    Trace,
+}
+
+/// A rung of the ladder of mechanisms, to be forced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Rung {
+    /// BPF trampoline at function exit
+    Fexit,
+    /// Return probe
+    Kretprobe,
+    /// cgroup2 hook
+    Cgroup,
+    /// BTF-typed raw tracepoint
+    TpBtf,
+    /// Perf tracepoint
+    Tracepoint,
+    /// Only looking again from time to time
+    Reconcile,
+}
+
+impl Args {
+    /// Reads the command line; prints help, version or what is wrong.
+    ///
+    /// # Errors
+    /// How to exit when there is nothing left to do.
+    pub fn read() -> Result<Self, Exit> {
+        Self::try_parse().map_err(|error| {
+            // A reader that closed its end of the pipe has what it wanted.
+            let _ = error.print();
+            Exit::from(&error)
+        })
+    }
+}
+
+impl Tail {
+    /// The filter, parsed.
+    ///
+    /// # Errors
+    /// When it is none; to end with [`Exit::Usage`].
+    pub fn filter(&self) -> Result<Filter, FilterError> {
+        Filter::parse_args(&self.filter)
+    }
+}
+
+impl Ls {
+    /// The filter, parsed.
+    ///
+    /// # Errors
+    /// When it is none; to end with [`Exit::Usage`].
+    pub fn filter(&self) -> Result<Filter, FilterError> {
+        Filter::parse_args(&self.filter)
+    }
+}
+
+impl Rung {
+    /// The mechanism that it is.
+    #[must_use]
+    pub const fn mechanism(self) -> Mechanism {
+        match self {
+            Self::Fexit => Mechanism::Fexit,
+            Self::Kretprobe => Mechanism::Kretprobe,
+            Self::Cgroup => Mechanism::Cgroup,
+            Self::TpBtf => Mechanism::TpBtf,
+            Self::Tracepoint => Mechanism::Tracepoint,
+            Self::Reconcile => Mechanism::Reconcile,
+        }
+    }
+}
+
+/// `10m`, `90s`, `1h30m`, `2d`, `500ms`: numbers with units, added up.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "`{}` is not a span of time; write for example 90s, 10m, 1h30m or 2d",
+            text.escape_debug()
+        )
+    };
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, unit) = rest.split_at(digits);
+        let end = unit
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(unit.len());
+        let (unit, after) = unit.split_at(end);
+        let unit_ms: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        let ms = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit_ms));
+        let step = Duration::from_millis(ms.ok_or_else(wrong)?);
+        total = total.checked_add(step).ok_or_else(wrong)?;
+        rest = after;
+    }
+    if total.is_zero() {
+        Err(wrong())
+    } else {
+        Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The words that events use for each enumeration, and all of them in order.
+
+use super::{
+    EventType, Exposure, Family, Mechanism, Protocol, RingName, Severity, SocketType, State,
+};
+
+/// An enumeration that an event writes as one word.
+pub trait Word: Copy + 'static {
+    /// Every word, in the order of declaration (for ordered enumerations: rising).
+    const WORDS: &'static [&'static str];
+
+    /// The word of this value, exactly as JSON has it.
+    fn word(self) -> &'static str;
+}
+
+/// Pairs variants with words; the match keeps the list complete.
+macro_rules! words {
+    ($($name:ident { $($variant:ident = $word:literal,)* })*) => {$(
+        impl Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word,)*];
+            fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    )*};
+}
+
+words! {
+    EventType {
+        ListenerOpened = "listener.opened",
+        ListenerClosed = "listener.closed",
+        ListenerPresent = "listener.present",
+        ListenerChanged = "listener.changed",
+        BindFailed = "bind.failed",
+        ConnectionState = "connection.state",
+        SensorReady = "sensor.ready",
+        SensorDegraded = "sensor.degraded",
+        Gap = "gap",
+        GapReconciled = "gap.reconciled",
+    }
+    Severity {
+        Debug = "debug",
+        Info = "info",
+        Notice = "notice",
+        Warning = "warning",
+        Critical = "critical",
+    }
+    Family { Ipv4 = "ipv4", Ipv6 = "ipv6", Unix = "unix", Packet = "packet", Vsock = "vsock", }
+    SocketType { Stream = "stream", Dgram = "dgram", Raw = "raw", Seqpacket = "seqpacket", }
+    Protocol {
+        Tcp = "tcp",
+        Mptcp = "mptcp",
+        Udp = "udp",
+        Udplite = "udplite",
+        Sctp = "sctp",
+        Raw = "raw",
+        Icmp = "icmp",
+        Unix = "unix",
+        Packet = "packet",
+        Vsock = "vsock",
+    }
+    Exposure {
+        Loopback = "loopback",
+        LinkLocal = "link-local",
+        PrivateInterface = "private-interface",
+        PublicInterface = "public-interface",
+        AllInterfaces = "all-interfaces",
+        OtherNamespace = "other-namespace",
+    }
+    State {
+        Established = "ESTABLISHED",
+        SynSent = "SYN_SENT",
+        SynRecv = "SYN_RECV",
+        FinWait1 = "FIN_WAIT1",
+        FinWait2 = "FIN_WAIT2",
+        TimeWait = "TIME_WAIT",
+        Close = "CLOSE",
+        CloseWait = "CLOSE_WAIT",
+        LastAck = "LAST_ACK",
+        Listen = "LISTEN",
+        Closing = "CLOSING",
+        NewSynRecv = "NEW_SYN_RECV",
+    }
+    Mechanism {
+        Fexit = "fexit",
+        Fentry = "fentry",
+        Kretprobe = "kretprobe",
+        Kprobe = "kprobe",
+        TpBtf = "tp_btf",
+        Tracepoint = "tracepoint",
+        Cgroup = "cgroup",
+        Iterator = "iterator",
+        Snapshot = "snapshot",
+        Reconcile = "reconcile",
+    }
+    RingName {
+        Critical = "critical",
+        Process = "process",
+        Bulk = "bulk",
+        Probe = "probe",
+        Client = "client",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn agrees_with_json<W: Word + Serialize + DeserializeOwned>() {
+        for word in W::WORDS {
+            let value: W = serde_json::from_value((*word).into()).expect("a word that JSON knows");
+            assert_eq!(value.word(), *word);
+            assert_eq!(serde_json::to_value(value).expect("a word"), *word);
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_json() {
+        agrees_with_json::<EventType>();
+        agrees_with_json::<Severity>();
+        agrees_with_json::<Family>();
+        agrees_with_json::<SocketType>();
+        agrees_with_json::<Protocol>();
+        agrees_with_json::<Exposure>();
+        agrees_with_json::<State>();
+        agrees_with_json::<Mechanism>();
+        agrees_with_json::<RingName>();
+    }
+}
