@@ -1,0 +1,169 @@
+//! The control server: who gets in, how many, and how it ends. Read-only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::peer::Peer;
+use super::protocol::{Fault, MAX_REQUEST, Reply, to_line};
+use super::seats::Seats;
+use super::session::{self, Context};
+use super::socket::ControlSocket;
+use super::status::Status;
+use crate::event::Event;
+use crate::sink::{Bus, Compile};
+
+/// Time that clients get to read what waits for them when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, for example for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A question to the pipeline task, which answers between two records. Nothing is locked for it.
+#[derive(Debug)]
+pub enum Query {
+    /// Every listener now, as an event each.
+    List(oneshot::Sender<Vec<Arc<Event>>>),
+    /// Health. The server itself fills in `clients` and `losses.client_missed`.
+    Status(oneshot::Sender<Status>),
+}
+
+/// What the server serves from.
+#[derive(Clone)]
+pub struct Backend {
+    /// Events as they come.
+    pub bus: Arc<Bus>,
+    /// Questions to the pipeline; a bounded channel.
+    pub queries: mpsc::Sender<Query>,
+    /// The filter language.
+    pub compile: Arc<Compile>,
+}
+
+/// Bounds of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Clients at once.
+    pub clients: usize,
+    /// Clients of one user at once.
+    pub per_uid: usize,
+    /// Bytes of a request.
+    pub request_bytes: usize,
+    /// Time in which the request must come.
+    pub request_time: Duration,
+    /// Time in which the pipeline must answer a query.
+    pub query_time: Duration,
+    /// How long a client may take nothing while its queue is full.
+    pub stall_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 64,
+            per_uid: 16,
+            request_bytes: MAX_REQUEST,
+            request_time: Duration::from_secs(5),
+            query_time: Duration::from_secs(5),
+            stall_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves until `shutdown` completes, then lets clients read what waits for them, and removes the socket.
+/// Closes the bus on the way out.
+///
+/// # Errors
+/// When the socket cannot be handed to the runtime. Failures of single clients are theirs alone.
+pub async fn serve(
+    socket: ControlSocket,
+    backend: Backend,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+    let bus = Arc::clone(&backend.bus);
+    let context = Arc::new(Context { backend, limits });
+    let seats = Seats::new(limits.clients, limits.per_uid);
+    let mut sessions = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            // Collects ended sessions, so that the set does not grow.
+            Some(ended) = sessions.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a control session ended abnormally");
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => admit(stream, &socket, &seats, &context, &mut sessions),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a control client");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    bus.close();
+    drop(listener);
+    let farewell = async { while sessions.join_next().await.is_some() {} };
+    // Those who still do not read are cut off when the set is dropped.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    Ok(())
+}
+
+/// Checks who comes and whether there is room; starts the session or says why not.
+fn admit(
+    stream: UnixStream,
+    socket: &ControlSocket,
+    seats: &Arc<Seats>,
+    context: &Arc<Context>,
+    sessions: &mut JoinSet<()>,
+) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!(%error, "a control client without credentials was turned away");
+            return;
+        }
+    };
+    if !peer.is_permitted(socket.group) {
+        tracing::warn!(peer.uid, "a control client was turned away: not permitted");
+        turn_away(
+            &stream,
+            Fault::not_permitted(format!(
+                "user {} may not read from the daemon: become a member of the group that owns {}, or use root",
+                peer.uid,
+                socket.path().display()
+            )),
+        );
+        return;
+    }
+    match seats.take(peer.uid) {
+        Ok(seat) => {
+            let context = Arc::clone(context);
+            sessions.spawn(async move {
+                session::run(stream, peer, &context).await;
+                drop(seat);
+            });
+        }
+        Err(full) => turn_away(&stream, Fault::unavailable(full.to_string())),
+    }
+}
+
+/// One line into the empty send buffer of a new connection; never waits.
+fn turn_away(stream: &UnixStream, fault: Fault) {
+    if let Ok(line) = to_line(&Reply::fault(fault)) {
+        let _ = rustix::net::send(
+            stream,
+            &line,
+            rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
