@@ -71,6 +71,18 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The defaults with this many clients, a quarter of which (at least one) may belong to one user.
+    #[must_use]
+    pub fn with_clients(clients: usize) -> Self {
+        Self {
+            clients,
+            per_uid: (clients / 4).max(1),
+            ..Self::default()
+        }
+    }
+}
+
 /// Serves until `shutdown` completes, then lets clients read what waits for them, and removes the socket.
 /// Closes the bus on the way out.
 ///
