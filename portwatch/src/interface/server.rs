@@ -1,5 +1,6 @@
 //! The control server: who gets in, how many, and how it ends. Read-only.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::peer::Peer;
 use super::protocol::{Fault, MAX_REQUEST, Reply, to_line};
-use super::seats::Seats;
+use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
 use super::status::Status;
@@ -94,7 +95,13 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+    let ControlSocket {
+        listener,
+        group,
+        file,
+        lock,
+    } = socket;
+    let listener = UnixListener::from_std(listener)?;
     let bus = Arc::clone(&backend.bus);
     let context = Arc::new(Context { backend, limits });
     let seats = Seats::new(limits.clients, limits.per_uid);
@@ -110,7 +117,16 @@ pub async fn serve(
                 }
             }
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &socket, &seats, &context, &mut sessions),
+                Ok((stream, _)) => match check(&stream, group, file.path(), &seats) {
+                    Ok((peer, seat)) => {
+                        let context = Arc::clone(&context);
+                        sessions.spawn(async move {
+                            session::run(stream, peer, &context).await;
+                            drop(seat);
+                        });
+                    }
+                    Err(fault) => turn_away(&stream, fault),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a control client");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -119,50 +135,38 @@ pub async fn serve(
         }
     }
     bus.close();
+    // New clients hear at once that nobody is here; another daemon has to wait for the lock.
     drop(listener);
+    drop(file);
     let farewell = async { while sessions.join_next().await.is_some() {} };
     // Those who still do not read are cut off when the set is dropped.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    drop(lock);
     Ok(())
 }
 
-/// Checks who comes and whether there is room; starts the session or says why not.
-fn admit(
-    stream: UnixStream,
-    socket: &ControlSocket,
+/// Who is it, may it read, and is there room?
+fn check(
+    stream: &UnixStream,
+    group: Option<u32>,
+    path: &Path,
     seats: &Arc<Seats>,
-    context: &Arc<Context>,
-    sessions: &mut JoinSet<()>,
-) {
-    let peer = match Peer::of(&stream) {
-        Ok(peer) => peer,
-        Err(error) => {
-            tracing::warn!(%error, "a control client without credentials was turned away");
-            return;
-        }
-    };
-    if !peer.is_permitted(socket.group) {
+) -> Result<(Peer, Seat), Fault> {
+    let peer = Peer::of(stream).map_err(|error| {
+        Fault::not_permitted(format!("the kernel does not say who you are: {error}"))
+    })?;
+    if !peer.is_permitted(group) {
         tracing::warn!(peer.uid, "a control client was turned away: not permitted");
-        turn_away(
-            &stream,
-            Fault::not_permitted(format!(
-                "user {} may not read from the daemon: become a member of the group that owns {}, or use root",
-                peer.uid,
-                socket.path().display()
-            )),
-        );
-        return;
+        return Err(Fault::not_permitted(format!(
+            "user {} may not read from the daemon: become a member of the group that owns {}, or use root",
+            peer.uid,
+            path.display()
+        )));
     }
-    match seats.take(peer.uid) {
-        Ok(seat) => {
-            let context = Arc::clone(context);
-            sessions.spawn(async move {
-                session::run(stream, peer, &context).await;
-                drop(seat);
-            });
-        }
-        Err(full) => turn_away(&stream, Fault::unavailable(full.to_string())),
-    }
+    let seat = seats
+        .take(peer.uid)
+        .map_err(|full| Fault::unavailable(full.to_string()))?;
+    Ok((peer, seat))
 }
 
 /// One line into the empty send buffer of a new connection; never waits.

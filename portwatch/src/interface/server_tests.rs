@@ -1,9 +1,14 @@
 //! The control server over a real socket.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+
+use rustix::process::{Gid, Uid, geteuid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::*;
 use crate::event::EventType;
@@ -22,12 +27,13 @@ struct Fixture {
 
 impl Fixture {
     fn new(limits: Limits) -> Self {
-        Self::with_pipeline(limits, true)
+        Self::with(limits, "no-such-group", true)
     }
 
-    fn with_pipeline(limits: Limits, answers: bool) -> Self {
+    fn with(limits: Limits, group: &str, answers: bool) -> Self {
         let dir = tempfile::tempdir().expect("dir");
-        let socket = ControlSocket::bind(dir.path(), "no-such-group").expect("bound");
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("mode");
+        let socket = ControlSocket::bind(dir.path(), group).expect("bound");
         let queue = sink::Limits {
             lines: 64,
             bytes: 1 << 20,
@@ -117,6 +123,19 @@ async fn pipeline(mut queries: mpsc::Receiver<Query>, answers: bool) {
             silent => held.push(silent),
         }
     }
+}
+
+/// Asks for the status as another user, in a thread of its own: on Linux credentials belong to threads.
+fn status_as(dir: &Path, uid: u32, gid: u32) -> Result<Status, ClientError> {
+    let dir = dir.to_owned();
+    let thread = std::thread::spawn(move || {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        set_thread_groups(&[]).expect("no groups");
+        set_thread_res_gid(gid, gid, gid).expect("gid");
+        set_thread_res_uid(uid, uid, uid).expect("uid");
+        Client::connect(&dir)?.status()
+    });
+    thread.join().expect("joined")
 }
 
 /// Sends raw bytes and reads everything that comes back.
@@ -269,7 +288,7 @@ fn a_silent_pipeline_is_not_waited_for() {
         query_time: Duration::from_millis(20),
         ..Limits::default()
     };
-    let fixture = Fixture::with_pipeline(limits, false);
+    let fixture = Fixture::with(limits, "no-such-group", false);
     let error = fixture.client().status().expect_err("no answer");
     assert_eq!(error.exit_code(), 69);
     assert!(error.to_string().contains("did not answer"), "{error}");
@@ -368,4 +387,34 @@ fn clients_are_limited() {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("the seat did not become free");
+}
+
+#[test]
+fn strangers_are_kept_out_twice_and_members_let_in() {
+    let Some(daemon) = crate::interface::peer::group_id("daemon").filter(|_| geteuid().is_root())
+    else {
+        return;
+    };
+    let fixture = Fixture::with(Limits::default(), "daemon", true);
+    let dir = fixture.dir.path();
+    let (nobody, nogroup) = (65_534, 65_534);
+    status_as(dir, nobody, daemon).expect("a member may read");
+
+    // The mode keeps strangers out,
+    let error = status_as(dir, nobody, nogroup).expect_err("kept out");
+    assert!(matches!(error, ClientError::NotPermitted(_)), "{error}");
+    assert_eq!(error.exit_code(), 77);
+
+    // and where somebody opened it up, the credentials do.
+    std::fs::set_permissions(fixture.path(), Permissions::from_mode(0o666)).expect("mode");
+    let error = status_as(dir, nobody, nogroup).expect_err("kept out");
+    assert!(
+        matches!(&error, ClientError::Refused(fault) if fault.code == 77),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("user 65534 may not read"),
+        "{error}"
+    );
+    fixture.client().status().expect("root may always");
 }

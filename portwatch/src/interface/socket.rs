@@ -25,11 +25,18 @@ const TEMPORARY_NAME: &str = ".portwatch.new";
 #[derive(Debug)]
 pub struct ControlSocket {
     pub(super) listener: UnixListener,
+    /// Group whose members may read, if the system has it.
     pub(super) group: Option<u32>,
+    pub(super) file: SocketFile,
+    /// Locked as long as this daemon lives.
+    pub(super) lock: File,
+}
+
+/// The socket's name in the file system; dropping it takes the name away.
+#[derive(Debug)]
+pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
-    /// Holds the lock until the end.
-    _lock: File,
 }
 
 /// Why there is no control socket.
@@ -99,20 +106,25 @@ impl ControlSocket {
         Ok(Self {
             listener,
             group,
-            path,
-            inode,
-            _lock: lock,
+            file: SocketFile { path, inode },
+            lock,
         })
     }
 
     /// Where clients find it.
     #[must_use]
     pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-impl Drop for ControlSocket {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         // Not one that somebody else put in its place.
         if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
