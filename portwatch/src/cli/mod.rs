@@ -5,6 +5,7 @@ pub mod completions;
 pub mod exit;
 pub mod human;
 pub mod man;
+pub mod output;
 pub mod schema;
 pub mod style;
 pub mod table;

@@ -1,1 +1,128 @@
-//! Configuration: defaults, file, checks.
+//! Configuration: defaults, file, checks. Without any file the program is useful.
+
+pub mod diagnostic;
+mod keys;
+pub mod load;
+mod parse;
+pub mod paths;
+
+pub use diagnostic::{ConfigError, Diagnostic};
+pub use load::{Loaded, load};
+pub use paths::Paths;
+
+/// Everything that can be configured, with its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Ring buffers between kernel and daemon.
+    pub ring: Ring,
+    /// The table of present listeners.
+    pub inventory: Inventory,
+    /// What is found out about a process.
+    pub enrich: Enrich,
+    /// The control socket.
+    pub control: Control,
+    /// Diagnostics.
+    pub log: Log,
+}
+
+/// `[ring]`: sizes in KiB, powers of two (the kernel's rule). Fixed while the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Listeners.
+    pub critical_kib: u32,
+    /// Process lifecycles.
+    pub process_kib: u32,
+    /// Connection states.
+    pub bulk_kib: u32,
+}
+
+/// `[inventory]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    /// Seconds between two complete comparisons with the kernel (10 to 3600).
+    pub reconcile_seconds: u32,
+    /// Seconds between two looks at what this kernel has no hook for, such as the closing of unix, packet
+    /// and raw sockets (1 to 10).
+    pub fast_seconds: u32,
+}
+
+/// `[enrich]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrich {
+    /// SHA-256 of executables.
+    pub hash: bool,
+    /// Package that owns the executable.
+    pub package: bool,
+    /// How long an event may wait for these, in milliseconds (0 to 1000).
+    pub wait_ms: u32,
+}
+
+/// `[control]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Group whose members may read.
+    pub group: String,
+    /// Clients at once (1 to 1024).
+    pub max_clients: u32,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// What the probes in the kernel may log.
+    pub kernel: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What went wrong.
+    Error,
+    /// And what is suspicious.
+    #[default]
+    Warn,
+    /// And what happens.
+    Info,
+    /// And how.
+    Debug,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            critical_kib: 8192,
+            process_kib: 4096,
+            bulk_kib: 8192,
+        }
+    }
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        Self {
+            reconcile_seconds: 60,
+            fast_seconds: 1,
+        }
+    }
+}
+
+impl Default for Enrich {
+    fn default() -> Self {
+        Self {
+            hash: true,
+            package: true,
+            wait_ms: 50,
+        }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            group: "portwatch".to_owned(),
+            max_clients: 64,
+        }
+    }
+}

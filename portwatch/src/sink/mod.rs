@@ -1,1 +1,17 @@
 //! Where events go: the bus and its bounded readers.
+
+pub mod bus;
+pub mod encode;
+mod gap;
+pub mod line;
+mod queue;
+mod replay;
+pub mod selection;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use bus::{Bus, Interest, Reader, ReaderStatus, Subscriber, Subscription};
+pub use encode::{MAX_LINE, encode_line};
+pub use line::Line;
+pub use queue::Limits;
+pub use selection::{Compile, Predicate, Selection};

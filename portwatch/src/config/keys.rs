@@ -1,0 +1,127 @@
+//! Every configuration key: its section, its name, what it takes and where it goes. Pure.
+
+use std::ops::RangeInclusive;
+
+use toml::de::DeValue;
+
+use super::{Config, LogLevel};
+
+/// A key that may stand in a file.
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    /// Checks the value and puts it in its place, or says what is expected.
+    pub(super) apply: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
+}
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    apply: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
+) -> Key {
+    Key {
+        section,
+        name,
+        apply,
+    }
+}
+
+pub(super) const KEYS: &[Key] = &[
+    key("ring", "critical_kib", |config, value| {
+        set(&mut config.ring.critical_kib, ring_size(value))
+    }),
+    key("ring", "process_kib", |config, value| {
+        set(&mut config.ring.process_kib, ring_size(value))
+    }),
+    key("ring", "bulk_kib", |config, value| {
+        set(&mut config.ring.bulk_kib, ring_size(value))
+    }),
+    key("inventory", "reconcile_seconds", |config, value| {
+        set(
+            &mut config.inventory.reconcile_seconds,
+            number(value, 10..=3600),
+        )
+    }),
+    key("inventory", "fast_seconds", |config, value| {
+        set(&mut config.inventory.fast_seconds, number(value, 1..=10))
+    }),
+    key("enrich", "hash", |config, value| {
+        set(&mut config.enrich.hash, boolean(value))
+    }),
+    key("enrich", "package", |config, value| {
+        set(&mut config.enrich.package, boolean(value))
+    }),
+    key("enrich", "wait_ms", |config, value| {
+        set(&mut config.enrich.wait_ms, number(value, 0..=1000))
+    }),
+    key("control", "group", |config, value| {
+        set(&mut config.control.group, group(value))
+    }),
+    key("control", "max_clients", |config, value| {
+        set(&mut config.control.max_clients, number(value, 1..=1024))
+    }),
+    key("log", "kernel", |config, value| {
+        set(&mut config.log.kernel, log_level(value))
+    }),
+];
+
+fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+fn number(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Result<u32, String> {
+    value
+        .as_integer()
+        .and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok())
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            format!(
+                "expected a whole number from {} to {}",
+                range.start(),
+                range.end()
+            )
+        })
+}
+
+/// KiB, from 64 (a page on every architecture) to 1 GiB, a power of two as the kernel demands.
+fn ring_size(value: &DeValue<'_>) -> Result<u32, String> {
+    let expected = "expected a size in KiB that is a power of two from 64 to 1048576";
+    let size = number(value, 64..=1 << 20).map_err(|_| expected.to_owned())?;
+    if size.is_power_of_two() {
+        return Ok(size);
+    }
+    Err(format!("{expected}, such as {}", size.next_power_of_two()))
+}
+
+fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+    value
+        .as_bool()
+        .ok_or_else(|| "expected true or false".to_owned())
+}
+
+/// A name that `groupadd` would take.
+fn group(value: &DeValue<'_>) -> Result<String, String> {
+    value
+        .as_str()
+        .filter(|name| {
+            (1..=32).contains(&name.len())
+                && !name.starts_with('-')
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        })
+        .map(str::to_owned)
+        .ok_or_else(|| "expected the name of a group in quotes".to_owned())
+}
+
+fn log_level(value: &DeValue<'_>) -> Result<LogLevel, String> {
+    match value.as_str() {
+        Some("off") => Ok(LogLevel::Off),
+        Some("error") => Ok(LogLevel::Error),
+        Some("warn") => Ok(LogLevel::Warn),
+        Some("info") => Ok(LogLevel::Info),
+        Some("debug") => Ok(LogLevel::Debug),
+        _ => Err(r#"expected "off", "error", "warn", "info" or "debug""#.to_owned()),
+    }
+}

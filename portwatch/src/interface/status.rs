@@ -1,0 +1,205 @@
+//! What `portwatch status` tells: the health of the daemon as one published object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Host, Mechanism, RingName, State};
+
+/// The name of this schema.
+pub const SCHEMA: &str = "portwatch.status/1";
+
+/// Is it watching, since when, how, and what was lost. A key that is not known is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "portwatch.status/1")]
+pub struct Status {
+    /// Always `portwatch.status/1`.
+    pub schema: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The self-test passed and the first inventory is complete.
+    pub ready: bool,
+    /// Since when it watches: RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub watching_since: Option<String>,
+    /// For how long, in milliseconds (suspend included).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub watching_ms: Option<u64>,
+    /// The host.
+    pub host: Arc<Host>,
+    /// Each signal, with the mechanism it got and those it did not get.
+    pub mechanisms: Vec<MechanismStatus>,
+    /// Listeners now.
+    pub listeners: Listeners,
+    /// What was counted since the start.
+    pub counters: CounterStatus,
+    /// The rings between kernel and daemon.
+    pub rings: Vec<RingStatus>,
+    /// Everything that was not seen or not delivered.
+    pub losses: Losses,
+    /// Who reads the stream.
+    pub clients: Vec<ClientStatus>,
+    /// Resolution of processes.
+    pub enrich: EnrichStatus,
+    /// Resident anonymous memory of the daemon, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_bytes: Option<u64>,
+}
+
+/// One signal's mechanism.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MechanismStatus {
+    /// The signal, for example `tcp.listen`.
+    pub signal: String,
+    /// The mechanism in use; absent when the kernel permits none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mechanism: Option<Mechanism>,
+    /// Better mechanisms that were refused, best first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rejected: Vec<Rejected>,
+}
+
+/// A mechanism that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejected {
+    /// Which.
+    pub mechanism: Mechanism,
+    /// Why.
+    pub reason: String,
+}
+
+/// Listeners now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listeners {
+    /// All.
+    pub total: u64,
+    /// By `socket.protocol`.
+    pub by_protocol: BTreeMap<String, u64>,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CounterStatus {
+    /// Events by `type`.
+    pub events: BTreeMap<String, u64>,
+    /// TCP state changes, streamed or not.
+    pub transitions_total: u64,
+    /// The same by kind; pairs that never happened are absent.
+    pub transitions: Vec<Transition>,
+    /// UDP sockets that never called bind and got a port from the kernel: counted, not listeners.
+    pub udp_autobinds: u64,
+    /// Processes remembered now.
+    pub process_table: u64,
+}
+
+/// How often one TCP state followed another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Transition {
+    /// State before.
+    pub old_state: State,
+    /// State after.
+    pub new_state: State,
+    /// How often.
+    pub count: u64,
+}
+
+/// One ring: `seen = emitted + dropped + filtered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RingStatus {
+    /// Which.
+    pub ring: RingName,
+    /// Records the probes wanted to send.
+    pub seen: u64,
+    /// Records that were submitted.
+    pub emitted: u64,
+    /// Records that found the ring full.
+    pub dropped: u64,
+    /// Records held back on purpose.
+    pub filtered: u64,
+    /// Size, in bytes.
+    pub capacity_bytes: u64,
+    /// Bytes that wait to be read.
+    pub pending_bytes: u64,
+}
+
+/// Everything that was not seen or not delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Losses {
+    /// `gap` events in the daemon's stream.
+    pub gaps: u64,
+    /// Records that they stand for.
+    pub lost: u64,
+    /// Probe runs that the kernel skipped; probes without one are absent.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub recursion_misses: Vec<ProbeMisses>,
+    /// Lines that clients were too slow for.
+    pub client_missed: u64,
+    /// Records that could not be decoded.
+    pub decode_errors: u64,
+}
+
+/// One probe's skipped runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeMisses {
+    /// The probe.
+    pub probe: String,
+    /// How often it did not run.
+    pub misses: u64,
+}
+
+/// One client of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientStatus {
+    /// User id.
+    pub uid: u32,
+    /// Process id, when it is visible to the daemon.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid: Option<u32>,
+    /// Gets `connection.state`.
+    pub states: bool,
+    /// Lines written to it.
+    pub delivered: u64,
+    /// Lines it was too slow for.
+    pub missed: u64,
+    /// Lines that wait for it.
+    pub queued: u64,
+}
+
+/// Resolution of processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnrichStatus {
+    /// Executables whose hash and package are remembered.
+    pub table: u64,
+    /// Executables that wait to be looked at.
+    pub queue: u64,
+    /// Look-ups that were left out because too many waited.
+    pub skipped: u64,
+}
+
+impl Status {
+    /// For a person: aligned, the verdict in the first line, ANSI colours if asked for. Ends with a newline.
+    #[must_use]
+    pub fn human(&self, colour: bool) -> String {
+        super::human::render(self, colour)
+    }
+
+    /// Records lost between kernel and daemon, lines lost between daemon and clients, probe runs skipped.
+    #[must_use]
+    pub fn lost_total(&self) -> u64 {
+        let losses = &self.losses;
+        let skipped: u64 = losses
+            .recursion_misses
+            .iter()
+            .map(|probe| probe.misses)
+            .fold(0, u64::saturating_add);
+        losses
+            .lost
+            .saturating_add(losses.client_missed)
+            .saturating_add(skipped)
+            .saturating_add(losses.decode_errors)
+    }
+}
