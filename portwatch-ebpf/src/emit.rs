@@ -6,6 +6,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
 use aya_ebpf::maps::RingBuf;
+use aya_log_ebpf::{debug, warn};
 use portwatch_common::connection::{Owner, StateRecord};
 use portwatch_common::counters::{Counters, Ring};
 use portwatch_common::header::{EventKind, Header, Mechanism};
@@ -99,6 +100,7 @@ pub fn listener(sk: u64, origin: Origin, requested: Requested) {
         requested.apply(record);
         let length = size_of::<ListenerRecord>() as u64 + used + resolved_len;
         slot.submit(&raw mut (*record).header, origin.kind, origin.mechanism, length as u32, 0);
+        debug!((), "listener record: kind {} by mechanism {}, result {}, {} bytes", origin.kind.0, origin.mechanism.0, origin.ret, length);
     }
 }
 
@@ -321,6 +323,7 @@ fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
         None => {
             // SAFETY: as above.
             unsafe { (*counters).rings[index].dropped += 1 };
+            warn!((), "ring {} is full: a record of {} bytes was dropped", name.0, size_of::<T>());
             None
         }
     }

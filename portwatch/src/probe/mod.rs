@@ -1,4 +1,9 @@
-//! Which mechanism each signal gets (plan), and making it so (load, report).
+//! Which mechanism each signal gets (plan), and making it so (load, sensors, report).
 
+pub mod load;
+pub mod object;
 pub mod plan;
+pub mod prober;
 pub mod report;
+pub mod sensors;
+mod tracefs_view;

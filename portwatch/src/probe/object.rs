@@ -1,0 +1,26 @@
+//! The built eBPF object, part of this program, so that nothing has to be found at run time.
+
+/// The ELF file that `cargo xtask ebpf` builds; its manifest lies beside it in the tree.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/portwatch.bpf.o");
+
+/// Names of maps and globals in the object.
+pub mod names {
+    /// Ring of listeners.
+    pub const CRITICAL: &str = "CRITICAL";
+    /// Ring of process lifecycles.
+    pub const PROCESS: &str = "PROCESS";
+    /// Ring of connection states.
+    pub const BULK: &str = "BULK";
+    /// Per-CPU counters.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Switches that change while running.
+    pub const CONTROL: &str = "CONTROL";
+    /// Reported listeners by socket address.
+    pub const TRACKED: &str = "TRACKED";
+    /// Field offsets.
+    pub const OFFSETS: &str = "OFFSETS";
+    /// Constants fixed at load.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// Level of the diagnostics from the kernel side.
+    pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
+}
