@@ -55,22 +55,26 @@ impl CgroupMap {
 
     /// From memory, or from /proc/PID/cgroup while the process lives.
     pub(super) fn place(&mut self, key: ProcessKey, id: u64, proc: &ProcFs) -> Place {
-        let known = match self.by_id.get(&id) {
-            Some(None) => return Place::Unknown,
-            Some(Some(known)) => Some(known),
-            None => self.by_process.get(&key),
+        let walked = match self.by_id.get(&id) {
+            Some(Some(known)) => return Place::Known(Arc::clone(known)),
+            found => found.is_some(),
         };
-        if let Some(known) = known {
+        if let Some(known) = self.by_process.get(&key) {
             return Place::Known(Arc::clone(known));
         }
+        let elsewhere = if id > ROOT_ID && !walked {
+            Place::Walk(id)
+        } else {
+            Place::Unknown
+        };
         let Some((path, unified)) = proc.open_same(key).and_then(|process| process.cgroup()) else {
-            return if id > ROOT_ID { Place::Walk(id) } else { Place::Unknown };
+            return elsewhere;
         };
         let placement = Arc::new(cgroup::parse(&path));
         if unified && id > ROOT_ID {
             // It may have been moved since the event: then the path belongs to another id.
             if self.id_of(&path).is_some_and(|there| there != id) {
-                return Place::Walk(id);
+                return elsewhere;
             }
             self.by_id.insert(id, Some(Arc::clone(&placement)));
         } else {
@@ -185,10 +189,17 @@ mod tests {
         let found = walk(map.mount(), old);
         assert_eq!(found, Some(unit("a.service")));
         map.learn(old, found.map(Arc::new));
-        assert_eq!(map.place(KEY, old, &proc), Place::Known(Arc::new(unit("a.service"))));
+        assert_eq!(
+            map.place(KEY, old, &proc),
+            Place::Known(Arc::new(unit("a.service")))
+        );
         assert_eq!(walk(map.mount(), u64::MAX), None);
         map.learn(u64::MAX, None);
-        assert_eq!(map.place(KEY, u64::MAX, &proc), Place::Unknown, "not walked again");
+        assert_eq!(
+            map.place(KEY, u64::MAX, &proc),
+            Place::Unknown,
+            "not walked again"
+        );
     }
 
     #[test]

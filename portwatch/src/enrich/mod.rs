@@ -2,6 +2,10 @@
 
 mod bounded;
 pub mod cgroup;
+mod cgroup_map;
+mod hash;
+mod mounts;
+mod package;
 pub mod proc_fs;
 pub mod proc_parse;
 pub mod services;
