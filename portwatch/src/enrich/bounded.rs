@@ -45,8 +45,8 @@ impl<K: Eq + Hash, V> Bounded<K, V> {
         self.old.clear();
     }
 
-    /// Entries kept now.
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 }

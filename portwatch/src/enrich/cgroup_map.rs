@@ -17,7 +17,7 @@ const PLACES_MAX: usize = 4_096;
 const WALK_MAX: usize = 10_000;
 /// Id of the cgroup2 root. On hosts that keep their groups in v1 hierarchies every process is there,
 /// so it says nothing.
-const ROOT_ID: u64 = 1;
+pub(super) const ROOT_ID: u64 = 1;
 
 /// What is known of where a process is placed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::proc_fs::{FileStamp, ProcFs, ProcessDir, stamp};
 use crate::decode::record::ProcessKey;
 
 /// Largest file that is hashed, in bytes.
-pub const HASH_MAX: u64 = 256 << 20;
+pub(super) const HASH_MAX: u64 = 256 << 20;
 /// Most hashes remembered.
 const HASHES_MAX: usize = 4_096;
 /// Most of mountinfo that is read, in bytes.

@@ -145,11 +145,19 @@ impl ProcFs {
         (Slot::from(seen) == Slot::from(key)).then_some(process)
     }
 
-    /// The stamp of the executable that a living process runs: one system call, no lock, no wait for
-    /// a remote or user-space file system. The caller compares the inode with the one it expects.
-    pub(super) fn exe_stamp(&self, pid: u32) -> Option<FileStamp> {
-        let path = self.root.join(pid.to_string()).join("exe");
-        stamp(rustix::fs::CWD, &path).ok().map(|(stamp, _)| stamp)
+    /// The stamp of the executable that this process runs, while it lives; `inode` is the one the
+    /// kernel recorded (0 when it did not), which also tells a successor with the same pid. No lock,
+    /// and no wait for a remote or user-space file system.
+    pub(super) fn exe_stamp(&self, key: ProcessKey, inode: u64) -> Option<FileStamp> {
+        let exe = Path::new("exe");
+        let (found, _) = if inode == 0 {
+            stamp(self.open_same(key)?.dir.as_fd(), exe)
+        } else {
+            let dir = self.root.join(key.pid.to_string());
+            stamp(rustix::fs::CWD, &dir.join(exe))
+        }
+        .ok()?;
+        (inode == 0 || found.inode == inode).then_some(found)
     }
 }
 

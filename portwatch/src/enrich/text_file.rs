@@ -46,7 +46,7 @@ impl TextFile {
         self.looked = Some(now);
         let meta = std::fs::metadata(&self.path)
             .ok()
-            .filter(|meta| meta.is_file())?;
+            .filter(std::fs::Metadata::is_file)?;
         let stamp = Stamp {
             inode: meta.ino(),
             size: meta.size(),
