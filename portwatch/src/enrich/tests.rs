@@ -198,6 +198,18 @@ fn what_is_not_known_has_a_reason() {
 }
 
 #[test]
+fn an_enricher_may_move_to_the_pipelines_thread() {
+    let (mut enricher, _answers) = host();
+    let thread = std::thread::spawn(move || {
+        enricher
+            .resolve(&who(GONE, None), BootNs(0), &CLOCK)
+            .process
+            .pid
+    });
+    assert_eq!(thread.join().expect("thread"), GONE.pid);
+}
+
+#[test]
 fn a_reused_pid_is_not_mistaken() {
     let child = sleeper();
     let (mut enricher, _answers) = host();

@@ -133,7 +133,8 @@ fn rpm_confirms_the_directory() {
     std::fs::create_dir_all(&dir).expect("dir");
     let db = rusqlite::Connection::open(dir.join("rpmdb.sqlite")).expect("database");
     db.execute_batch(
-        "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL);
+        "PRAGMA journal_mode = WAL; -- as rpm has it
+         CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL);
          CREATE TABLE Basenames (key TEXT NOT NULL, hnum INTEGER NOT NULL, idx INTEGER NOT NULL);
          INSERT INTO Basenames VALUES ('nginx', 1, 0), ('nginx', 2, 1), ('nginx', 3, 0);",
     )
