@@ -1,0 +1,294 @@
+//! Carries a plan out: loads the object with this kernel's offsets, attaches, and steps down a rung
+//! where the kernel refuses.
+
+use std::fs::File;
+
+use aya::programs::{CgroupAttachMode, Program as Loaded, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use portwatch_common::settings::Settings;
+use thiserror::Error;
+use zerocopy::IntoBytes as _;
+
+use super::object::{OBJECT, names};
+use super::plan::{Attach, ImpossibleRung, Plan, Program, Rung, plan};
+use super::prober::KernelProber;
+use super::sensors::Sensors;
+use super::tracefs_view::with_tracefs;
+use crate::kernel::features::Features;
+
+/// `SOCKFS_MAGIC`, `include/uapi/linux/magic.h`.
+const SOCKFS_MAGIC: u32 = 0x534f_434b;
+
+/// A plan that keeps failing ends here: more than the programs there are.
+const MAX_ATTEMPTS: usize = 64;
+
+/// Bytes of each ring; powers of two, at least a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Listeners.
+    pub critical: u32,
+    /// Process lifecycles.
+    pub process: u32,
+    /// Connection states.
+    pub bulk: u32,
+}
+
+impl Sizes {
+    /// For asking what the kernel permits.
+    pub(super) const SMALLEST: Self = Self { critical: 4096, process: 4096, bulk: 4096 };
+}
+
+/// Level of the kernel side's own diagnostics (`aya-log`): 0 off, 1 error … 5 trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelLogLevel(pub u8);
+
+/// How to load.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Ring sizes.
+    pub sizes: Sizes,
+    /// `--rung`.
+    pub rung: Option<Rung>,
+    /// `--kernel-log`.
+    pub log: KernelLogLevel,
+}
+
+/// Why there are no sensors.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The rung that was asked for cannot be had.
+    #[error(transparent)]
+    Rung(#[from] ImpossibleRung),
+    /// The object was refused as a whole (maps).
+    #[error("the kernel refused the probes' maps: {0}; `portwatch doctor` says what is missing")]
+    Object(String),
+    /// A program is not in the object.
+    #[error("the eBPF object has no program {0}: it was built from other sources")]
+    NoSuchProgram(String),
+    /// The kernel refused a program.
+    #[error("{}", first_line(.0))]
+    Program(#[source] ProgramError),
+    /// There is no cgroup2 to attach to.
+    #[error("no cgroup2 is mounted")]
+    NoCgroup,
+    /// The loader's thread failed.
+    #[error("the probes could not be loaded: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+impl From<ProgramError> for LoadError {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
+/// What is loaded, and by which plan.
+pub struct Outcome {
+    /// The features, with what the kernel said when asked.
+    pub features: Features,
+    /// The plan that holds.
+    pub plan: Plan,
+    /// The sensors, none when the plan needs no program.
+    pub sensors: Option<Sensors>,
+}
+
+/// Asks the kernel what it permits, plans, loads and attaches; each refusal leads to the next plan.
+///
+/// # Errors
+/// When a forced rung is impossible, or not even maps can be made.
+pub fn load(features: Features, request: Request) -> Result<Outcome, LoadError> {
+    let needed = features.tracefs.is_ok();
+    with_tracefs(needed, move || load_here(features, request)).map_err(LoadError::Thread)?
+}
+
+/// Only asks the kernel what it permits: for `doctor`.
+///
+/// # Errors
+/// As [`load`].
+pub fn ask(mut features: Features, rung: Option<Rung>) -> Result<(Features, Plan), LoadError> {
+    let needed = features.tracefs.is_ok();
+    with_tracefs(needed, move || {
+        ask_kernel(&mut features)?;
+        let plan = plan(&features, rung)?;
+        Ok((features, plan))
+    })
+    .map_err(LoadError::Thread)?
+}
+
+fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadError> {
+    let btf = ask_kernel(&mut features)?;
+    let mut plan = plan(&features, request.rung)?;
+    let Some(btf) = btf else { return Ok(Outcome { features, plan, sensors: None }) };
+    for _ in 0..MAX_ATTEMPTS {
+        let programs = plan.programs();
+        if programs.is_empty() {
+            break;
+        }
+        match attach_all(&features, &plan, &programs, &btf, request) {
+            Ok(ebpf) => {
+                let sensors = Sensors::new(ebpf, &programs)?;
+                return Ok(Outcome { features, plan, sensors: Some(sensors) });
+            }
+            Err((Some(program), error)) => {
+                tracing::debug!(program, %error, "stepping down a rung");
+                plan = plan.demote_program(program, &error.to_string());
+            }
+            Err((None, error)) => return Err(error),
+        }
+    }
+    Ok(Outcome { features, plan, sensors: None })
+}
+
+/// Lets the kernel answer for each kind of program. Gives the parsed BTF, when there is one.
+fn ask_kernel(features: &mut Features) -> Result<Option<Btf>, LoadError> {
+    if features.btf.is_err() {
+        return Ok(None);
+    }
+    let Ok(btf) = Btf::from_sys_fs() else { return Ok(None) };
+    let mut prober = KernelProber::new(features, &btf)?;
+    features.ask(&mut prober);
+    drop(prober);
+    Ok(Some(btf))
+}
+
+/// The constants of the probes; without a plan, nothing is reported by system call tracepoints.
+pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
+    Settings {
+        cookie_helper: u32::from(features.has_cookie_helper()),
+        listen_tentative: plan.map_or(0, |plan| u32::from(plan.listen_tentative())),
+        syscall_signals: plan.map_or(0, Plan::syscall_signals),
+        sockfs_magic: SOCKFS_MAGIC,
+    }
+}
+
+/// Parses the object and makes its maps.
+pub(super) fn object(
+    features: &Features,
+    sizes: Sizes,
+    settings: Settings,
+) -> Result<Ebpf, LoadError> {
+    object_with_log(features, sizes, settings, KernelLogLevel(0))
+}
+
+fn object_with_log(
+    features: &Features,
+    sizes: Sizes,
+    settings: Settings,
+    log: KernelLogLevel,
+) -> Result<Ebpf, LoadError> {
+    EbpfLoader::new()
+        .btf(None)
+        .map_max_entries(names::CRITICAL, sizes.critical)
+        .map_max_entries(names::PROCESS, sizes.process)
+        .map_max_entries(names::BULK, sizes.bulk)
+        .override_global(names::OFFSETS, features.offsets.as_bytes(), true)
+        .override_global(names::SETTINGS, settings.as_bytes(), true)
+        .override_global(names::LOG_LEVEL, &log.0, true)
+        .load(OBJECT)
+        .map_err(|error| LoadError::Object(first_line(&error)))
+}
+
+type Refused = (Option<&'static str>, LoadError);
+
+fn attach_all(
+    features: &Features,
+    plan: &Plan,
+    programs: &[Program],
+    btf: &Btf,
+    request: Request,
+) -> Result<Ebpf, Refused> {
+    let settings = settings(features, Some(plan));
+    let mut ebpf = object_with_log(features, request.sizes, settings, request.log)
+        .map_err(|error| (None, error))?;
+    let cgroup = match &features.cgroup2 {
+        Ok(path) => File::open(path).ok(),
+        Err(_) => None,
+    };
+    // Closing hooks first: a listener that opens while the rest attaches must not be able to close unseen.
+    let (closing, opening): (Vec<_>, Vec<_>) =
+        programs.iter().partition(|program| program.name.contains("close"));
+    for program in closing.into_iter().chain(opening) {
+        attach(&mut ebpf, btf, cgroup.as_ref(), program)
+            .map_err(|error| (Some(program.name), error))?;
+    }
+    Ok(ebpf)
+}
+
+/// Loads one program and attaches it.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    cgroup: Option<&File>,
+    program: &Program,
+) -> Result<(), LoadError> {
+    let loaded = ebpf
+        .program_mut(program.name)
+        .ok_or_else(|| LoadError::NoSuchProgram(program.name.to_owned()))?;
+    match (loaded, program.attach) {
+        (Loaded::FExit(loaded), Attach::Fexit { function }) => {
+            loaded.load(function, btf)?;
+            loaded.attach()?;
+        }
+        (Loaded::FEntry(loaded), Attach::Fentry { function }) => {
+            loaded.load(function, btf)?;
+            loaded.attach()?;
+        }
+        (Loaded::KProbe(loaded), Attach::Kprobe { function } | Attach::Kretprobe { function }) => {
+            loaded.load()?;
+            loaded.attach(function, 0)?;
+        }
+        (Loaded::BtfTracePoint(loaded), Attach::TpBtf { tracepoint }) => {
+            loaded.load(tracepoint, btf)?;
+            loaded.attach()?;
+        }
+        (Loaded::TracePoint(loaded), Attach::Tracepoint { category, name }) => {
+            loaded.load()?;
+            loaded.attach(category, name)?;
+        }
+        (Loaded::SockOps(loaded), Attach::SockOps) => {
+            loaded.load()?;
+            loaded.attach(cgroup.ok_or(LoadError::NoCgroup)?, CgroupAttachMode::AllowMultiple)?;
+        }
+        (Loaded::CgroupSock(loaded), Attach::CgroupSock(_)) => {
+            loaded.load()?;
+            loaded.attach(cgroup.ok_or(LoadError::NoCgroup)?, CgroupAttachMode::AllowMultiple)?;
+        }
+        (Loaded::Iter(loaded), Attach::Iter { target }) => loaded.load(target, btf)?,
+        _ => return Err(LoadError::NoSuchProgram(program.name.to_owned())),
+    }
+    Ok(())
+}
+
+/// Takes a program out of the kernel again.
+pub(super) fn unload(ebpf: &mut Ebpf, name: &str) {
+    let result = match ebpf.program_mut(name) {
+        Some(Loaded::FExit(loaded)) => loaded.unload(),
+        Some(Loaded::FEntry(loaded)) => loaded.unload(),
+        Some(Loaded::KProbe(loaded)) => loaded.unload(),
+        Some(Loaded::BtfTracePoint(loaded)) => loaded.unload(),
+        Some(Loaded::TracePoint(loaded)) => loaded.unload(),
+        Some(Loaded::SockOps(loaded)) => loaded.unload(),
+        Some(Loaded::CgroupSock(loaded)) => loaded.unload(),
+        Some(Loaded::Iter(loaded)) => loaded.unload(),
+        _ => Ok(()),
+    };
+    if let Err(error) = result {
+        // It was never loaded; dropping the object takes care of everything else.
+        tracing::trace!(name, %error, "not unloaded");
+    }
+}
+
+/// Verifier logs are long; the first line of the chain of causes is what a person can use.
+fn first_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.lines().next().unwrap_or_default().chars().take(300).collect()
+}

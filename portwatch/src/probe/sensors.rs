@@ -1,0 +1,239 @@
+//! The loaded probes: rings, counters, switches, the inventory, and what was missed.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::Iter;
+use portwatch_common::counters::{Counters, RINGS, Ring, TRANSITIONS};
+use portwatch_common::listener::HeldRecord;
+use portwatch_common::settings::Control;
+use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
+
+use super::load::LoadError;
+use super::object::names;
+use super::plan::{Attach, Program};
+use crate::decode::record::SockId;
+
+/// The counters as the machine words they are: aya reads plain old data only.
+type CounterWords = [u64; size_of::<Counters>() / 8];
+type ControlWords = [u64; size_of::<Control>() / 8];
+
+/// Most bytes that one inventory may give: a quarter of a million sockets.
+const MAX_INVENTORY: u64 = 256 * 1024 * size_of::<HeldRecord>() as u64;
+
+/// The rings, to be read by one task each.
+pub struct Rings {
+    /// Listeners.
+    pub critical: RingBuf<MapData>,
+    /// Process lifecycles.
+    pub process: RingBuf<MapData>,
+    /// Connection states.
+    pub bulk: RingBuf<MapData>,
+}
+
+/// The loaded probes. Dropping them detaches everything: nothing stays in the kernel.
+pub struct Sensors {
+    ebpf: Ebpf,
+    rings: Option<Rings>,
+    counters: PerCpuArray<MapData, CounterWords>,
+    control: Array<MapData, ControlWords>,
+    tracked: HashMap<MapData, u64, u64>,
+    programs: Vec<&'static str>,
+    iterator: Option<&'static str>,
+    switches: Control,
+}
+
+impl Sensors {
+    /// Takes the maps of a loaded object.
+    ///
+    /// # Errors
+    /// When a map is missing: the object was built from other sources.
+    pub(super) fn new(mut ebpf: Ebpf, programs: &[Program]) -> Result<Self, LoadError> {
+        let mut take = |name: &str| {
+            ebpf.take_map(name)
+                .ok_or_else(|| LoadError::Object(format!("the map {name} is missing")))
+        };
+        let wrong = |error: aya::maps::MapError| LoadError::Object(error.to_string());
+        let rings = Rings {
+            critical: RingBuf::try_from(take(names::CRITICAL)?).map_err(wrong)?,
+            process: RingBuf::try_from(take(names::PROCESS)?).map_err(wrong)?,
+            bulk: RingBuf::try_from(take(names::BULK)?).map_err(wrong)?,
+        };
+        let counters = PerCpuArray::try_from(take(names::COUNTERS)?).map_err(wrong)?;
+        let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
+        let tracked = HashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
+        let is_iterator = |program: &&Program| matches!(program.attach, Attach::Iter { .. });
+        Ok(Self {
+            ebpf,
+            rings: Some(rings),
+            counters,
+            control,
+            tracked,
+            programs: programs.iter().map(|program| program.name).collect(),
+            iterator: programs.iter().find(is_iterator).map(|program| program.name),
+            switches: Control { stream_states: 0, inventory_connections: 0, bulk_wakeup_bytes: 0 },
+        })
+    }
+
+    /// The rings; once.
+    pub fn take_rings(&mut self) -> Option<Rings> {
+        self.rings.take()
+    }
+
+    /// The object, for attaching the log reader.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// The counters of all CPUs, summed.
+    ///
+    /// # Errors
+    /// When the kernel refuses the read.
+    pub fn counters(&self) -> std::io::Result<Counters> {
+        let per_cpu = self.counters.get(&0, 0).map_err(std::io::Error::other)?;
+        let mut sum = Counters::new_zeroed();
+        for words in per_cpu.iter() {
+            if let Ok(one) = Counters::read_from_bytes(words.as_bytes()) {
+                add(&mut sum, &one);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Streams connection states, or stops.
+    ///
+    /// # Errors
+    /// When the kernel refuses the write.
+    pub fn stream_states(&mut self, on: bool) -> std::io::Result<()> {
+        self.switches.stream_states = u32::from(on);
+        self.write_switches()
+    }
+
+    /// Sets how much may wait in the bulk ring before its reader is woken.
+    ///
+    /// # Errors
+    /// When the kernel refuses the write.
+    pub fn wake_bulk_at(&mut self, bytes: u64) -> std::io::Result<()> {
+        self.switches.bulk_wakeup_bytes = bytes;
+        self.write_switches()
+    }
+
+    /// Tells the probes of a listener that they did not see opening, so that its end is told.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn track(&mut self, id: SockId, backlog: u32) -> std::io::Result<()> {
+        self.tracked.insert(id.0, u64::from(backlog), 0).map_err(std::io::Error::other)
+    }
+
+    /// Can [`Self::inventory`] be asked?
+    #[must_use]
+    pub const fn has_iterator(&self) -> bool {
+        self.iterator.is_some()
+    }
+
+    /// Walks every descriptor of every task: records of [`HeldRecord`], back to back. With
+    /// `connections`, TCP connections too.
+    ///
+    /// # Errors
+    /// When there is no iterator, or the kernel refuses it.
+    pub fn inventory(&mut self, connections: bool) -> std::io::Result<Vec<u8>> {
+        if connections {
+            self.switches.inventory_connections = 1;
+            self.write_switches()?;
+        }
+        let result = self.walk();
+        if connections {
+            self.switches.inventory_connections = 0;
+            self.write_switches()?;
+        }
+        result
+    }
+
+    /// How often each probe was skipped because it, or anything like it, ran already on that CPU.
+    #[must_use]
+    pub fn recursion_misses(&self) -> Vec<(&'static str, u64)> {
+        self.programs
+            .iter()
+            .filter_map(|&name| {
+                let fd = self.ebpf.program(name)?.fd().ok()?;
+                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+                let text = std::fs::read_to_string(path).ok()?;
+                Some((name, misses(&text)?))
+            })
+            .collect()
+    }
+
+    fn walk(&mut self) -> std::io::Result<Vec<u8>> {
+        let name = self
+            .iterator
+            .ok_or_else(|| std::io::Error::other("this kernel has no task_file iterator"))?;
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| std::io::Error::other("the iterator is not loaded"))?;
+        let program: &mut Iter = program.try_into().map_err(std::io::Error::other)?;
+        let link = program.attach().map_err(std::io::Error::other)?;
+        let file: File = program
+            .take_link(link)
+            .map_err(std::io::Error::other)?
+            .into_file()
+            .map_err(std::io::Error::other)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_INVENTORY).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write_switches(&mut self) -> std::io::Result<()> {
+        let words = ControlWords::read_from_bytes(self.switches.as_bytes())
+            .map_err(|_| std::io::Error::other("the switches do not fit their map"))?;
+        self.control.set(0, words, 0).map_err(std::io::Error::other)
+    }
+}
+
+fn add(sum: &mut Counters, one: &Counters) {
+    for ring in 0..RINGS {
+        sum.rings[ring].seen = sum.rings[ring].seen.wrapping_add(one.rings[ring].seen);
+        sum.rings[ring].emitted = sum.rings[ring].emitted.wrapping_add(one.rings[ring].emitted);
+        sum.rings[ring].dropped = sum.rings[ring].dropped.wrapping_add(one.rings[ring].dropped);
+        sum.rings[ring].filtered = sum.rings[ring].filtered.wrapping_add(one.rings[ring].filtered);
+    }
+    sum.udp_autobinds = sum.udp_autobinds.wrapping_add(one.udp_autobinds);
+    sum.image_failures = sum.image_failures.wrapping_add(one.image_failures);
+    sum.pending_overflow = sum.pending_overflow.wrapping_add(one.pending_overflow);
+    sum.tracked_overflow = sum.tracked_overflow.wrapping_add(one.tracked_overflow);
+    for cell in 0..TRANSITIONS {
+        sum.transitions[cell] = sum.transitions[cell].wrapping_add(one.transitions[cell]);
+    }
+}
+
+/// `recursion_misses` of a program's fdinfo; kernels before 5.12 do not tell.
+fn misses(fdinfo: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}
+
+/// The name of a ring as events tell it.
+#[must_use]
+pub const fn ring_name(ring: Ring) -> crate::event::RingName {
+    match ring {
+        Ring::CRITICAL => crate::event::RingName::Critical,
+        Ring::PROCESS => crate::event::RingName::Process,
+        _ => crate::event::RingName::Bulk,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misses;
+
+    #[test]
+    fn recursion_misses_are_read_from_fdinfo() {
+        let text = "pos:\t0\nprog_type:\t26\nrecursion_misses:\t17\nverified_insns:\t9\n";
+        assert_eq!(misses(text), Some(17));
+        assert_eq!(misses("pos:\t0\n"), None);
+    }
+}
