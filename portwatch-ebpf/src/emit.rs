@@ -256,36 +256,41 @@ pub fn life(
     }
 }
 
-/// Streams one state change.
+/// Streams one state change. A listener's own changes go the way of its other records, so that the
+/// records of one socket stay in order.
 #[inline(always)]
-pub fn state(sk: u64, old: u8, new: u8, owner: Owner, mechanism: Mechanism) {
-    let threshold = match CONTROL.get(0) {
-        Some(control) => control.bulk_wakeup_bytes,
-        None => 0,
+pub fn state(sk: u64, old: TcpState, new: TcpState, owner: Owner, mechanism: Mechanism) {
+    let is_listener = old == TcpState::LISTEN || new == TcpState::LISTEN;
+    let reserved = if is_listener {
+        reserve::<StateRecord>(&CRITICAL, Ring::CRITICAL)
+    } else {
+        reserve::<StateRecord>(&BULK, Ring::BULK)
     };
-    let Some(slot) = reserve::<StateRecord>(&BULK, Ring::BULK) else {
-        return;
+    let Some(slot) = reserved else { return };
+    let flags = match CONTROL.get(0) {
+        Some(control) if !is_listener => lazy_wakeup(&BULK, control.bulk_wakeup_bytes),
+        _ => 0,
     };
     // SAFETY: the slot is ours until it is submitted.
     unsafe {
         let record = slot.place;
         sock::fill(sk, &raw mut (*record).sock);
-        (*record).sock.state = TcpState(new);
+        (*record).sock.state = new;
         (*record).owner = owner;
-        (*record).old = TcpState(old);
-        (*record).new = TcpState(new);
+        (*record).old = old;
+        (*record).new = new;
         (*record).reserved = [0; 6];
         slot.submit(
             &raw mut (*record).header,
             EventKind::CONNECTION_STATE,
             mechanism,
             size_of::<StateRecord>() as u32,
-            lazy_wakeup(&BULK, threshold),
+            flags,
         );
     }
 }
 
-/// Reads the tables of the running thread's call.
+/// Process and thread id of the caller, as one number.
 #[inline(always)]
 pub fn thread() -> u64 {
     bpf_get_current_pid_tgid()

@@ -12,6 +12,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use portwatch_common::connection::Owner;
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
+use portwatch_common::socket::TcpState;
 
 use super::ensure_cookie;
 use crate::emit::{self, Origin, Requested, counters, current, raw};
@@ -93,5 +94,5 @@ fn stream(sk: u64, old: u8, new: u8) {
             None => Owner::NONE,
         }
     };
-    emit::state(sk, old, new, owner, Mechanism::TP_BTF);
+    emit::state(sk, TcpState(old), TcpState(new), owner, Mechanism::TP_BTF);
 }

@@ -72,9 +72,9 @@ pub(super) fn image<'a>(
         have: data.len(),
         need,
     })?;
+    let (args, texts) = texts.split_at(args_len);
     let (exe, texts) = texts.split_at(exe_len);
-    let (cwd, texts) = texts.split_at(cwd_len);
-    let (args, extra) = texts.split_at(args_len);
+    let (cwd, extra) = texts.split_at(cwd_len);
     let nothing = exe_len + cwd_len + args_len == 0 && wire.exe_inode == 0 && wire.flags == 0;
     let has = |flag: u16| wire.flags & flag != 0;
     // An executable is never the root directory: an empty path means that it was not read.

@@ -116,9 +116,9 @@ impl Listener {
         };
         fixed.unix.resolved_len = len(&self.resolved);
         let texts = [
+            self.args.as_slice(),
             self.exe.as_slice(),
             self.cwd.as_slice(),
-            self.args.as_slice(),
             self.resolved.as_slice(),
         ]
         .concat();
