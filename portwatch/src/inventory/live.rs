@@ -221,7 +221,7 @@ impl Inventory {
             || known.inode.is_none() && sock.inode.is_some()
             || known.cookie.is_none() && sock.cookie.is_some()
             || known.port.is_none() && sock.port.is_some();
-        if !tells_more || entry.twin.is_some_and(|(twin, _)| twin == sock.id) {
+        if !tells_more || is_mptcp_itself(known) != is_mptcp_itself(sock) {
             return key;
         }
         self.table.update(key, |entry| {

@@ -350,6 +350,29 @@ fn an_mptcp_socket_is_paired_with_its_subflow() {
 }
 
 #[test]
+fn an_mptcp_socket_that_shares_its_subflows_file_is_one_listener() {
+    let mut inventory = Inventory::default();
+    let mut subflow = tcp(1, 11, 80);
+    subflow.protocol = Protocol::Mptcp;
+    let mut itself = tcp(2, 11, 80);
+    itself.protocol = Protocol::Mptcp;
+    itself.protocol_number = Some(262);
+    let rows = |at| vec![held(at, itself.clone(), 100, 3)];
+    inventory.opened(opening(5, subflow.clone()));
+    assert_eq!(kinds(&merge(&mut inventory, &walk(10, rows(11)))), "");
+    assert_eq!(
+        inventory.get(subflow.id).map(super::Listener::id),
+        Some(subflow.id)
+    );
+    assert_eq!(kinds(&inventory.closed(closing(15, itself.clone()))), "X");
+    assert_eq!(kinds(&inventory.closed(closing(15, subflow.clone()))), "");
+
+    assert_eq!(kinds(&merge(&mut inventory, &walk(20, rows(21)))), "P");
+    assert_eq!(kinds(&inventory.opened(opening(19, subflow))), "");
+    assert_eq!(inventory.len(), 1);
+}
+
+#[test]
 fn a_full_table_leaves_out_what_only_a_look_shows() {
     let mut inventory = Inventory::new(1);
     let rows = vec![
