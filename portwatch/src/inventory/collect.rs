@@ -55,14 +55,17 @@ pub fn collect() -> io::Result<Collected> {
     if !holders.complete {
         refused.push("the descriptors of some processes cannot be read; run as root".to_owned());
     }
+    let mut namespaces: HashSet<u32> = spaces.pid_of.into_keys().collect();
+    namespaces.insert(home);
     let mut snapshot = assemble(began, one_row_a_socket(rows, &holders), holders);
     snapshot.complete = refused.is_empty();
+    snapshot.namespaces = namespaces;
     Ok(Collected { snapshot, refused })
 }
 
 /// Which of the suspects still live: for [`super::Inventory::resolve_suspects`]. One that cannot be
-/// asked about, because its namespace cannot be entered or its table is refused, counts as alive; one
-/// whose namespace no process lives in any more does not.
+/// asked about, because its namespace cannot be entered or its table is refused, counts as alive. One
+/// whose namespace no process lives in lives only if a descriptor refers to it.
 ///
 /// # Errors
 /// `/proc` cannot be read at all.
@@ -83,7 +86,8 @@ pub fn alive(suspects: &[Suspect]) -> io::Result<HashSet<u64>> {
         } else if let Some(&pid) = spaces.pid_of.get(&netns) {
             within(netns, pid, || alive_here(netns, &suspects))
         } else if spaces.complete {
-            continue;
+            let wanted = suspects.iter().map(|suspect| suspect.inode).collect();
+            holders(&wanted).map(|holders| holders.by_inode.into_keys().collect())
         } else {
             Err(io::ErrorKind::NotFound.into())
         };
@@ -210,5 +214,6 @@ fn assemble(began: BootNs, rows: Vec<Row>, mut holders: Holders) -> Snapshot {
         unheld,
         complete: true,
         view: View::Sockets,
+        namespaces: HashSet::new(),
     }
 }

@@ -176,6 +176,33 @@ fn an_mptcp_listener_is_one_socket() {
 }
 
 #[test]
+fn a_second_look_tells_nothing_of_what_stays_and_closes_what_went() {
+    let stays = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let goes = UdpSocket::bind("[::1]:0").expect("bind");
+    let (stays_inode, goes_inode) = (inode(&stays), inode(&goes));
+    let mut inventory = Inventory::default();
+    let mut look = || {
+        let collected = collect().expect("/proc");
+        assert_eq!(collected.refused, Vec::<String>::new());
+        let merged = inventory.merge(&collected.snapshot, MergeReason::Beat);
+        let changes = merged.changes.into_iter();
+        let told = changes.filter_map(|change| {
+            let inode = change.listener().sock.inode;
+            let ours = [Some(stays_inode), Some(goes_inode)].contains(&inode);
+            ours.then(|| (inode, matches!(change, super::Change::Closed { .. })))
+        });
+        told.collect::<HashSet<_>>()
+    };
+    let first = look();
+    let expected = [(Some(stays_inode), false), (Some(goes_inode), false)];
+    assert_eq!(first, HashSet::from(expected));
+    assert_eq!(look(), HashSet::new());
+    drop(goes);
+    assert_eq!(look(), HashSet::from([(Some(goes_inode), true)]));
+    drop(stays);
+}
+
+#[test]
 fn the_text_tables_show_what_netlink_shows() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("bind");
     let dir = tempfile::tempdir().expect("a directory");
@@ -223,12 +250,15 @@ fn suspects_are_asked_about() {
         suspect(closed, Protocol::Tcp, netns),
         suspect(inode(&unix), Protocol::Unix, netns),
         suspect(gone, Protocol::Unix, netns),
+        // In a namespace that no process lives in, a descriptor decides.
         suspect(inode(&tcp), Protocol::Tcp, 1),
+        suspect(closed, Protocol::Tcp, 1),
     ];
     let lives = alive(&suspects[..4]).expect("/proc");
     assert!(lives.contains(&inode(&tcp)) && lives.contains(&inode(&unix)));
     assert!(!lives.contains(&closed) && !lives.contains(&gone));
-    assert_eq!(alive(&suspects[4..]).expect("/proc"), HashSet::new());
+    let lives = alive(&suspects[4..]).expect("/proc");
+    assert_eq!(lives, HashSet::from([inode(&tcp)]));
 }
 
 #[test]

@@ -103,6 +103,16 @@ fn a_socket_closed_after_the_look_began_does_not_come_back() {
 }
 
 #[test]
+fn a_socket_replaced_after_the_look_began_does_not_come_back() {
+    let mut inventory = Inventory::default();
+    inventory.opened(opening(5, tcp(1, 11, 80)));
+    assert_eq!(kinds(&inventory.opened(opening(12, tcp(1, 12, 80)))), "XO");
+    inventory.closed(closing(13, tcp(1, 12, 80)));
+    let rows = vec![held(11, tcp(1, 11, 80), 100, 3)];
+    assert_eq!(kinds(&merge(&mut inventory, &walk(10, rows))), "");
+}
+
+#[test]
 fn what_a_complete_look_misses_is_verified_before_it_is_closed() {
     let mut inventory = Inventory::default();
     for (id, inode) in [(1, 11), (2, 12)] {
@@ -168,8 +178,12 @@ fn a_look_at_sockets_decides_by_itself() {
     let mut inventory = Inventory::default();
     inventory.opened(opening(5, tcp(1, 11, 80)));
     inventory.opened(opening(5, tcp(2, 12, 81)));
+    let mut elsewhere = tcp(3, 13, 82);
+    elsewhere.netns = 9;
+    inventory.opened(opening(5, elsewhere));
     let snapshot = Snapshot {
         view: View::Sockets,
+        namespaces: HashSet::from([1]),
         unheld: vec![Unheld {
             at: BootNs(11),
             sock: by_inode(tcp(2, 12, 81)),
@@ -180,7 +194,8 @@ fn a_look_at_sockets_decides_by_itself() {
     let changes = merge(&mut inventory, &snapshot);
     assert_eq!(kinds(&changes), "X");
     assert_eq!(changes[0].listener().sock.inode, Some(11));
-    assert!(inventory.suspects().is_empty());
+    let inodes: Vec<u64> = inventory.suspects().iter().map(|s| s.inode).collect();
+    assert_eq!(inodes, [13], "its namespace was not visited");
 }
 
 #[test]

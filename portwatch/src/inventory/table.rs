@@ -60,6 +60,14 @@ impl Table {
         self.entries.len()
     }
 
+    /// Makes room for this many entries in all, so that a large first look does not move them about.
+    pub(super) fn reserve(&mut self, total: usize) {
+        let more = total.saturating_sub(self.entries.len());
+        self.entries.reserve(more);
+        self.by_inode.reserve(more);
+        self.by_port.reserve(more);
+    }
+
     /// The entry with this key, or whose MPTCP twin has it.
     pub(super) fn get(&self, id: SockId) -> Option<&Entry> {
         self.entries.get(&self.canonical(id))
