@@ -10,7 +10,7 @@ use super::namespaces::{current, namespaces, within};
 use super::proc_net::{ALWAYS, instead_of, read};
 use super::snapshot::{Snapshot, Unheld, View};
 use super::sock_diag::{Row, SockDiag, Table};
-use crate::decode::record::Held;
+use crate::decode::record::{Held, SockInfo};
 use crate::event::Protocol;
 use crate::time::BootNs;
 
@@ -95,6 +95,35 @@ pub fn alive(suspects: &[Suspect]) -> io::Result<HashSet<u64>> {
         alive.extend(answer.unwrap_or_else(|_| everyone()));
     }
     Ok(alive)
+}
+
+/// Those of these sockets that listen on TCP or MPTCP now, by inode, with the port that they really got:
+/// for [`super::Inventory::confirm`]. One that is not in the answer does not listen.
+///
+/// # Errors
+/// No process lives in the namespace, it cannot be entered, or the kernel refuses its tables.
+pub fn listening(netns: u32, inodes: &HashSet<u64>) -> io::Result<HashMap<u64, SockInfo>> {
+    let look = || {
+        let mut diag = SockDiag::open(netns)?;
+        let mut found = HashMap::new();
+        for table in Table::all().into_iter().filter(|table| table.is_stream()) {
+            match diag.rows(table) {
+                // The kernel has no such protocol.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                rows => found.extend(rows?.into_iter().filter_map(|row| {
+                    let inode = row.sock.inode.filter(|inode| inodes.contains(inode))?;
+                    Some((inode, row.sock))
+                })),
+            }
+        }
+        Ok(found)
+    };
+    if netns == current()? {
+        return look();
+    }
+    let spaces = namespaces()?;
+    let pid = spaces.pid_of.get(&netns).ok_or(io::ErrorKind::NotFound)?;
+    within(netns, *pid, look)?
 }
 
 /// Asks for unix sockets one by one, because their table is long, and for the others by table.

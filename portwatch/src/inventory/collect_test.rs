@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, Protocol as Number, RawProtocol, SocketType as Kind, bind, listen, socket,
 };
 
-use super::collect::{alive, collect};
+use super::collect::{alive, collect, listening};
 use super::namespaces::{current, within};
 use super::proc_net::{instead_of, read};
 use super::sock_diag::{SockDiag, Table};
@@ -189,7 +189,7 @@ fn a_second_look_tells_nothing_of_what_stays_and_closes_what_went() {
         let told = changes.filter_map(|change| {
             let inode = change.listener().sock.inode;
             let ours = [Some(stays_inode), Some(goes_inode)].contains(&inode);
-            ours.then(|| (inode, matches!(change, super::Change::Closed { .. })))
+            ours.then_some((inode, matches!(change, super::Change::Closed { .. })))
         });
         told.collect::<HashSet<_>>()
     };
@@ -223,6 +223,19 @@ fn the_text_tables_show_what_netlink_shows() {
         expected.sock.backlog = 0;
         assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn a_listener_tells_the_port_that_it_got() {
+    let listens = TcpListener::bind("[::1]:0").expect("bind");
+    let bound = try_socket(AddressFamily::INET, Kind::STREAM, 6).expect("a socket");
+    bind(&bound, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bind");
+    let inodes = HashSet::from([inode(&listens), inode(&bound)]);
+    let found = listening(current().expect("/proc"), &inodes).expect("netlink");
+    assert_eq!(found.len(), 1);
+    let port = listens.local_addr().ok().map(|it| it.port());
+    assert_eq!(found[&inode(&listens)].port, port);
+    assert!(listening(1, &inodes).is_err(), "nobody lives there");
 }
 
 #[test]

@@ -71,6 +71,11 @@ impl Table {
         });
         inet.chain([Self::Unix, Self::Packet]).collect()
     }
+
+    /// Does it hold TCP or MPTCP listeners?
+    pub(super) fn is_stream(self) -> bool {
+        matches!(self, Self::Inet { kind: 1, .. })
+    }
 }
 
 /// A socket and its unix name.
