@@ -16,7 +16,8 @@ pub struct Listener {
     pub unix: Option<UnixName>,
     /// Who was seen opening it.
     pub opener: Option<Arc<Who>>,
-    /// Who stands for it when nobody was seen opening it: see [`choose_holder`].
+    /// Who stands for it when nobody was seen opening it: of the holders the one that
+    /// started first, and pid 1 only when it is alone.
     pub holder: Option<Arc<Who>>,
     /// The resolved process, once the pipeline has set it.
     pub process: Option<Arc<Process>>,

@@ -41,11 +41,9 @@ impl Inventory {
     /// opening was not validated and is now known to have failed.
     pub fn closed(&mut self, seen: CloseSeen) -> Vec<Change> {
         let located = self.table.locate(&seen.sock);
-        let known_inode = match located {
-            Located::Same(id) => self.get(id).and_then(|listener| listener.sock.inode),
-            _ => None,
-        };
-        self.remember_close(seen.sock.id, seen.sock.inode.or(known_inode), seen.at);
+        if !matches!(located, Located::Same(_)) {
+            self.remember_close(seen.sock.id, seen.sock.inode, seen.at);
+        }
         if let Some(opening) = self.tentative.remove(&seen.sock.id) {
             if seen.at.since(opening.at) <= SAME_CALL_NS {
                 self.counts.failed_listens += 1;
@@ -202,9 +200,13 @@ impl Inventory {
         Change::Opened { listener }
     }
 
-    /// Takes a listener out of the table.
+    /// Takes a listener out of the table, and remembers that for looks that began before.
     pub(super) fn close(&mut self, id: SockId, at: BootNs, mechanism: Mechanism) -> Option<Change> {
         let entry = self.table.remove(id)?;
+        self.remember_close(entry.listener.id(), entry.listener.sock.inode, at);
+        if let Some((twin, inode)) = entry.twin {
+            self.remember_close(twin, inode, at);
+        }
         Some(Change::closed(entry.listener, at, mechanism))
     }
 
@@ -221,7 +223,7 @@ impl Inventory {
             || known.inode.is_none() && sock.inode.is_some()
             || known.cookie.is_none() && sock.cookie.is_some()
             || known.port.is_none() && sock.port.is_some();
-        if !tells_more || entry.twin.is_some_and(|(twin, _)| twin == sock.id) {
+        if !tells_more || is_mptcp_itself(known) != is_mptcp_itself(sock) {
             return key;
         }
         self.table.update(key, |entry| {

@@ -78,8 +78,13 @@ impl Inventory {
             closed: self.closed_since(snapshot.began),
         };
         let mut merged = Merged::default();
-        let mut seen = HashSet::new();
-        for group in snapshot.groups() {
+        let groups = snapshot.groups();
+        let mut seen = HashSet::with_capacity(groups.len());
+        if reason == MergeReason::Start {
+            self.table.reserve(groups.len().min(self.limit));
+            merged.changes.reserve(groups.len());
+        }
+        for group in groups {
             merged.checked += 1;
             self.merge_group(&group, &look, &mut seen, &mut merged);
         }
@@ -291,12 +296,13 @@ impl Inventory {
                 .opener
                 .as_ref()
                 .is_some_and(|who| who.task.is_kthread);
-            match (snapshot.view, can_verify, suspect(entry, began)) {
-                (View::Descriptors, true, Some(suspect)) => self.suspects.push(suspect),
+            let decides = snapshot.decides_on(entry.listener.sock.netns);
+            match (decides, can_verify, suspect(entry, began)) {
+                (false, true, Some(suspect)) => self.suspects.push(suspect),
                 // Neither view shows a socket of the kernel's own without an inode, nor does sock_diag
                 // show protocols that it has no table for.
-                (View::Descriptors, _, _) if by_kernel => {}
-                (View::Sockets, false, _) => {}
+                (false, _, _) if by_kernel => {}
+                (true, false, _) => {}
                 _ => {
                     merged.vanished += 1;
                     merged
@@ -313,7 +319,7 @@ impl Inventory {
             .collect();
         for (id, sock) in waiting {
             match sock.inode {
-                Some(inode) if snapshot.view == View::Descriptors => self.suspects.push(Suspect {
+                Some(inode) if !snapshot.decides_on(sock.netns) => self.suspects.push(Suspect {
                     sock: id,
                     inode,
                     protocol: sock.protocol,

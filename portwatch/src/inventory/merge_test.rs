@@ -103,6 +103,16 @@ fn a_socket_closed_after_the_look_began_does_not_come_back() {
 }
 
 #[test]
+fn a_socket_replaced_after_the_look_began_does_not_come_back() {
+    let mut inventory = Inventory::default();
+    inventory.opened(opening(5, tcp(1, 11, 80)));
+    assert_eq!(kinds(&inventory.opened(opening(12, tcp(1, 12, 80)))), "XO");
+    inventory.closed(closing(13, tcp(1, 12, 80)));
+    let rows = vec![held(11, tcp(1, 11, 80), 100, 3)];
+    assert_eq!(kinds(&merge(&mut inventory, &walk(10, rows))), "");
+}
+
+#[test]
 fn what_a_complete_look_misses_is_verified_before_it_is_closed() {
     let mut inventory = Inventory::default();
     for (id, inode) in [(1, 11), (2, 12)] {
@@ -168,8 +178,12 @@ fn a_look_at_sockets_decides_by_itself() {
     let mut inventory = Inventory::default();
     inventory.opened(opening(5, tcp(1, 11, 80)));
     inventory.opened(opening(5, tcp(2, 12, 81)));
+    let mut elsewhere = tcp(3, 13, 82);
+    elsewhere.netns = 9;
+    inventory.opened(opening(5, elsewhere));
     let snapshot = Snapshot {
         view: View::Sockets,
+        namespaces: HashSet::from([1]),
         unheld: vec![Unheld {
             at: BootNs(11),
             sock: by_inode(tcp(2, 12, 81)),
@@ -180,7 +194,8 @@ fn a_look_at_sockets_decides_by_itself() {
     let changes = merge(&mut inventory, &snapshot);
     assert_eq!(kinds(&changes), "X");
     assert_eq!(changes[0].listener().sock.inode, Some(11));
-    assert!(inventory.suspects().is_empty());
+    let inodes: Vec<u64> = inventory.suspects().iter().map(|s| s.inode).collect();
+    assert_eq!(inodes, [13], "its namespace was not visited");
 }
 
 #[test]
@@ -347,6 +362,29 @@ fn an_mptcp_socket_is_paired_with_its_subflow() {
     stranger.protocol_number = Some(262);
     let changes = merge(&mut inventory, &walk(45, vec![held(51, stranger, 999, 3)]));
     assert_eq!(kinds(&changes), "P", "a shared port may have two listeners");
+}
+
+#[test]
+fn an_mptcp_socket_that_shares_its_subflows_file_is_one_listener() {
+    let mut inventory = Inventory::default();
+    let mut subflow = tcp(1, 11, 80);
+    subflow.protocol = Protocol::Mptcp;
+    let mut itself = tcp(2, 11, 80);
+    itself.protocol = Protocol::Mptcp;
+    itself.protocol_number = Some(262);
+    let rows = |at| vec![held(at, itself.clone(), 100, 3)];
+    inventory.opened(opening(5, subflow.clone()));
+    assert_eq!(kinds(&merge(&mut inventory, &walk(10, rows(11)))), "");
+    assert_eq!(
+        inventory.get(subflow.id).map(super::Listener::id),
+        Some(subflow.id)
+    );
+    assert_eq!(kinds(&inventory.closed(closing(15, itself.clone()))), "X");
+    assert_eq!(kinds(&inventory.closed(closing(15, subflow.clone()))), "");
+
+    assert_eq!(kinds(&merge(&mut inventory, &walk(20, rows(21)))), "P");
+    assert_eq!(kinds(&inventory.opened(opening(19, subflow))), "");
+    assert_eq!(inventory.len(), 1);
 }
 
 #[test]

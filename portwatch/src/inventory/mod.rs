@@ -1,18 +1,27 @@
 //! Every listener now: live records and snapshots merged without a duplicate or a miss.
 //!
 //! Pure, but for the modules that look at the running system (`collect`, `holders`, `interfaces`,
-//! `netlink`, `proc_net`, `sock_diag`). The key of a listener is the address of its kernel socket while
+//! `namespaces`, `netlink`, `proc_net`, `sock_diag`). The key of a listener is the address of its kernel socket while
 //! records come from probes; snapshots from sock_diag know only the inode and get a synthetic key until
 //! a record tells the address.
 
+pub mod collect;
 pub mod exposure;
+mod holders;
 mod identity;
+pub mod interfaces;
 mod listener;
 mod live;
 mod merge;
+mod namespaces;
+mod netlink;
+mod proc_net;
 pub mod snapshot;
+mod sock_diag;
 mod table;
 
+#[cfg(test)]
+mod collect_test;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

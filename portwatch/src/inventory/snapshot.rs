@@ -1,10 +1,9 @@
 //! One look at every receiving socket, grouped by socket with its holders.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::listener::{choose_holder, owner};
-use crate::decode::record::{Held, SockId, SockInfo, TaskInfo, UnixName};
+use crate::decode::record::{Held, SockInfo, TaskInfo, UnixName};
 use crate::event::Owner;
 use crate::time::BootNs;
 
@@ -14,7 +13,8 @@ pub enum View {
     /// Descriptors of tasks (`iter/task_file`). A socket in flight (SCM_RIGHTS), a fixed file of
     /// io_uring and a kernel's own socket have no descriptor, and are not seen though they live.
     Descriptors,
-    /// The sockets themselves (sock_diag, `/proc/net`): one that is not seen does not live.
+    /// The sockets themselves (sock_diag, `/proc/net`): one that is not seen does not live, in the
+    /// namespaces that were visited.
     Sockets,
 }
 
@@ -42,29 +42,36 @@ pub struct Snapshot {
     pub complete: bool,
     /// What this way of looking sees.
     pub view: View,
+    /// Network namespaces that were visited (only from [`View::Sockets`]; descriptors are seen in all).
+    pub namespaces: HashSet<u32>,
 }
 
 impl Snapshot {
     /// The rows of a finished `iter/task_file` walk.
     #[must_use]
-    pub const fn of_descriptors(began: BootNs, held: Vec<Held>, complete: bool) -> Self {
+    pub fn of_descriptors(began: BootNs, held: Vec<Held>, complete: bool) -> Self {
         Self {
             began,
             held,
             unheld: Vec::new(),
             complete,
             view: View::Descriptors,
+            namespaces: HashSet::new(),
         }
+    }
+
+    /// Does this look show every socket of a namespace, so that one it misses is gone?
+    pub(super) fn decides_on(&self, netns: u32) -> bool {
+        self.view == View::Sockets && self.namespaces.contains(&netns)
     }
 
     /// The sockets of this look in the order of their identities, each with every holder.
     #[must_use]
     pub fn groups(&self) -> Vec<Group<'_>> {
-        let mut rows: HashMap<SockId, Vec<&Held>> = HashMap::new();
-        for held in &self.held {
-            rows.entry(held.sock.id).or_default().push(held);
-        }
-        let mut groups: Vec<Group<'_>> = rows.into_values().filter_map(group).collect();
+        let mut rows: Vec<&Held> = self.held.iter().collect();
+        rows.sort_unstable_by_key(|held| (held.sock.id, held.holder.key.pid, held.fd));
+        let same_socket = |a: &&Held, b: &&Held| a.sock.id == b.sock.id;
+        let mut groups: Vec<Group<'_>> = rows.chunk_by(same_socket).filter_map(group).collect();
         groups.extend(self.unheld.iter().map(|unheld| Group {
             at: unheld.at,
             sock: &unheld.sock,
@@ -92,24 +99,19 @@ pub struct Group<'a> {
     pub holder: Option<&'a TaskInfo>,
 }
 
-fn group(rows: Vec<&Held>) -> Option<Group<'_>> {
-    let first = rows.iter().copied().min_by_key(|held| held.at)?;
-    let mut by_pid: BTreeMap<u32, &Held> = BTreeMap::new();
-    for &held in &rows {
-        let lowest = by_pid.entry(held.holder.key.pid).or_insert(held);
-        if held.fd < lowest.fd {
-            *lowest = held;
-        }
-    }
+/// Groups the rows of one socket, which come sorted by process and descriptor.
+fn group<'a>(rows: &[&'a Held]) -> Option<Group<'a>> {
+    let first = rows.iter().min_by_key(|held| held.at)?;
+    let by_pid = || rows.chunk_by(|a, b| a.holder.key.pid == b.holder.key.pid);
+    let lowest = || by_pid().filter_map(<[&Held]>::first);
     Some(Group {
         at: first.at,
         sock: &first.sock,
         unix: rows.iter().find_map(|held| held.unix.as_ref()),
-        owners: by_pid
-            .values()
+        owners: lowest()
             .map(|held| owner(&held.holder, Some(held.fd)))
             .collect(),
-        holder: choose_holder(by_pid.values().map(|held| &held.holder)),
+        holder: choose_holder(lowest().map(|held| &held.holder)),
     })
 }
 

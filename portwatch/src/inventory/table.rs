@@ -60,6 +60,14 @@ impl Table {
         self.entries.len()
     }
 
+    /// Makes room for this many entries in all, so that a large first look does not move them about.
+    pub(super) fn reserve(&mut self, total: usize) {
+        let more = total.saturating_sub(self.entries.len());
+        self.entries.reserve(more);
+        self.by_inode.reserve(more);
+        self.by_port.reserve(more);
+    }
+
     /// The entry with this key, or whose MPTCP twin has it.
     pub(super) fn get(&self, id: SockId) -> Option<&Entry> {
         self.entries.get(&self.canonical(id))
@@ -101,8 +109,15 @@ impl Table {
             return Located::Unknown;
         };
         // One inode at two addresses is an inode number that was used again, unless one side of the
-        // comparison never knew the address.
-        if super::is_synthetic(id) || super::is_synthetic(sock.id) {
+        // comparison never knew the address, or the two are the halves of an MPTCP listener: there
+        // newer kernels give the subflow the file of the socket itself.
+        let is_other_half = self.entries.get(&id).is_some_and(|entry| {
+            let known = &entry.listener.sock;
+            known.protocol == Protocol::Mptcp
+                && sock.protocol == Protocol::Mptcp
+                && super::is_mptcp_itself(known) != super::is_mptcp_itself(sock)
+        });
+        if is_other_half || super::is_synthetic(id) || super::is_synthetic(sock.id) {
             Located::Same(id)
         } else {
             Located::Replaced(id)

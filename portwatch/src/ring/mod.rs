@@ -1,1 +1,3 @@
 //! Ring buffer readers and the counters beside them.
+
+pub mod ledger;

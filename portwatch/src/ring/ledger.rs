@@ -1,0 +1,411 @@
+//! Loss accounting: what the probes counted against what arrived, and the difference as losses.
+//!
+//! Ring buffers do not count what they could not take, so the probes do, per CPU, and promise
+//! `seen = emitted + dropped + filtered`. The ledger checks that promise, compares what was emitted
+//! with what the reader took out, and turns every difference between two readings into a [`Loss`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use portwatch_common::counters::{Counters, RINGS, RingCounters, TRANSITIONS};
+
+use crate::event::{Gap, RingName};
+use crate::time::{BootNs, WallClock};
+
+/// The rings in the order of the counters.
+const NAMES: [RingName; RINGS] = [RingName::Critical, RingName::Process, RingName::Bulk];
+
+/// One reading of all counters.
+///
+/// The order matters: first the counters are read, then the rings are drained, then `received` is
+/// noted; so a record that was emitted before the reading has been received.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// When the counters were read.
+    pub at: BootNs,
+    /// The counters, summed over the CPUs ([`sum`]).
+    pub counters: Counters,
+    /// Records taken out of each ring since the start, understood or not.
+    pub received: [u64; RINGS],
+    /// Runs that the kernel skipped, by probe (`recursion_misses`).
+    pub misses: Vec<(Arc<str>, u64)>,
+}
+
+/// Why records are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The ring was full.
+    RingFull,
+    /// The probes' own counters do not add up.
+    Unaccounted,
+    /// Emitted, but never taken out of the ring.
+    Undelivered,
+    /// A table inside the kernel was full: a call was seen at its entry only, or a listener is not
+    /// tracked.
+    TableFull,
+    /// The kernel skipped a run of a probe.
+    ProbeSkipped,
+}
+
+/// Records that were lost between two readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Where.
+    pub ring: RingName,
+    /// Why.
+    pub cause: Cause,
+    /// How many.
+    pub lost: u64,
+    /// No earlier than.
+    pub from: BootNs,
+    /// No later than.
+    pub to: BootNs,
+    /// The probe, for skipped runs.
+    pub probe: Option<Arc<str>>,
+}
+
+impl Loss {
+    /// The loss as an event tells it.
+    #[must_use]
+    pub fn gap(&self, clock: WallClock) -> Gap {
+        Gap {
+            ring: self.ring,
+            lost: self.lost,
+            from: clock.rfc3339(self.from),
+            to: clock.rfc3339(self.to),
+            probe: self.probe.as_deref().map(str::to_owned),
+        }
+    }
+}
+
+/// The account of all rings and probes.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Time of the last reading, and of the one before it.
+    at: BootNs,
+    before: BootNs,
+    rings: [RingAccount; RINGS],
+    pending_overflow: u64,
+    tracked_overflow: u64,
+    misses: HashMap<Arc<str>, u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct RingAccount {
+    dropped: u64,
+    unaccounted: Shortfall,
+    undelivered: Shortfall,
+}
+
+impl Ledger {
+    /// An account that begins with all counters at zero, at the moment the probes were attached.
+    #[must_use]
+    pub fn new(attached: BootNs) -> Self {
+        Self {
+            at: attached,
+            before: attached,
+            rings: [RingAccount::default(); RINGS],
+            pending_overflow: 0,
+            tracked_overflow: 0,
+            misses: HashMap::new(),
+        }
+    }
+
+    /// Takes a reading; what was lost since the one before comes back.
+    ///
+    /// A counter that went backwards belongs to probes that were loaded anew: the account goes on from
+    /// there. Differences that one reading shows may be records on their way, because the counters are
+    /// not read in one instant; they are losses when the next reading shows them too.
+    pub fn read(&mut self, reading: &Reading) -> Vec<Loss> {
+        let (from, to, before) = (self.at, reading.at, self.before);
+        let mut losses = Vec::new();
+        let mut add = |ring, cause, lost, from, probe: Option<&Arc<str>>| {
+            if lost > 0 {
+                losses.push(Loss {
+                    ring,
+                    cause,
+                    lost,
+                    from,
+                    to,
+                    probe: probe.cloned(),
+                });
+            }
+        };
+        let rings = self.rings.iter_mut().zip(&reading.counters.rings);
+        for (((account, counted), received), ring) in rings.zip(reading.received).zip(NAMES) {
+            let dropped = advance(&mut account.dropped, counted.dropped);
+            add(ring, Cause::RingFull, dropped, from, None);
+            let lost = account.unaccounted.observe(imbalance(counted));
+            add(ring, Cause::Unaccounted, lost, before, None);
+            let missing = behind(counted.emitted, received);
+            let lost = account.undelivered.observe(missing);
+            add(ring, Cause::Undelivered, lost, before, None);
+        }
+        let tables = [
+            (
+                &mut self.pending_overflow,
+                reading.counters.pending_overflow,
+            ),
+            (
+                &mut self.tracked_overflow,
+                reading.counters.tracked_overflow,
+            ),
+        ];
+        for (known, now) in tables {
+            let lost = advance(known, now);
+            add(RingName::Critical, Cause::TableFull, lost, from, None);
+        }
+        for (probe, now) in &reading.misses {
+            let known = self.misses.entry(probe.clone()).or_default();
+            let lost = advance(known, *now);
+            add(
+                RingName::Probe,
+                Cause::ProbeSkipped,
+                lost,
+                from,
+                Some(probe),
+            );
+        }
+        self.before = self.at;
+        self.at = to;
+        losses
+    }
+}
+
+/// Adds up the counters of all CPUs. Sums wrap, as the counters do.
+#[must_use]
+pub fn sum(per_cpu: &[Counters]) -> Counters {
+    const NONE: RingCounters = RingCounters {
+        seen: 0,
+        emitted: 0,
+        dropped: 0,
+        filtered: 0,
+    };
+    let mut total = Counters {
+        rings: [NONE; RINGS],
+        udp_autobinds: 0,
+        image_failures: 0,
+        pending_overflow: 0,
+        tracked_overflow: 0,
+        transitions: [0; TRANSITIONS],
+    };
+    let add = |total: &mut u64, one: u64| *total = total.wrapping_add(one);
+    for cpu in per_cpu {
+        for (total, one) in total.rings.iter_mut().zip(&cpu.rings) {
+            add(&mut total.seen, one.seen);
+            add(&mut total.emitted, one.emitted);
+            add(&mut total.dropped, one.dropped);
+            add(&mut total.filtered, one.filtered);
+        }
+        add(&mut total.udp_autobinds, cpu.udp_autobinds);
+        add(&mut total.image_failures, cpu.image_failures);
+        add(&mut total.pending_overflow, cpu.pending_overflow);
+        add(&mut total.tracked_overflow, cpu.tracked_overflow);
+        for (total, one) in total.transitions.iter_mut().zip(&cpu.transitions) {
+            add(total, *one);
+        }
+    }
+    total
+}
+
+/// Records that were seen and went nowhere.
+fn imbalance(ring: &RingCounters) -> u64 {
+    let accounted = ring.emitted.wrapping_add(ring.dropped);
+    behind(ring.seen, accounted.wrapping_add(ring.filtered))
+}
+
+/// How far `now` is behind `target`; 0 when it is level or ahead. Right across a wrap.
+fn behind(target: u64, now: u64) -> u64 {
+    let distance = target.wrapping_sub(now);
+    if distance.cast_signed() > 0 {
+        distance
+    } else {
+        0
+    }
+}
+
+/// Moves a counter on and gives the way it went; 0 when it went backwards.
+fn advance(known: &mut u64, now: u64) -> u64 {
+    let way = behind(now, *known);
+    *known = now;
+    way
+}
+
+/// A difference that is a loss once two readings in a row show it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortfall {
+    last: u64,
+    told: u64,
+}
+
+impl Shortfall {
+    /// Takes the difference of one reading; what is now certain, and was not told yet, comes back.
+    fn observe(&mut self, now: u64) -> u64 {
+        let certain = now.min(self.last);
+        self.last = now;
+        // Below what was told, the counters have begun anew.
+        let lost = certain.saturating_sub(self.told);
+        self.told = if now < self.told {
+            now
+        } else {
+            self.told + lost
+        };
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cause, Ledger, Loss, NAMES, Reading, advance, behind, sum};
+    use crate::event::RingName;
+    use crate::time::{BootNs, WallClock};
+    use portwatch_common::counters::{Counters, RINGS};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// A reading in which the critical ring has these numbers and everything emitted was received.
+    fn reading(at: u64, seen: u64, emitted: u64, dropped: u64, filtered: u64) -> Reading {
+        let mut counters = sum(&[]);
+        counters.rings[0].seen = seen;
+        counters.rings[0].emitted = emitted;
+        counters.rings[0].dropped = dropped;
+        counters.rings[0].filtered = filtered;
+        Reading {
+            at: BootNs(at),
+            counters,
+            received: [emitted, 0, 0],
+            misses: Vec::new(),
+        }
+    }
+
+    fn told(losses: &[Loss]) -> Vec<(Cause, u64, u64, u64)> {
+        let tell = |loss: &Loss| (loss.cause, loss.lost, loss.from.0, loss.to.0);
+        losses.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn what_a_full_ring_dropped_is_told_once_with_its_times() {
+        let mut ledger = Ledger::new(BootNs(5));
+        assert_eq!(told(&ledger.read(&reading(10, 7, 5, 0, 2))), []);
+        let losses = ledger.read(&reading(20, 12, 7, 3, 2));
+        assert_eq!(told(&losses), [(Cause::RingFull, 3, 10, 20)]);
+        assert_eq!(losses[0].ring, RingName::Critical);
+        assert_eq!(told(&ledger.read(&reading(30, 12, 7, 3, 2))), []);
+        let gap = losses[0].gap(WallClock::from_epoch_ns(0));
+        assert_eq!((gap.lost, gap.probe), (3, None));
+        assert_eq!(gap.from, "1970-01-01T00:00:00.000000010Z");
+        assert_eq!(gap.to, "1970-01-01T00:00:00.000000020Z");
+    }
+
+    #[test]
+    fn a_broken_law_is_told_when_it_lasts() {
+        let mut ledger = Ledger::new(BootNs(0));
+        // Two records on their way at the first reading have arrived at the second.
+        assert_eq!(told(&ledger.read(&reading(10, 9, 7, 0, 0))), []);
+        assert_eq!(told(&ledger.read(&reading(20, 9, 9, 0, 0))), []);
+        assert_eq!(told(&ledger.read(&reading(30, 20, 15, 0, 0))), []);
+        let losses = ledger.read(&reading(40, 30, 26, 0, 0));
+        assert_eq!(told(&losses), [(Cause::Unaccounted, 4, 20, 40)]);
+        assert_eq!(told(&ledger.read(&reading(50, 40, 36, 0, 0))), []);
+        assert_eq!(told(&ledger.read(&reading(60, 40, 35, 0, 0))), []);
+        let losses = ledger.read(&reading(70, 40, 35, 0, 0));
+        assert_eq!(told(&losses), [(Cause::Unaccounted, 1, 50, 70)]);
+    }
+
+    #[test]
+    fn what_was_emitted_must_arrive() {
+        let mut ledger = Ledger::new(BootNs(0));
+        let mut first = reading(10, 9, 9, 0, 0);
+        first.received[0] = 6;
+        assert_eq!(told(&ledger.read(&first)), []);
+        let mut second = reading(20, 12, 12, 0, 0);
+        second.received[0] = 10;
+        let losses = ledger.read(&second);
+        assert_eq!(told(&losses), [(Cause::Undelivered, 2, 0, 20)]);
+        // The reader may be ahead of the reading.
+        let mut third = reading(30, 12, 12, 0, 0);
+        third.received[0] = 15;
+        assert_eq!(told(&ledger.read(&third)), []);
+    }
+
+    #[test]
+    fn skipped_runs_and_full_tables_are_losses() {
+        let mut ledger = Ledger::new(BootNs(0));
+        let probe: Arc<str> = "inet_listen".into();
+        let mut first = reading(10, 0, 0, 0, 0);
+        first.misses = vec![(probe.clone(), 2), ("other".into(), 0)];
+        first.counters.pending_overflow = 1;
+        let losses = ledger.read(&first);
+        assert_eq!(
+            told(&losses),
+            [
+                (Cause::TableFull, 1, 0, 10),
+                (Cause::ProbeSkipped, 2, 0, 10)
+            ]
+        );
+        assert_eq!(losses[1].ring, RingName::Probe);
+        assert_eq!(losses[1].probe, Some(probe));
+        first.at = BootNs(20);
+        assert_eq!(told(&ledger.read(&first)), []);
+    }
+
+    #[test]
+    fn counters_wrap_and_begin_anew() {
+        let mut known = u64::MAX - 1;
+        assert_eq!(advance(&mut known, 3), 5);
+        assert_eq!(advance(&mut known, 1), 0);
+        assert_eq!(advance(&mut known, 2), 1);
+        assert_eq!((behind(2, u64::MAX), behind(u64::MAX, 2)), (3, 0));
+
+        let mut cpu = sum(&[]);
+        cpu.rings[1].dropped = u64::MAX;
+        cpu.transitions[7] = 4;
+        let mut other = cpu;
+        other.rings[1].dropped = 3;
+        let total = sum(&[cpu, other]);
+        assert_eq!((total.rings[1].dropped, total.transitions[7]), (2, 8));
+    }
+
+    proptest! {
+        /// Whatever happens on however many CPUs, from any start of the counters: what the ledger tells
+        /// is what was dropped, and nothing is told of records that are merely on their way.
+        #[test]
+        fn told_is_what_was_dropped(
+            start in prop_oneof![Just(0_u64), Just(u64::MAX - 20)],
+            steps in proptest::collection::vec((0..4_usize, 0..RINGS, 0..4_u8, 0..3_u64), 0..200),
+        ) {
+            let mut cpus: Vec<Counters> = vec![sum(&[]); 4];
+            for ring in &mut cpus[0].rings {
+                (ring.seen, ring.emitted) = (start, start);
+            }
+            let mut ledger = Ledger::new(BootNs(0));
+            let (mut dropped, mut told) = ([0_u64; RINGS], [0_u64; RINGS]);
+            for (step, (cpu, ring, what, in_flight)) in steps.into_iter().enumerate() {
+                let cell = &mut cpus[cpu].rings[ring];
+                cell.seen = cell.seen.wrapping_add(1);
+                match what {
+                    0 => {
+                        cell.dropped += 1;
+                        dropped[ring] += 1;
+                    }
+                    1 => cell.filtered += 1,
+                    _ => cell.emitted = cell.emitted.wrapping_add(1),
+                }
+                let mut counters = sum(&cpus);
+                let received = counters.rings.map(|ring| ring.emitted);
+                // Every other reading sees records that have entered and not left.
+                if step % 2 == 0 {
+                    counters.rings[ring].seen = counters.rings[ring].seen.wrapping_add(in_flight);
+                }
+                let at = BootNs(u64::try_from(step).expect("few steps"));
+                let misses = Vec::new();
+                for loss in ledger.read(&Reading { at, counters, received, misses }) {
+                    prop_assert_eq!(loss.cause, Cause::RingFull);
+                    let index = NAMES.iter().position(|name| *name == loss.ring);
+                    told[index.expect("a ring")] += loss.lost;
+                }
+            }
+            prop_assert_eq!(told, dropped);
+        }
+    }
+}
