@@ -84,6 +84,21 @@ impl Event {
         self.number("process.pid") == Some(u64::from(pid))
     }
 
+    /// The event without what is the same or long in every one, for the text of a failure.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let mut value = self.value().clone();
+        if let Some(event) = value.as_object_mut() {
+            for key in ["schema", "id", "host", "message", "policy"] {
+                event.remove(key);
+            }
+        }
+        if let Some(process) = value.get_mut("process").and_then(Value::as_object_mut) {
+            process.remove("ancestors");
+        }
+        value.to_string()
+    }
+
     /// Is this one of the process's arguments?
     #[must_use]
     pub fn has_argument(&self, argument: &str) -> bool {

@@ -299,7 +299,7 @@ impl Watch {
             events
                 .iter()
                 .skip(skip)
-                .map(|event| format!("\n    {}", event.value()))
+                .map(|event| format!("\n    {}", event.brief()))
                 .collect()
         };
         let last: Vec<&Event> = stream.events.iter().collect();

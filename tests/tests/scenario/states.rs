@@ -34,7 +34,7 @@ fn both_ends(context: &Context, kind: Kind, address: &str) -> Result<Outcome> {
     // The last change of each end.
     let last = |from: u16, to: u16| {
         watch.expect(
-            &format!("the end of {from} -> {to}"),
+            &format!("change to CLOSE of {from} -> {to}"),
             Sees::Exactly,
             0,
             |event| event.kind() == "connection.state",

@@ -13,6 +13,9 @@ use super::scenarios;
 
 scenarios!("stream": reader_gone, interrupted, counted, bad_filter);
 
+/// Between two listeners that are opened to be heard of.
+const KNOCK: Duration = Duration::from_millis(20);
+
 /// `portwatch tail | head -1`: ends with 0, and says nothing.
 fn reader_gone(context: &Context) -> Result<()> {
     let mut child = Command::new(locate::portwatch()?)
@@ -27,10 +30,11 @@ fn reader_gone(context: &Context) -> Result<()> {
     stdout.read_line(&mut first)?;
     ensure!(first.ends_with('\n'), "no first line: {first:?}");
     drop(stdout);
-    // The next event finds nobody to read it.
+    // The next event finds nobody to read it. The listeners stay open, so that looking again sees them.
+    let mut knocks = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(5) * scale();
     let status = loop {
-        drop(TcpListener::bind("127.0.0.1:0")?);
+        knocks.push(TcpListener::bind("127.0.0.1:0")?);
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -39,7 +43,7 @@ fn reader_gone(context: &Context) -> Result<()> {
             child.wait()?;
             anyhow::bail!("still running although nobody reads");
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(KNOCK);
     };
     let mut told = String::new();
     child
@@ -73,9 +77,10 @@ fn counted(context: &Context) -> Result<()> {
         .args(rung_args(context.rung()));
     let watch = Watch::read(command)?;
     let deadline = Instant::now() + Duration::from_secs(20) * scale();
+    let mut knocks = Vec::new();
     while watch.position() < 2 && Instant::now() < deadline {
-        drop(TcpListener::bind("127.0.0.1:0")?);
-        std::thread::sleep(Duration::from_millis(10));
+        knocks.push(TcpListener::bind("127.0.0.1:0")?);
+        std::thread::sleep(KNOCK);
     }
     let status = watch.wait_end()?;
     ensure!(
