@@ -76,11 +76,11 @@ fn fork_holder() -> Result<Outcome> {
 }
 
 /// `exec TOKEN`: replaces this image by itself with other arguments; slots and channel survive.
-/// The answer `ok` comes from the new image, to the first command that it gets.
+/// The answer `ok` comes from the new image: a command sent before that would die with the old one.
 fn exec(words: &[&str], slots: &Slots) -> Result<Outcome> {
     let token = words.first().context("exec TOKEN")?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", token]);
+    command.args(["resume", token]);
     for (name, fd) in slots {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).map_err(io::Error::from)?;
         command.arg(format!("{name}={}", fd.as_raw_fd()));

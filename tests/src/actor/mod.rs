@@ -42,7 +42,8 @@ impl Outcome {
 
 /// Runs the actor with its command line (without the program's own name).
 ///
-/// - `serve TOKEN [SLOT=FD…]`: obeys the channel on descriptor 0. The token only marks the arguments.
+/// - `serve TOKEN`: obeys the channel on descriptor 0. The token only marks the arguments.
+/// - `resume TOKEN SLOT=FD…`: what `exec` becomes; says `ok`, then serves with these slots.
 /// - `chain DEPTH TOKEN`: starts itself DEPTH times below itself, the last one serves.
 /// - `blink TOKEN`: opens a TCP listener, closes it and ends.
 /// - `threads COUNT TOKEN`: a TCP server with that many accepting threads, until descriptor 0 closes.
@@ -64,11 +65,17 @@ fn run(args: &[OsString]) -> Result<()> {
             .unwrap_or_default()
     };
     match word(0) {
-        "serve" => serve(args.get(2..).unwrap_or_default()),
+        "serve" => serve(channel()?, Slots::new()),
+        "resume" => {
+            let slots = inherit(args.get(2..).unwrap_or_default())?;
+            let channel = channel()?;
+            channel.send("ok", None)?;
+            serve(channel, slots)
+        }
         "chain" => life::chain(word(1).parse().context("chain DEPTH TOKEN")?, word(2)),
         "blink" => blink(),
         "threads" => life::threaded_server(word(1).parse().context("threads COUNT TOKEN")?),
-        other => bail!("{other:?} is not one of serve, chain, blink, threads"),
+        other => bail!("{other:?} is not one of serve, resume, chain, blink, threads"),
     }
 }
 
@@ -79,13 +86,16 @@ fn blink() -> Result<()> {
     Ok(())
 }
 
-fn serve(inherited: &[OsString]) -> Result<()> {
+/// The conversation on descriptor 0.
+fn channel() -> Result<Channel> {
     let stream = io::stdin()
         .as_fd()
         .try_clone_to_owned()
         .context("no channel on descriptor 0")?;
-    let mut channel = Channel::new(UnixStream::from(stream));
-    let mut slots = inherit(inherited)?;
+    Ok(Channel::new(UnixStream::from(stream)))
+}
+
+fn serve(mut channel: Channel, mut slots: Slots) -> Result<()> {
     while let Some(line) = channel.receive()? {
         let words: Vec<&str> = line.split(' ').collect();
         if words.first() == Some(&"take") {

@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::event::Event;
+use super::kind::{Kind, Sock};
+use super::program::free_udp_port;
 use super::rungs::{Capability, Sees};
-use super::trigger::{Actor, Kind, Sock, own_inode};
+use super::trigger::{Actor, own_inode};
 use super::watch::Watch;
 use crate::{address::Address, sys};
 
@@ -155,8 +157,16 @@ impl Watch {
     /// Not even this socket was told of.
     pub fn fence(&self, capability: Capability) -> Result<()> {
         let (socket, kind): (OwnedFd, Kind) = match capability {
-            Capability::UdpBind | Capability::UdpUring | Capability::UdpClose => {
-                (std::net::UdpSocket::bind("127.0.0.1:0")?.into(), Kind::UDP4)
+            Capability::UdpBind
+            | Capability::UdpChosenPort
+            | Capability::UdpUring
+            | Capability::UdpClose => {
+                // By number: a port that the kernel chose looks like a client's to whoever looks later.
+                let port = free_udp_port()?;
+                (
+                    std::net::UdpSocket::bind(("127.0.0.1", port))?.into(),
+                    Kind::UDP4,
+                )
             }
             Capability::Unix | Capability::UnixClose | Capability::UnixRefusal => {
                 let (domain, number, protocol) = Kind::UNIX_STREAM.numbers;

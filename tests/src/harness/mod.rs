@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod event;
 pub mod expect;
+pub mod kind;
 pub mod locate;
 pub mod program;
 pub mod rungs;
@@ -11,7 +12,8 @@ pub mod trigger;
 pub mod watch;
 
 pub use event::Event;
+pub use kind::{Kind, Sock};
 pub use rungs::{Capability, Rung, Sees};
 pub use suite::{Context, Outcome, Scenario};
-pub use trigger::{Actor, Kind, Sock};
+pub use trigger::Actor;
 pub use watch::Watch;

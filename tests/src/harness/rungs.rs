@@ -82,7 +82,10 @@ impl Rung {
         match (self, capability) {
             // Holders change in silence: fork, SCM_RIGHTS and exec pass no hook on any rung.
             (_, C::Owners) => ByReconcile,
-            (Self::Reconcile, C::InetRefusal | C::UnixRefusal | C::ShortLived | C::States) => No,
+            (
+                Self::Reconcile,
+                C::InetRefusal | C::UnixRefusal | C::ShortLived | C::States | C::UdpChosenPort,
+            ) => No,
             (Self::Reconcile, _) => ByReconcile,
             (Self::Fexit | Self::Kretprobe, _) => Exactly,
             // `listen` on a listener changes no state and passes no cgroup hook.
@@ -110,7 +113,9 @@ pub enum Capability {
     Backlog,
     /// A UDP or UDP-Lite socket was bound.
     UdpBind,
-    /// The same through io_uring.
+    /// The same, when the kernel chose the port: no trace of such a bind stays in the socket.
+    UdpChosenPort,
+    /// A UDP bind through io_uring.
     UdpUring,
     /// It was closed.
     UdpClose,
@@ -146,7 +151,7 @@ impl Capability {
             Self::TcpListen => &["tcp", "listen"],
             Self::TcpClose | Self::UdpClose | Self::RawClose => &["clos", "release"],
             Self::Backlog => &["backlog", "repeated listen", "listen again"],
-            Self::UdpBind => &["udp"],
+            Self::UdpBind | Self::UdpChosenPort => &["udp"],
             Self::UdpUring => &["io_uring"],
             Self::Unix | Self::UnixClose => &["unix"],
             Self::Packet | Self::PacketClose => &["packet"],
@@ -194,6 +199,7 @@ mod tests {
             Capability::TcpClose,
             Capability::Backlog,
             Capability::UdpBind,
+            Capability::UdpChosenPort,
             Capability::UdpUring,
             Capability::UdpClose,
             Capability::Unix,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use portwatch_tests::address::Address;
 use portwatch_tests::harness::expect::demand_all;
+use portwatch_tests::harness::program::free_udp_port;
 use portwatch_tests::harness::{Actor, Context, Kind, Sees, Sock};
 use serde_json::json;
 
@@ -21,7 +22,7 @@ fn present_at_start(context: &Context) -> Result<()> {
     held.push(actor.listener(Kind::TCP4, "127.0.0.1:0", 17)?);
     held.push(actor.listener(Kind::TCP6, "[::1]:0", 18)?);
     let udp = actor.socket(Kind::UDP4)?;
-    actor.call(&format!("bind {} 127.0.0.1:0", udp.slot))?;
+    actor.call(&format!("bind {} 127.0.0.1:{}", udp.slot, free_udp_port()?))?;
     held.push(udp);
     let unix = actor.socket(Kind::UNIX_STREAM)?;
     actor.bind(&unix, &Address::Unix(Vec::new()))?;

@@ -1,6 +1,7 @@
 //! Network namespaces: told by inode, and never taken for the host's own.
 
 use anyhow::{Result, ensure};
+use portwatch_tests::harness::program::{free_tcp_port, free_udp_port};
 use portwatch_tests::harness::{Actor, Context, Kind};
 use serde_json::json;
 
@@ -35,9 +36,17 @@ fn elsewhere(context: &Context, token: &str, kind: Kind) -> Result<()> {
     });
     watch.whole_life(&mut actor, &sock, socket)?;
     // A socket stays in the namespace in which it was made, wherever its process goes.
-    actor.call(&format!("bind {} 127.0.0.1:0", before.slot))?;
+    let port = match kind {
+        Kind::UDP4 => free_udp_port()?,
+        _ => free_tcp_port()?,
+    };
+    actor.call(&format!("bind {} 127.0.0.1:{port}", before.slot))?;
     if kind.kind == "stream" {
         actor.listen(&before, 1)?;
     }
-    watch.whole_life(&mut actor, &before, json!({"exposure": "loopback"}))
+    watch.whole_life(
+        &mut actor,
+        &before,
+        json!({"port": port, "exposure": "loopback"}),
+    )
 }

@@ -1,6 +1,7 @@
 //! io_uring binds and listens without passing a system call tracepoint.
 
 use anyhow::Result;
+use portwatch_tests::harness::program::free_udp_port;
 use portwatch_tests::harness::{Actor, Capability, Context, Kind, Outcome};
 use portwatch_tests::sys::uring;
 use serde_json::json;
@@ -44,8 +45,8 @@ fn udp_bind(context: &Context) -> Result<Outcome> {
         ..Kind::UDP4
     };
     let sock = actor.socket(kind)?;
-    actor.call(&format!("uring-bind {} 127.0.0.1:0", sock.slot))?;
-    let port = actor.port(&sock)?;
+    let port = free_udp_port()?;
+    actor.call(&format!("uring-bind {} 127.0.0.1:{port}", sock.slot))?;
     watch.whole_life(
         &mut actor,
         &sock,
