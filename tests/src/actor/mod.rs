@@ -96,6 +96,7 @@ fn channel() -> Result<Channel> {
 }
 
 fn serve(mut channel: Channel, mut slots: Slots) -> Result<()> {
+    socket::raise_descriptor_limit()?;
     while let Some(line) = channel.receive()? {
         let words: Vec<&str> = line.split(' ').collect();
         if words.first() == Some(&"take") {

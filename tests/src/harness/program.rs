@@ -17,6 +17,9 @@ use super::watch::scale;
 /// How long a program may take to end after it was asked to.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same when nobody asks any more how it ended.
+const DROP_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The first program of this name on `PATH` that can be run.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
@@ -122,8 +125,12 @@ impl Program {
     /// # Errors
     /// It does not end.
     pub fn end(&mut self) -> Result<()> {
+        self.end_within(END_PATIENCE * scale())
+    }
+
+    fn end_within(&mut self, patience: Duration) -> Result<()> {
         kill_process(pid(&self.child).context("no pid")?, Signal::TERM)?;
-        let deadline = Instant::now() + END_PATIENCE * scale();
+        let deadline = Instant::now() + patience;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 bail!("the program does not end");
@@ -136,7 +143,11 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // All of it may be gone already, which is as good.
+        // Asked first, so that a server can wait for its own children; then whatever is left of the
+        // group. All of it may be gone already, which is as good.
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = self.end_within(DROP_PATIENCE);
+        }
         if let Some(group) = pid(&self.child) {
             let _ = kill_process_group(group, Signal::KILL);
         }
