@@ -252,8 +252,8 @@ impl Watch {
         Ok(status)
     }
 
-    /// The invariants of the whole stream: every line is JSON, `seq` goes up by one from the first
-    /// line on, ids are unique, and no socket is opened twice without having been closed.
+    /// The invariants of the whole stream: every line is JSON, `seq` starts at 1 and goes up by
+    /// one, ids are unique, and no socket is opened twice without having been closed.
     ///
     /// # Errors
     /// One of them is broken; says where.
@@ -269,8 +269,9 @@ impl Watch {
             let seq = event
                 .number("seq")
                 .with_context(|| format!("no seq: {}", event.value()))?;
-            if last.is_some_and(|last| seq != last + 1) {
-                bail!("seq {seq} follows {}: {}", last.unwrap_or(0), event.value());
+            let due = last.map_or(1, |last| last + 1);
+            if seq != due {
+                bail!("seq {seq} where {due} is due: {}", event.value());
             }
             last = Some(seq);
             if event.text("schema") != "portwatch.event/1" || !ids.insert(event.text("id")) {
