@@ -1,0 +1,19 @@
+//! The harness: starts portwatch and actors, reads the one and commands the others.
+
+pub mod daemon;
+pub mod event;
+pub mod expect;
+pub mod kind;
+pub mod locate;
+pub mod program;
+pub mod rungs;
+pub mod suite;
+pub mod trigger;
+pub mod watch;
+
+pub use event::Event;
+pub use kind::{Kind, Sock};
+pub use rungs::{Capability, Rung, Sees};
+pub use suite::{Context, Outcome, Scenario};
+pub use trigger::Actor;
+pub use watch::Watch;

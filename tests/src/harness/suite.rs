@@ -1,0 +1,202 @@
+//! How scenarios are told, run and counted: one portwatch is shared by all, started by the first.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use super::rungs::{Capability, Rung, Sees};
+use super::watch::{self, Watch};
+
+/// What became of a scenario that did not fail.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It ran.
+    Done,
+    /// This machine or rung cannot run it, and why.
+    Skipped(String),
+}
+
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Self::Done
+    }
+}
+
+/// A scenario: its name, and what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// `capability::what_happens`.
+    pub name: &'static str,
+    /// Does it, and judges what portwatch says.
+    pub run: fn(&Context) -> Result<Outcome>,
+}
+
+/// What every scenario is given.
+#[derive(Debug, Default)]
+pub struct Context {
+    rung: Option<String>,
+    shared: OnceLock<Result<Watch, String>>,
+    starting: Mutex<()>,
+}
+
+impl Context {
+    /// The shared portwatch, started at the first call.
+    ///
+    /// # Errors
+    /// It did not start; then no scenario runs.
+    pub fn watch(&self) -> Result<&Watch> {
+        // get_or_init would do, but a start that panics must not start again in every scenario.
+        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = self
+            .shared
+            .get_or_init(|| Watch::start(self.rung(), &[]).map_err(|error| format!("{error:#}")));
+        drop(starting);
+        watch
+            .as_ref()
+            .map_err(|told| anyhow!("portwatch did not start: {told}"))
+    }
+
+    /// A portwatch of one's own.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn fresh(&self, extra: &[&str]) -> Result<Watch> {
+        Watch::start(self.rung(), extra)
+    }
+
+    /// The rung asked for, by name.
+    #[must_use]
+    pub fn rung(&self) -> Option<&str> {
+        self.rung.as_deref()
+    }
+
+    /// What the rung in use sees of this.
+    ///
+    /// # Errors
+    /// portwatch did not start.
+    pub fn sees(&self, capability: Capability) -> Result<Sees> {
+        Ok(self.watch()?.rung().sees(capability))
+    }
+
+    /// Wants portwatch to have said that it cannot see this, or only later: in a `sensor.degraded`,
+    /// or in `doctor`.
+    ///
+    /// # Errors
+    /// It kept silent.
+    pub fn admits(&self, capability: Capability) -> Result<Outcome> {
+        let watch = self.watch()?;
+        let words = capability.words();
+        let names_it = |text: &str| {
+            let text = text.to_lowercase();
+            words.iter().any(|word| text.contains(word))
+        };
+        let statements = watch.all(|event| {
+            event.kind() == "sensor.degraded"
+                && ["signal", "blind_to", "reason"]
+                    .iter()
+                    .any(|key| names_it(event.text(&format!("sensor.{key}"))))
+        });
+        let rung = watch.rung().name();
+        if !statements.is_empty() {
+            return Ok(Outcome::Skipped(format!(
+                "{rung} does not see it, and says so"
+            )));
+        }
+        let mut args = vec!["doctor".to_owned(), "-o".to_owned(), "json".to_owned()];
+        args.extend(watch::rung_args(self.rung()));
+        let doctor = watch::output(&args)?;
+        let told = String::from_utf8_lossy(&doctor.stdout);
+        if names_it(&told) {
+            return Ok(Outcome::Skipped(format!(
+                "{rung} does not see it, and doctor says so"
+            )));
+        }
+        Err(anyhow!(
+            "rung {rung} does not see {capability:?}, but neither sensor.degraded nor doctor says \
+             so (none of {words:?} in either); doctor: {told}"
+        ))
+    }
+
+    /// Judges the shared stream as a whole, after the last scenario.
+    fn conclude(&self) -> Result<()> {
+        let Some(Ok(watch)) = self.shared.get() else {
+            return Ok(());
+        };
+        let status = watch.interrupt()?;
+        if status.code() != Some(130) {
+            return Err(anyhow!(
+                "Ctrl-C ended it with {status}: {}",
+                watch.complaints()
+            ));
+        }
+        if let Some(state) = watch
+            .all(|event| event.kind() == "connection.state")
+            .first()
+        {
+            return Err(anyhow!("states were streamed unasked: {}", state.value()));
+        }
+        if let Some(gap) = watch.all(|event| event.kind() == "gap").first() {
+            return Err(anyhow!("events were lost: {}", gap.value()));
+        }
+        watch.check_stream()
+    }
+}
+
+/// Runs scenarios as a test binary does: `[--rung RUNG] [libtest options] [FILTER]`. The rung can also
+/// come from `PORTWATCH_TEST_RUNG`.
+#[must_use]
+pub fn run(scenarios: &[Scenario]) -> ExitCode {
+    let (rung, rest) = split_rung(std::env::args());
+    if let Some(unknown) = rung.as_deref().filter(|name| Rung::named(name).is_none()) {
+        eprintln!(
+            "no rung {unknown:?}; there are {}",
+            Rung::ALL.map(Rung::name).join(", ")
+        );
+        return ExitCode::from(64);
+    }
+    let context = Arc::new(Context {
+        rung,
+        ..Context::default()
+    });
+    let trials = scenarios.iter().map(|scenario| {
+        let (context, run) = (Arc::clone(&context), scenario.run);
+        Trial::ignorable_test(scenario.name, move || match as_root(run, &context) {
+            Ok(Outcome::Done) => Ok(Completion::Completed),
+            Ok(Outcome::Skipped(why)) => Ok(Completion::ignored_with(why)),
+            Err(error) => Err(Failed::from(format!("{error:#}"))),
+        })
+    });
+    let conclusion = libtest_mimic::run(&Arguments::from_iter(rest), trials.collect());
+    if let Err(error) = context.conclude() {
+        eprintln!("\nthe shared stream as a whole: {error:#}");
+        return ExitCode::from(101);
+    }
+    conclusion.exit_code()
+}
+
+/// Probes are for root; a plain `cargo test` of a user says so instead of failing.
+fn as_root(run: fn(&Context) -> Result<Outcome>, context: &Context) -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Outcome::Skipped("needs root".to_owned()));
+    }
+    run(context)
+}
+
+/// Takes `--rung R` or `--rung=R` out of the arguments.
+fn split_rung(args: impl Iterator<Item = String>) -> (Option<String>, Vec<String>) {
+    let mut rung = std::env::var("PORTWATCH_TEST_RUNG")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let mut rest = Vec::new();
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        match arg.strip_prefix("--rung") {
+            Some("") => rung = args.next(),
+            Some(value) => rung = Some(value.trim_start_matches('=').to_owned()),
+            None => rest.push(arg),
+        }
+    }
+    (rung, rest)
+}

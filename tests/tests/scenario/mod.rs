@@ -1,0 +1,55 @@
+//! One file per capability; each lists its scenarios.
+
+mod failure;
+mod flood;
+mod holders;
+mod inventory;
+mod netns;
+mod packet;
+mod process;
+mod program;
+mod raw;
+mod states;
+mod stream;
+mod tcp;
+mod udp;
+mod unix;
+mod uring;
+
+use portwatch_tests::harness::Scenario;
+
+/// A list of scenarios named after their functions.
+macro_rules! scenarios {
+    ($module:literal: $($function:ident),* $(,)?) => {
+        /// The scenarios of this file.
+        pub(crate) const ALL: &[portwatch_tests::harness::Scenario] = &[$(
+            portwatch_tests::harness::Scenario {
+                name: concat!($module, "::", stringify!($function)),
+                run: |context| $function(context).map(Into::into),
+            },
+        )*];
+    };
+}
+use scenarios;
+
+/// Every scenario.
+pub(crate) fn all() -> Vec<Scenario> {
+    [
+        tcp::ALL,
+        udp::ALL,
+        unix::ALL,
+        packet::ALL,
+        raw::ALL,
+        failure::ALL,
+        holders::ALL,
+        uring::ALL,
+        process::ALL,
+        netns::ALL,
+        states::ALL,
+        inventory::ALL,
+        flood::ALL,
+        stream::ALL,
+        program::ALL,
+    ]
+    .concat()
+}

@@ -1,0 +1,114 @@
+//! How the stream ends, and how it says no.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use portwatch_tests::harness::watch::{output, rung_args, scale};
+use portwatch_tests::harness::{Context, Watch, locate};
+
+use super::scenarios;
+
+scenarios!("stream": reader_gone, interrupted, counted, bad_filter);
+
+/// Between two listeners that are opened to be heard of.
+const KNOCK: Duration = Duration::from_millis(20);
+
+/// `portwatch tail | head -1`: ends with 0, and says nothing.
+fn reader_gone(context: &Context) -> Result<()> {
+    let mut child = Command::new(locate::portwatch()?)
+        .args(["tail", "-o", "json", "--no-daemon"])
+        .args(rung_args(context.rung()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut first = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().context("no output")?);
+    stdout.read_line(&mut first)?;
+    ensure!(first.ends_with('\n'), "no first line: {first:?}");
+    drop(stdout);
+    // The next event finds nobody to read it. The listeners stay open, so that looking again sees them.
+    let mut knocks = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(5) * scale();
+    let status = loop {
+        knocks.push(TcpListener::bind("127.0.0.1:0")?);
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            anyhow::bail!("still running although nobody reads");
+        }
+        std::thread::sleep(KNOCK);
+    };
+    let mut told = String::new();
+    child
+        .stderr
+        .take()
+        .context("no errors")?
+        .read_to_string(&mut told)?;
+    ensure!(
+        status.code() == Some(0) && told.is_empty(),
+        "ended with {status}, saying {told:?}"
+    );
+    Ok(())
+}
+
+/// Ctrl-C: 130, and whole lines to the end.
+fn interrupted(context: &Context) -> Result<()> {
+    let watch = context.fresh(&[])?;
+    let status = watch.interrupt()?;
+    ensure!(
+        status.code() == Some(130),
+        "ended with {status}: {}",
+        watch.complaints()
+    );
+    watch.check_stream()
+}
+
+fn counted(context: &Context) -> Result<()> {
+    let mut command = Command::new(locate::portwatch()?);
+    command
+        .args(["tail", "-o", "json", "--no-daemon", "--count", "2"])
+        .args(rung_args(context.rung()));
+    let watch = Watch::read(command)?;
+    let deadline = Instant::now() + Duration::from_secs(20) * scale();
+    let mut knocks = Vec::new();
+    while watch.position() < 2 && Instant::now() < deadline {
+        knocks.push(TcpListener::bind("127.0.0.1:0")?);
+        std::thread::sleep(KNOCK);
+    }
+    let status = watch.wait_end()?;
+    ensure!(
+        status.code() == Some(0),
+        "ended with {status}: {}",
+        watch.complaints()
+    );
+    ensure!(
+        watch.position() == 2,
+        "{} events instead of 2",
+        watch.position()
+    );
+    watch.check_stream()
+}
+
+/// A filter that cannot be read: usage error, and a caret under the place.
+fn bad_filter(_: &Context) -> Result<()> {
+    let told = output(&["tail", "--no-daemon", "proto == == tcp"])?;
+    let text = String::from_utf8_lossy(&told.stderr);
+    ensure!(
+        told.status.code() == Some(64),
+        "ended with {}: {text}",
+        told.status
+    );
+    ensure!(
+        text.lines().any(|line| line.contains('^')),
+        "no caret: {text}"
+    );
+    ensure!(told.stdout.is_empty(), "events in spite of it");
+    Ok(())
+}
