@@ -3,6 +3,7 @@
 mod ebpf;
 mod generate;
 mod host;
+mod results;
 mod vm;
 
 use std::process::ExitCode;
