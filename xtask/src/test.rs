@@ -12,7 +12,14 @@ use crate::results::{self, Counts};
 use crate::vm;
 
 /// The mechanisms that the suite is run with on the VM's kernel, where all of them work.
-const RUNGS: [&str; 4] = ["fexit", "kretprobe", "cgroup", "tracepoint"];
+const RUNGS: [&str; 6] = [
+    "fexit",
+    "kretprobe",
+    "cgroup",
+    "tp_btf",
+    "tracepoint",
+    "reconcile",
+];
 const VM_KERNEL: &str = "6.1";
 
 /// What the live scenarios start: a command, and the Debian package that has it.

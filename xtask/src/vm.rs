@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// may be repeated
     #[arg(long = "kernel", value_name = "SERIES|PATH", default_value = "6.1")]
     pub(crate) kernels: Vec<String>,
-    /// Mechanism to hold portwatch to, given to the suite as PORTWATCH_RUNG; may be repeated,
+    /// Mechanism to hold portwatch to, given to the suite as PORTWATCH_TEST_RUNG; may be repeated,
     /// each kernel boots once for each
     #[arg(long = "rung", value_name = "RUNG")]
     pub(crate) rungs: Vec<String>,

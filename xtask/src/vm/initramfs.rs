@@ -15,7 +15,7 @@ use crate::host;
 /// Read by the guest's init (`tests/src/bin/vm_init.rs`), a line each: `cwd`, `env`, `exec`, `arg`.
 const RUN: &str = "/etc/portwatch-vm.run";
 /// Tells the suite which mechanism to hold portwatch to.
-const RUNG: &str = "PORTWATCH_RUNG";
+const RUNG: &str = "PORTWATCH_TEST_RUNG";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
