@@ -3,6 +3,8 @@
 mod ebpf;
 mod generate;
 mod host;
+mod results;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -22,6 +24,8 @@ enum Chore {
     Ebpf(ebpf::Args),
     /// Boot a Debian kernel under QEMU and run the scenario suite there.
     Vm(vm::Args),
+    /// Run all the tests; installs what they need.
+    Test(test::Args),
     /// Write the generated documents, or check them.
     Gen(generate::Args),
 }
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Vm(args) => vm::run(&args),
+        Chore::Test(args) => test::run(&args),
         Chore::Gen(args) => generate::run(&args),
     };
     match done {

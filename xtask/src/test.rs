@@ -1,0 +1,228 @@
+//! `cargo xtask test`: every test there is, in steps, and one line that adds them up.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, ValueEnum};
+
+use crate::host;
+use crate::results::{self, Counts};
+use crate::vm;
+
+/// The mechanisms that the suite is run with on the VM's kernel, where all of them work.
+const RUNGS: [&str; 6] = [
+    "fexit",
+    "kretprobe",
+    "cgroup",
+    "tp_btf",
+    "tracepoint",
+    "reconcile",
+];
+const VM_KERNEL: &str = "6.1";
+
+/// What the live scenarios start: a command, and the Debian package that has it.
+const NEEDS: [(&str, &str); 6] = [
+    ("nginx", "nginx-light"),
+    ("redis-server", "redis-server"),
+    ("python3", "python3"),
+    ("wrk", "wrk"),
+    ("ip", "iproute2"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
+
+/// Arguments of the chore.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave a step out; may be repeated
+    #[arg(long, value_name = "STEP", conflicts_with = "only")]
+    skip: Vec<Step>,
+    /// Run this step; may be repeated
+    #[arg(long, value_name = "STEP")]
+    only: Vec<Step>,
+}
+
+/// The steps, in the order in which they run: cheap ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Install the programs that the tests start
+    Needs,
+    /// `cargo fmt --check`
+    Fmt,
+    /// Licences, sources and advisories of the dependencies, where cargo-deny is installed
+    Deny,
+    /// `cargo clippy`, warnings are errors
+    Clippy,
+    /// Unit, property and manifest tests
+    Unit,
+    /// Generated documents are up to date
+    Gen,
+    /// The eBPF object is what the sources build, byte for byte
+    Ebpf,
+    /// Scenarios on this machine's kernel
+    Scenarios,
+    /// Real programs on this machine's kernel
+    Programs,
+    /// Scenarios in a VM, once for each mechanism
+    Vm,
+}
+
+/// How a step ended when nothing went wrong.
+enum Done {
+    /// It ran.
+    Ran,
+    /// It could not run here, and why.
+    Skipped(&'static str),
+}
+
+/// Runs the chore. A failed step does not hide the ones after it.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut total = Counts::default();
+    let mut failed_steps = Vec::new();
+    let mut summary = Vec::new();
+    for &step in Step::value_variants() {
+        let wanted = args.only.is_empty() || args.only.contains(&step);
+        if !wanted || args.skip.contains(&step) {
+            continue;
+        }
+        let name = format!("{step:?}").to_lowercase();
+        println!("\n=== {name}");
+        let started = Instant::now();
+        let mut counts = Counts::default();
+        let word = match step.run(&mut counts) {
+            Ok(Done::Ran) => "ok".to_owned(),
+            Ok(Done::Skipped(why)) => format!("skipped: {why}"),
+            Err(error) => {
+                println!("error: {error:#}");
+                // A step that failed without a failed test is a failure all the same.
+                counts.failed = counts.failed.max(1);
+                failed_steps.push(name.clone());
+                "FAILED".to_owned()
+            }
+        };
+        total += counts;
+        let took = started.elapsed().as_secs_f32();
+        let line = format!(
+            "{name:<10} {took:>7.1} s  {:>5} passed  {:>3} failed  {word}",
+            counts.passed, counts.failed
+        );
+        println!("=== {line}");
+        summary.push(line);
+    }
+    println!("\n{}\n", summary.join("\n"));
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if !failed_steps.is_empty() {
+        bail!("failed: {}", failed_steps.join(", "));
+    }
+    Ok(())
+}
+
+impl Step {
+    /// Runs the step; adds the tests it ran to `counts`, also when it fails.
+    fn run(self, counts: &mut Counts) -> Result<Done> {
+        match self {
+            Self::Needs => return needs(),
+            Self::Fmt => host::run(&mut cargo(&["fmt", "--all", "--check"]))?,
+            Self::Deny if host::find("cargo-deny").is_none() => {
+                return Ok(Done::Skipped("cargo-deny is not installed"));
+            }
+            Self::Deny => host::run(&mut cargo(&["deny", "check"]))?,
+            Self::Clippy => {
+                host::run(&mut cargo(&["clippy", "--all-targets", "--", "-Dwarnings"]))?;
+            }
+            Self::Unit => {
+                let packages = ["portwatch", "portwatch-common", "xtask"];
+                let mut tests = cargo(&["test", "--no-fail-fast"]);
+                tests.args(packages.iter().flat_map(|package| ["--package", package]));
+                let harness = ["test", "--package", "portwatch-tests", "--lib", "--bins"];
+                // The harness is tested too when the first command fails.
+                tally(&mut tests, counts).and(tally(&mut cargo(&harness), counts))?;
+            }
+            Self::Gen => host::run(&mut xtask(&["gen", "--check"])?)?,
+            Self::Ebpf => host::run(&mut xtask(&["ebpf", "--check"])?)?,
+            Self::Scenarios => return live("scenarios", counts),
+            Self::Programs => return live("programs", counts),
+            Self::Vm => in_vm(counts)?,
+        }
+        Ok(Done::Ran)
+    }
+}
+
+fn needs() -> Result<Done> {
+    let missing = NEEDS
+        .iter()
+        .filter(|(command, _)| host::find(command).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(Done::Ran);
+    }
+    host::install(&packages, "the tests with real programs")?;
+    Ok(Done::Ran)
+}
+
+/// A suite of portwatch-tests on this machine's kernel.
+fn live(suite: &str, counts: &mut Counts) -> Result<Done> {
+    if !host::is_root() {
+        return Ok(Done::Skipped("loading probes needs root"));
+    }
+    // The suites start the program by its path, of which cargo knows nothing.
+    host::run(&mut cargo(&["build", "--package", "portwatch", "--bins"]))?;
+    tally(
+        &mut cargo(&["test", "--package", "portwatch-tests", "--test", suite]),
+        counts,
+    )?;
+    Ok(Done::Ran)
+}
+
+fn in_vm(counts: &mut Counts) -> Result<()> {
+    #[derive(Parser)]
+    struct Chore {
+        #[command(flatten)]
+        args: vm::Args,
+    }
+    let words = ["vm", "--kernel", VM_KERNEL].into_iter();
+    let words = words.chain(RUNGS.iter().flat_map(|rung| ["--rung", rung]));
+    let outcomes = vm::matrix(&Chore::try_parse_from(words)?.args)?;
+    for outcome in &outcomes {
+        *counts += outcome.counts.unwrap_or_default();
+    }
+    if !outcomes.iter().all(vm::Outcome::good) {
+        bail!("not every mechanism passed on kernel {VM_KERNEL}");
+    }
+    Ok(())
+}
+
+/// Runs a test command, shows its output as it comes and adds up its result lines.
+fn tally(command: &mut Command, counts: &mut Counts) -> Result<()> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.context("cannot read the tests' output")?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            *counts += results::counts(&line).unwrap_or_default();
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() {
+        bail!("`cargo test` failed: {status}");
+    }
+    Ok(())
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(args);
+    cargo
+}
+
+/// Another chore, in a process of its own, so that its failure is only a step's failure.
+fn xtask(args: &[&str]) -> Result<Command> {
+    let mut xtask = Command::new(std::env::current_exe().context("cannot find this program")?);
+    xtask.args(args);
+    Ok(xtask)
+}
