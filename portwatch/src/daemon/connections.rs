@@ -1,0 +1,91 @@
+//! Who owns a connection, and the process behind it, cheaply enough for every state change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::decode::record::{Held, ProcessKey, SockId, StateSeen, TaskInfo, Who};
+use crate::enrich::Enricher;
+use crate::event::Process;
+use crate::inventory::Inventory;
+use crate::time::{BootNs, WallClock};
+
+/// Processes that are kept resolved; more than talk at once on most hosts.
+const PROCESSES: usize = 1024;
+/// How long a resolved process is good for: it may have replaced its image since.
+const FRESH_NS: u64 = 10_000_000_000;
+
+/// What is known of connections while their states are streamed.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    /// Owners of connections that were there before the stream began.
+    before: HashMap<SockId, TaskInfo>,
+    resolved: HashMap<ProcessKey, (Arc<Process>, BootNs)>,
+}
+
+impl Connections {
+    /// The stream begins: these are the holders of what is connected already.
+    pub(super) fn begin(&mut self, held: Vec<Held>) {
+        self.before = held.into_iter().map(|held| (held.sock.id, held.holder)).collect();
+    }
+
+    /// The stream ended.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A process replaced its image.
+    pub(super) fn forget(&mut self, key: ProcessKey) {
+        self.resolved.remove(&key);
+    }
+
+    /// The owner of the connection: who connected it (recorded by the kernel side in process context),
+    /// who held it when the stream began, or the listener it came in on. Never the task that the
+    /// softirq interrupted.
+    pub(super) fn owner(
+        &mut self,
+        seen: &StateSeen,
+        inventory: &Inventory,
+        enricher: &mut Enricher,
+        now: BootNs,
+        clock: &WallClock,
+    ) -> Option<Arc<Process>> {
+        let before = match seen.new {
+            portwatch_common::socket::TcpState::CLOSE => self.before.remove(&seen.sock.id),
+            _ => self.before.get(&seen.sock.id).cloned(),
+        };
+        if let Some(task) = seen.owner.clone().or(before) {
+            return Some(self.process(task, enricher, now, clock));
+        }
+        let listener = match inventory.get(seen.sock.id) {
+            Some(listener) => listener,
+            None => inventory.find_listener(seen.sock.netns, seen.sock.local?, seen.sock.port?)?,
+        };
+        if let Some(process) = &listener.process {
+            return Some(Arc::clone(process));
+        }
+        let task = listener.who()?.task.clone();
+        Some(self.process(task, enricher, now, clock))
+    }
+
+    fn process(
+        &mut self,
+        task: TaskInfo,
+        enricher: &mut Enricher,
+        now: BootNs,
+        clock: &WallClock,
+    ) -> Arc<Process> {
+        let key = task.key;
+        if let Some((process, at)) = self.resolved.get(&key)
+            && now.since(*at) < FRESH_NS
+        {
+            return Arc::clone(process);
+        }
+        let who = Who { task, image: None, ancestors: Vec::new() };
+        let process = Arc::new(enricher.resolve(&who, now, clock).process);
+        if self.resolved.len() >= PROCESSES {
+            self.resolved.clear();
+        }
+        self.resolved.insert(key, (Arc::clone(&process), now));
+        process
+    }
+}

@@ -1,0 +1,212 @@
+//! From what the inventory tells to what readers are told. Pure but for the look-ups that are passed in.
+
+use std::sync::Arc;
+
+use super::errno;
+use crate::decode::record::{ListenerSeen, SockInfo, UnixName};
+use crate::enrich::Enricher;
+use crate::event::{
+    Event, EventType, Host, Mechanism, Previous, Process, SCHEMA, Sensor, Severity, Socket,
+};
+use crate::inventory::{Change, Interfaces, Listener, exposure, has_backlog};
+use crate::text::escape;
+use crate::time::{BootNs, WallClock};
+
+/// What an event needs to know of the host.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    /// The host.
+    pub(super) host: Arc<Host>,
+    /// Its network namespace.
+    pub(super) netns: u32,
+    /// Its interfaces.
+    pub(super) interfaces: Interfaces,
+    /// The wall clock.
+    pub(super) clock: WallClock,
+}
+
+impl Surroundings {
+    /// An event with nothing in it yet.
+    pub(super) fn event(&self, kind: EventType, at: BootNs) -> Event {
+        Event {
+            schema: SCHEMA.to_owned(),
+            id: String::new(),
+            seq: 0,
+            ts: self.clock.rfc3339(at),
+            kind,
+            severity: Severity::Info,
+            message: String::new(),
+            host: Arc::clone(&self.host),
+            socket: None,
+            process: None,
+            owners: Vec::new(),
+            previous: None,
+            old_state: None,
+            new_state: None,
+            duration_ms: None,
+            error: None,
+            gap: None,
+            reconciled: None,
+            sensor: None,
+        }
+    }
+
+    /// The event of a change, without its process.
+    pub(super) fn change(&self, change: &Change, enricher: &mut Enricher, now: BootNs) -> Event {
+        let listener = change.listener();
+        let kind = match change {
+            Change::Opened { .. } => EventType::ListenerOpened,
+            Change::Present { .. } => EventType::ListenerPresent,
+            Change::Changed { .. } => EventType::ListenerChanged,
+            Change::Closed { .. } => EventType::ListenerClosed,
+        };
+        let mut event = self.event(kind, change.at());
+        event.socket = Some(self.listener_socket(listener, enricher, now));
+        event.sensor = Some(sensor(change.mechanism()));
+        let alone = listener.who().map(|who| who.task.key.pid);
+        if !(listener.owners.len() == 1 && listener.owners.first().map(|owner| owner.pid) == alone) {
+            event.owners.clone_from(&listener.owners);
+        }
+        match change {
+            Change::Changed { previous, .. } => {
+                event.previous = Some(Previous {
+                    backlog: previous.backlog,
+                    owners: previous.owners.clone().unwrap_or_default(),
+                    interface: previous
+                        .ifindex
+                        .map(|index| self.interface(listener.sock.netns, index)),
+                });
+            }
+            Change::Closed { duration_ns, .. } => {
+                event.duration_ms = duration_ns.map(|ns| ns / 1_000_000);
+                event.owners.clear();
+            }
+            Change::Opened { .. } => event.owners.clear(),
+            Change::Present { .. } => {}
+        }
+        event
+    }
+
+    /// The event of a listener as `ls` shows it, without its process.
+    pub(super) fn listed(
+        &self,
+        listener: &Listener,
+        enricher: &mut Enricher,
+        now: BootNs,
+    ) -> Event {
+        let (kind, at) = match listener.opened_at {
+            Some(at) => (EventType::ListenerOpened, at),
+            None => (EventType::ListenerPresent, listener.first_seen),
+        };
+        let mut event = self.event(kind, at);
+        event.socket = Some(self.listener_socket(listener, enricher, now));
+        event.sensor = Some(sensor(listener.mechanism));
+        event.owners.clone_from(&listener.owners);
+        event
+    }
+
+    /// The event of a refused bind or listen, without its process.
+    pub(super) fn refused(
+        &self,
+        seen: &ListenerSeen,
+        enricher: &mut Enricher,
+        now: BootNs,
+    ) -> Event {
+        let mut event = self.event(EventType::BindFailed, seen.at);
+        let mut socket = self.socket(&seen.sock, seen.unix.as_ref());
+        socket.backlog = None;
+        self.add_service(&mut socket, &seen.sock, enricher, now);
+        event.socket = Some(socket);
+        event.error = Some(errno::name(seen.errno));
+        event.sensor = Some(sensor(seen.mechanism));
+        event
+    }
+
+    /// A socket without its service.
+    pub(super) fn socket(&self, sock: &SockInfo, unix: Option<&UnixName>) -> Socket {
+        let (path, path_as_bound, abstract_name) = match unix {
+            None => (None, None, None),
+            Some(UnixName::Abstract(name)) => (None, None, Some(escape(name))),
+            Some(UnixName::Path { as_bound, resolved }) => {
+                let path = escape(resolved.as_ref().unwrap_or(as_bound));
+                let bound = escape(as_bound);
+                let differs = bound != path;
+                (Some(path), differs.then_some(bound), None)
+            }
+        };
+        let is_inet = sock.local.is_some();
+        let is_v6 = sock.family == crate::event::Family::Ipv6;
+        let is_mptcp = sock.protocol == crate::event::Protocol::Mptcp;
+        Socket {
+            family: sock.family,
+            kind: sock.kind,
+            protocol: sock.protocol,
+            address: sock.local.map(|address| address.to_string()),
+            port: sock.port,
+            peer_address: sock.peer.filter(|_| sock.peer_port.is_some()).map(|ip| ip.to_string()),
+            peer_port: sock.peer_port,
+            path,
+            path_as_bound,
+            abstract_name,
+            backlog: has_backlog(sock).then_some(sock.backlog),
+            cookie: sock.cookie,
+            inode: sock.inode,
+            netns: Some(sock.netns),
+            interface: sock.ifindex.map(|index| self.interface(sock.netns, Some(index))),
+            ifindex: sock.ifindex,
+            protocol_number: sock.protocol_number.filter(|_| !is_mptcp),
+            v6only: (is_inet && is_v6).then_some(sock.v6only),
+            reuseport: (is_inet && sock.reuseport).then_some(true),
+            service: None,
+            exposure: Some(exposure(sock, unix, self.netns, &self.interfaces)),
+        }
+    }
+
+    fn listener_socket(
+        &self,
+        listener: &Listener,
+        enricher: &mut Enricher,
+        now: BootNs,
+    ) -> Socket {
+        let mut socket = self.socket(&listener.sock, listener.unix.as_ref());
+        socket.peer_address = None;
+        socket.peer_port = None;
+        self.add_service(&mut socket, &listener.sock, enricher, now);
+        socket
+    }
+
+    #[expect(clippy::unused_self, reason = "belongs to the making of a socket")]
+    fn add_service(
+        &self,
+        socket: &mut Socket,
+        sock: &SockInfo,
+        enricher: &mut Enricher,
+        now: BootNs,
+    ) {
+        socket.service = sock
+            .port
+            .and_then(|port| enricher.service(port, sock.protocol, now))
+            .map(|name| name.to_string());
+    }
+
+    /// Interfaces of other namespaces have indexes of their own, which are not looked up.
+    fn interface(&self, netns: u32, index: Option<u32>) -> String {
+        match index {
+            None => "any".to_owned(),
+            Some(index) => match self.interfaces.name(index) {
+                Some(name) if netns == self.netns => escape(name.as_bytes()),
+                _ => format!("#{index}"),
+            },
+        }
+    }
+}
+
+/// The mechanism of an event; its latency is known when it is published.
+pub(super) fn sensor(mechanism: Mechanism) -> Sensor {
+    Sensor { mechanism: Some(mechanism), ..Sensor::default() }
+}
+
+/// A process of which only the kernel's own words are known.
+pub(super) fn unresolved(reason: &str) -> Process {
+    Process { unresolved: Some(reason.to_owned()), ..Process::default() }
+}

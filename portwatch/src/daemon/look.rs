@@ -1,0 +1,88 @@
+//! Looking at every socket: through the iterator where there is one, else through sock_diag and `/proc`.
+
+use std::sync::Arc;
+
+use super::draft::Surroundings;
+use super::host;
+use crate::decode::decode;
+use crate::decode::record::{Held, Record};
+use crate::enrich::{EnrichConfig, Enricher};
+use crate::event::Event;
+use crate::event::message;
+use crate::inventory::collect::collect;
+use crate::inventory::interfaces::interfaces;
+use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
+use crate::probe::sensors::Sensors;
+use crate::time::{BootNs, WallClock};
+
+/// One walk of the iterator; tells how many records could not be understood.
+pub(super) fn walk(sensors: &mut Sensors, connections: bool) -> std::io::Result<(Vec<Held>, u64)> {
+    let bytes = sensors.inventory(connections)?;
+    let size = size_of::<portwatch_common::listener::HeldRecord>();
+    let mut held = Vec::with_capacity(bytes.len() / size);
+    let mut errors = 0;
+    for record in bytes.chunks(size) {
+        match decode(record) {
+            Ok(Record::Held(one)) => held.push(*one),
+            _ => errors += 1,
+        }
+    }
+    Ok((held, errors))
+}
+
+/// What the host looks like now.
+pub(super) fn surroundings() -> Surroundings {
+    Surroundings {
+        host: Arc::new(host::host()),
+        netns: host::network_namespace(),
+        interfaces: interfaces().unwrap_or_default(),
+        clock: WallClock::read(),
+    }
+}
+
+/// One look at every listener without probes, as events of type `listener.present`, and a sentence for
+/// everything that could not be looked at.
+///
+/// # Errors
+/// When `/proc` cannot be read at all.
+pub fn look() -> std::io::Result<(Vec<Event>, Vec<String>)> {
+    let collected = collect()?;
+    let surroundings = surroundings();
+    let (mut enricher, mut answers) = Enricher::new(EnrichConfig::default());
+    let mut inventory = Inventory::new(DEFAULT_LIMIT);
+    let now = BootNs::now();
+    inventory.merge(&collected.snapshot, MergeReason::Start);
+    let mut events = Vec::new();
+    let mut waiting = Vec::new();
+    for listener in inventory.iter() {
+        let mut event = surroundings.listed(listener, &mut enricher, now);
+        if let Some(who) = listener.who() {
+            let resolution = enricher.resolve(who, now, &surroundings.clock);
+            event.process = Some(resolution.process);
+            if let Some(ticket) = resolution.ticket {
+                waiting.push((ticket, events.len()));
+            }
+        }
+        events.push(event);
+    }
+    // Every look-up is answered, in its own time; a person waits for a list.
+    while !waiting.is_empty() {
+        let Some(answer) = answers.blocking_recv() else { break };
+        waiting.retain(|&(ticket, index): &(_, usize)| {
+            if ticket != answer.ticket() {
+                return true;
+            }
+            if let Some(process) = events.get_mut(index).and_then(|event| event.process.as_mut()) {
+                enricher.complete(&answer, process);
+            }
+            false
+        });
+    }
+    for (event, seq) in events.iter_mut().zip(1..) {
+        event.seq = seq;
+        event.id = uuid::Uuid::now_v7().to_string();
+        event.severity = message::severity(event);
+        event.message = message::sentence(event);
+    }
+    Ok((events, collected.refused))
+}
