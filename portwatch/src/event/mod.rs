@@ -33,7 +33,7 @@ pub struct Event {
     pub schema: String,
     /// UUIDv7, unique to this event for ever.
     pub id: String,
-    /// Position in this run of the daemon, from 1, without holes in any one output.
+    /// Position in this output, from 1, without holes; between outputs, `id` tells which events are the same.
     pub seq: u64,
     /// When the kernel saw it: RFC 3339, UTC, nanoseconds.
     pub ts: String,

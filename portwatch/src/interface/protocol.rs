@@ -3,7 +3,7 @@
 //! ```text
 //! → {"portwatch":1,"request":"tail","filter":"tcp port:80","states":false,"since_ms":600000}
 //! ← {"ok":true,"portwatch":1,"version":"0.1.0"}          or {"error":{"code":64,"message":"…"}}
-//! ← {"schema":"portwatch.event/1",…}                     one line an event, as in CONTRACT
+//! ← {"schema":"portwatch.event/1",…,"seq":1,…}           one line an event; `seq` counts those of this answer
 //! ← {"end":true}                                         the daemon ends the stream on purpose
 //! ```
 //! `list` answers with the lines of the present listeners and `end`, `status` with one line and `end`.

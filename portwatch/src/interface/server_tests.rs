@@ -103,7 +103,7 @@ impl Drop for Fixture {
     }
 }
 
-/// A filter language of one word: the parity of `seq`.
+/// A filter language of one word: the parity of the place in the daemon's stream.
 fn compile(text: &str) -> Result<sink::Predicate, String> {
     match text {
         "even" => Ok(Box::new(|event| event.seq % 2 == 0)),
@@ -150,10 +150,22 @@ fn exchange(path: &Path, request: &[u8]) -> String {
     answer
 }
 
-fn seqs(tail: &mut Tail, count: usize) -> Vec<u64> {
+/// The next `count` events, by their places in the daemon's stream; `written` lines came before them.
+fn places(tail: &mut Tail, written: u64, count: usize) -> Vec<u64> {
     tail.take(count)
-        .map(|line| parse(&line.expect("line")).seq)
+        .zip(written + 1..)
+        .map(|(line, number)| {
+            let event = parse(&line.expect("line"));
+            assert_eq!(event.seq, number, "its own numbers, without holes");
+            place(&event)
+        })
         .collect()
+}
+
+/// Where the daemon published it: the test events carry that in their `id`.
+fn place(event: &Event) -> u64 {
+    let place = event.id.strip_prefix("id-").expect("a test event");
+    place.parse().expect("number")
 }
 
 fn parse(line: &str) -> Event {
@@ -177,12 +189,12 @@ fn tail_delivers_in_order_and_says_goodbye() {
         fixture.bus.publish(&opened(seq));
     }
     fixture.bus.publish(&state(5));
-    assert_eq!(seqs(&mut all, 4), [1, 2, 3, 4]);
-    assert_eq!(seqs(&mut even, 2), [2, 4]);
-    assert_eq!(seqs(&mut states, 5), [1, 2, 3, 4, 5]);
+    assert_eq!(places(&mut all, 0, 4), [1, 2, 3, 4]);
+    assert_eq!(places(&mut even, 0, 2), [2, 4]);
+    assert_eq!(places(&mut states, 0, 5), [1, 2, 3, 4, 5]);
     fixture.bus.publish(&opened(6));
     fixture.stop();
-    assert_eq!(seqs(&mut all, 9), [6], "then the announced end");
+    assert_eq!(places(&mut all, 4, 9), [6], "then the announced end");
     assert!(!fixture.path().exists());
 }
 
@@ -193,7 +205,7 @@ fn since_replays() {
     recent.ts = jiff::Timestamp::now().to_string();
     let mut old = recent.clone();
     old.ts = "2020-01-01T00:00:00Z".to_owned();
-    old.seq = 0;
+    old.id = "id-0".to_owned();
     fixture.bus.publish(&Line::new(Arc::new(old)));
     fixture.bus.publish(&Line::new(Arc::new(recent)));
     let mut tail = fixture
@@ -202,7 +214,7 @@ fn since_replays() {
         .expect("accepted");
     fixture.bus.publish(&opened(2));
     assert_eq!(tail.replay_from(), None);
-    assert_eq!(seqs(&mut tail, 2), [1, 2]);
+    assert_eq!(places(&mut tail, 0, 2), [1, 2]);
 }
 
 #[test]
@@ -214,21 +226,26 @@ fn a_slow_client_gets_its_gap_and_holds_nobody_up() {
     for seq in 1..=total {
         fixture.bus.publish(&heavy(seq));
         // In step with the quick one; the slow one does not read at all.
-        assert_eq!(seqs(&mut quick, 1), [seq]);
+        assert_eq!(places(&mut quick, seq - 1, 1), [seq]);
     }
     let missed = fixture.bus.missed();
     assert!(missed > 0);
     let mut next = 1;
-    let mut gaps = 0;
+    let mut lost = 0;
+    let mut written = 0;
     while next <= total {
         let event = parse(&slow.next().expect("line").expect("line"));
-        assert_eq!(event.seq, next, "strictly in order, no hole without a gap");
-        next += event.gap.as_ref().map_or(1, |gap| {
-            gaps += gap.lost;
-            gap.lost
-        });
+        written += 1;
+        assert_eq!(event.seq, written, "a gap is the next line as any other");
+        if let Some(gap) = &event.gap {
+            lost += gap.lost;
+            next += gap.lost;
+        } else {
+            assert_eq!(place(&event), next, "in order, no hole without a gap");
+            next += 1;
+        }
     }
-    assert_eq!(gaps, missed);
+    assert_eq!(lost, missed);
 }
 
 #[test]
@@ -272,8 +289,8 @@ fn list_and_status_answer() {
         .client()
         .list(Some("even".to_owned()))
         .expect("listed");
-    let listed: Vec<u64> = listed.iter().map(|event| event.seq).collect();
-    assert_eq!(listed, [2, 4]);
+    let listed: Vec<_> = listed.iter().map(|one| (one.seq, place(one))).collect();
+    assert_eq!(listed, [(1, 2), (2, 4)]);
     let told = fixture.client().status().expect("status");
     assert_eq!(told.clients.len(), 1);
     assert_eq!(told.clients[0].pid, Some(std::process::id()));

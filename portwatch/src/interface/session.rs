@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::protocol::{Fault, Reply, Request, Verb, to_line};
 use super::server::{Backend, Limits, Query};
 use super::status::{ClientStatus, Status};
-use crate::sink::{Interest, Reader, Selection, Subscriber, encode_line};
+use crate::sink::{Interest, Line, Numbering, Reader, Selection, Subscriber};
 
 /// Bytes that go into one write.
 const BATCH: usize = 64 * 1024;
@@ -128,6 +128,7 @@ impl Session<'_> {
         let mut subscriber = subscription.subscriber;
         self.push(&Reply::accepted(subscription.replay_from));
         self.flush(|| false).await?;
+        let mut numbering = Numbering::default();
         loop {
             let batch = {
                 let lines = subscriber.next_batch(BATCH);
@@ -142,8 +143,9 @@ impl Session<'_> {
             };
             let mut count = 0;
             for line in lines.iter().filter(|line| selection.admits(line.event())) {
-                self.make_room(line.json().len(), &subscriber).await?;
-                self.out.extend_from_slice(line.json());
+                let size = line.json().len() + Numbering::GROWTH;
+                self.make_room(size, &subscriber).await?;
+                numbering.append(line, &mut self.out);
                 count += 1;
             }
             self.flush(|| subscriber.is_overrun()).await?;
@@ -156,8 +158,9 @@ impl Session<'_> {
     async fn list(&mut self, selection: &Selection) -> Result<(), Ended> {
         let events = self.ask(Query::List).await?;
         self.push(&Reply::accepted(None));
-        for event in events.iter().filter(|event| selection.admits(event)) {
-            self.out.extend(encode_line(event));
+        let mut numbering = Numbering::default();
+        for event in events.into_iter().filter(|event| selection.admits(event)) {
+            numbering.append(&Line::new(event), &mut self.out);
             if self.out.len() >= BATCH {
                 self.flush(|| true).await?;
             }

@@ -115,7 +115,8 @@ impl Bus {
         })
     }
 
-    /// Hands a line to every reader that wants its kind. Lines must come in rising `seq`.
+    /// Hands a line to every reader that wants its kind. Every reader gets its lines in the order of
+    /// these calls; it numbers what it writes itself, see [`crate::sink::Numbering`].
     pub fn publish(&self, line: &Arc<Line>) {
         self.published.fetch_add(1, Ordering::Relaxed);
         let is_state = line.is_state();

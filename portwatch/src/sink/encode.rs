@@ -3,30 +3,34 @@
 use std::sync::Arc;
 
 use crate::event::{Event, Socket};
+use crate::sink::Numbering;
 
 /// Longest line, its newline included, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
+
+/// Leaves room for whatever number an output gives the line.
+const LIMIT: usize = MAX_LINE - Numbering::GROWTH;
 
 /// What each text and list may keep, round by round, once leaving out arguments was not enough.
 /// Bytes for a text as JSON; a list keeps a sixteenth as many entries. The last round fits whatever
 /// the event held before: some sixty texts of 64 bytes each.
 const ROUNDS: [usize; 5] = [16 * 1024, 4096, 1024, 256, 64];
 
-/// The event as JSON with its newline, at most [`MAX_LINE`] bytes.
+/// The event as JSON with its newline, at most [`MAX_LINE`] bytes whatever its `seq` becomes.
 ///
 /// What does not fit is left out, the most expendable first: trailing arguments (told by
 /// `args_truncated`), then the ends of other long texts (told by a final `…`) and of long lists.
 #[must_use]
 pub fn encode_line(event: &Event) -> Vec<u8> {
     let line = to_line(event);
-    if line.len() <= MAX_LINE {
+    if line.len() <= LIMIT {
         return line;
     }
     let mut smaller = event.clone();
     shorten_args(&mut smaller);
     let mut line = to_line(&smaller);
     for limit in ROUNDS {
-        if line.len() <= MAX_LINE {
+        if line.len() <= LIMIT {
             break;
         }
         shorten_lists(&mut smaller, limit / 16);
@@ -55,7 +59,7 @@ fn shorten_args(event: &mut Event) {
     };
     process.args_truncated = Some(true);
     let without = to_line(event).len() + r#""args":[],"#.len();
-    let mut room = MAX_LINE.saturating_sub(without);
+    let mut room = LIMIT.saturating_sub(without);
     let mut kept = Vec::new();
     for arg in args {
         // Two quotes and a comma.
@@ -226,7 +230,7 @@ mod tests {
     }
 
     fn decode(line: &[u8]) -> Event {
-        assert!(line.len() <= MAX_LINE, "{} bytes", line.len());
+        assert!(line.len() <= LIMIT, "{} bytes", line.len());
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert!(line.ends_with(b"\n"));
         serde_json::from_slice(line).expect("JSON of an event")
@@ -243,7 +247,7 @@ mod tests {
         // 64 KiB of ESC become 256 KiB of text and 320 KiB of JSON.
         let hostile = crate::text::escape(&vec![0x1b; 64 * 1024]);
         let line = encode_line(&with_args(vec!["prog".to_owned(), hostile.clone()]));
-        assert!(line.len() > MAX_LINE - 16, "room left: {}", line.len());
+        assert!(line.len() > LIMIT - 16, "room left: {}", line.len());
         let process = decode(&line).process.expect("process");
         assert_eq!(process.args_truncated, Some(true));
         let args = process.args.expect("args");

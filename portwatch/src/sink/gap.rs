@@ -40,8 +40,8 @@ impl Hole {
         }
     }
 
-    /// The `gap` that stands where the hole is. It takes the place, and so the `seq`, of the first
-    /// lost event, which keeps the reader's numbers strictly increasing.
+    /// The `gap` that stands where the hole is. It takes the place of the first lost event in the
+    /// daemon's stream; in the reader's output it has the next number, as every line there.
     pub(super) fn into_line(self) -> Arc<Line> {
         let first = self.first.event();
         let events = if self.lost == 1 { "event" } else { "events" };

@@ -28,7 +28,7 @@ impl Line {
         &self.event
     }
 
-    /// Position in the daemon's stream.
+    /// Position in the daemon's stream; [`crate::sink::Numbering`] gives the one in an output.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.event.seq
@@ -46,8 +46,9 @@ impl Line {
         self.event.kind == EventType::ConnectionState
     }
 
-    /// The JSON line with its newline, at most [`crate::sink::MAX_LINE`] bytes. The first caller pays
-    /// for it, so that a connection that every reader's filter turns away is never serialized.
+    /// The JSON line with its newline and the number of the daemon's stream; short enough for every
+    /// other number too. The first caller pays for it, so that a connection that every reader's filter
+    /// turns away is never serialized.
     #[must_use]
     pub fn json(&self) -> &[u8] {
         self.json

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::mount::{MountFlags, mount};
@@ -25,7 +25,12 @@ const OUTPUT: &str = "/dev/ttyS1";
 /// Leads the lines that are for `cargo xtask vm` and not from the program.
 const MARK: &str = "@vm";
 
-fn main() {
+fn main() -> ExitCode {
+    // Before anything else: on a real machine what follows would end in a power-off.
+    if std::process::id() != 1 {
+        eprintln!("vm_init: this is the first process of a test VM; `cargo xtask vm` boots it");
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = boot() {
         eprintln!("vm_init: {error:#}");
     }
@@ -33,12 +38,10 @@ fn main() {
     if let Err(error) = rustix::system::reboot(RebootCommand::PowerOff) {
         eprintln!("vm_init: cannot power off: {error}");
     }
+    ExitCode::FAILURE
 }
 
 fn boot() -> Result<()> {
-    if std::process::id() != 1 {
-        bail!("this is the init of a test VM; `cargo xtask vm` boots it");
-    }
     // Needed to read the command line and to speak, so these come first and cannot be withheld.
     attach("proc", "/proc", "proc")?;
     attach("devtmpfs", "/dev", "devtmpfs")?;

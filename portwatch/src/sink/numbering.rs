@@ -1,0 +1,62 @@
+//! Each output counts its own lines: 1, 2, 3 … in the order it writes them, whatever filters, kinds or a
+//! slow reader kept from it. `id` is what one event has in common in all of them.
+
+use std::io::Write as _;
+
+use crate::event::{Event, SCHEMA};
+use crate::sink::{Line, encode_line};
+
+/// The counter of one output. A fresh one begins at 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbering {
+    last: u64,
+}
+
+impl Numbering {
+    /// What the number may add to a line's [`Line::json`], in bytes: at most 20 digits in place of at
+    /// least one.
+    pub const GROWTH: usize = 19;
+
+    /// Appends the line's JSON, newline included, with the next number as its `seq`; at most
+    /// [`crate::sink::MAX_LINE`] bytes. The shared JSON is copied, not made anew.
+    pub fn append(&mut self, line: &Line, out: &mut Vec<u8>) {
+        let Some((head, tail)) = around_seq(line.json()) else {
+            out.extend(encode_line(&self.event(line)));
+            return;
+        };
+        self.last += 1;
+        out.extend_from_slice(head);
+        // Writing to memory does not fail.
+        let _ = write!(out, "{}", self.last);
+        out.extend_from_slice(tail);
+    }
+
+    /// A copy of the line's event with the next number as its `seq`, for outputs that are not JSON.
+    #[must_use]
+    pub fn event(&mut self, line: &Line) -> Event {
+        self.last += 1;
+        let mut event = Event::clone(line.event());
+        event.seq = self.last;
+        event
+    }
+}
+
+/// What stands before and after the digits of `seq`, where the JSON begins as [`Event`] orders its
+/// fields: `{"schema":"portwatch.event/1","id":"…","seq":1042,`. `None` for anything else.
+fn around_seq(json: &[u8]) -> Option<(&[u8], &[u8])> {
+    let id = json
+        .strip_prefix(br#"{"schema":""#)?
+        .strip_prefix(SCHEMA.as_bytes())?
+        .strip_prefix(br#"","id":""#)?;
+    // An escaped quote inside the id is never followed by this: its quotes would be escaped too.
+    let end = id.iter().position(|byte| *byte == b'"')?;
+    let number = id[end..].strip_prefix(br#"","seq":"#)?;
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit());
+    let tail = &number[digits.count()..];
+    let is_number = tail.len() < number.len() && tail.starts_with(b",");
+    is_number.then(|| (&json[..json.len() - number.len()], tail))
+}
+
+#[cfg(test)]
+#[path = "numbering_tests.rs"]
+mod tests;
