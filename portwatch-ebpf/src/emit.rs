@@ -61,8 +61,17 @@ impl Origin {
     /// Opened when the kernel returned 0, else refused.
     #[inline(always)]
     pub fn of(ret: i32, mechanism: Mechanism, flags: u32) -> Self {
-        let kind = if ret == 0 { EventKind::LISTENER_OPENED } else { EventKind::BIND_FAILED };
-        Self { kind, mechanism, ret, flags }
+        let kind = if ret == 0 {
+            EventKind::LISTENER_OPENED
+        } else {
+            EventKind::BIND_FAILED
+        };
+        Self {
+            kind,
+            mechanism,
+            ret,
+            flags,
+        }
     }
 }
 
@@ -74,7 +83,9 @@ impl Origin {
 /// The straight-line parts come first: whatever branches before them makes the verifier walk them again.
 #[inline(always)]
 pub fn listener(sk: u64, origin: Origin, requested: Requested) {
-    let Some(slot) = reserve::<WithData<ListenerRecord>>(&CRITICAL, Ring::CRITICAL) else { return };
+    let Some(slot) = reserve::<WithData<ListenerRecord>>(&CRITICAL, Ring::CRITICAL) else {
+        return;
+    };
     let task = current();
     // SAFETY: the slot is ours until it is submitted, and large enough for the type.
     unsafe {
@@ -87,7 +98,9 @@ pub fn listener(sk: u64, origin: Origin, requested: Requested) {
         let used = image::fill(task, &raw mut (*record).image, data);
         // A unix socket bound to a path knows its dentry; every other socket has none to walk from.
         let is_unix = is_equal(sock::family(sk) as u64, sock::AF_UNIX as u64);
-        let path = unix_sk.wrapping_mul(is_unix).wrapping_add(offset!(unix_path) as u64);
+        let path = unix_sk
+            .wrapping_mul(is_unix)
+            .wrapping_add(offset!(unix_path) as u64);
         let bound = walk(path, data, used);
         let resolved_len = bound.len.wrapping_mul(not(bound.truncated as u64));
         task::fill(task, &raw mut (*record).task);
@@ -99,8 +112,21 @@ pub fn listener(sk: u64, origin: Origin, requested: Requested) {
         (*record).unix.resolved_len = resolved_len as u16;
         requested.apply(record);
         let length = size_of::<ListenerRecord>() as u64 + used + resolved_len;
-        slot.submit(&raw mut (*record).header, origin.kind, origin.mechanism, length as u32, 0);
-        debug!((), "listener record: kind {} by mechanism {}, result {}, {} bytes", origin.kind.0, origin.mechanism.0, origin.ret, length);
+        slot.submit(
+            &raw mut (*record).header,
+            origin.kind,
+            origin.mechanism,
+            length as u32,
+            0,
+        );
+        debug!(
+            (),
+            "listener record: kind {} by mechanism {}, result {}, {} bytes",
+            origin.kind.0,
+            origin.mechanism.0,
+            origin.ret,
+            length
+        );
     }
 }
 
@@ -117,12 +143,19 @@ pub struct Requested {
 
 impl Requested {
     /// Nothing: the socket has what it asked for.
-    pub const NOTHING: Self = Self { address: 0, length: 0, user: false };
+    pub const NOTHING: Self = Self {
+        address: 0,
+        length: 0,
+        user: false,
+    };
 
     /// A call that succeeded is told by its socket.
     #[inline(always)]
     pub fn if_refused(self, result: i32) -> Self {
-        Self { address: if result == 0 { 0 } else { self.address }, ..self }
+        Self {
+            address: if result == 0 { 0 } else { self.address },
+            ..self
+        }
     }
 
     /// Writes the requested address over the (empty) one of the socket.
@@ -328,7 +361,12 @@ fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
         None => {
             // SAFETY: as above.
             unsafe { (*counters).rings[index].dropped += 1 };
-            warn!((), "ring {} is full: a record of {} bytes was dropped", name.0, size_of::<T>());
+            warn!(
+                (),
+                "ring {} is full: a record of {} bytes was dropped",
+                name.0,
+                size_of::<T>()
+            );
             None
         }
     }

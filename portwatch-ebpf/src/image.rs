@@ -26,8 +26,13 @@ pub unsafe fn fill(task: u64, out: *mut Image, data: *mut u8) -> u64 {
     let most = ARGS_LEN as u64 - 1;
     let wanted = choose(is_less(total, most), total, most) & most;
     // SAFETY: at most `ARGS_LEN` bytes at the beginning of the data area; the helper checks the source.
-    let refused =
-        unsafe { bpf_probe_read_user(data.cast(), wanted as u32, start as *const core::ffi::c_void) };
+    let refused = unsafe {
+        bpf_probe_read_user(
+            data.cast(),
+            wanted as u32,
+            start as *const core::ffi::c_void,
+        )
+    };
     // A page that is not resident: nothing was copied, and `/proc` is asked later.
     let unreadable = is_less(refused as u64, 0);
     let args_len = wanted.wrapping_mul(not(unreadable)) & most;

@@ -75,7 +75,11 @@ pub fn read<T: Plain>(address: u64) -> T {
 /// pointers need no checks between.
 #[inline(always)]
 pub fn field<T: Plain>(base: u64, offset: u32) -> T {
-    if offset == ABSENT { T::ZERO } else { read(base.wrapping_add(offset as u64)) }
+    if offset == ABSENT {
+        T::ZERO
+    } else {
+        read(base.wrapping_add(offset as u64))
+    }
 }
 
 /// Reads bits inside one byte of a bit-field.
@@ -94,10 +98,18 @@ pub fn bits(base: u64, bit_offset: u32, mask: u8) -> u8 {
 /// `destination` must be writable for `N` bytes.
 #[inline(always)]
 pub unsafe fn copy<const N: usize>(destination: *mut [u8; N], base: u64, offset: u32) {
-    let address = if offset == ABSENT { 0 } else { base.wrapping_add(offset as u64) };
+    let address = if offset == ABSENT {
+        0
+    } else {
+        base.wrapping_add(offset as u64)
+    };
     // SAFETY: the caller's promise; the source is checked by the helper.
     unsafe {
-        bpf_probe_read_kernel(destination.cast(), N as u32, address as *const core::ffi::c_void);
+        bpf_probe_read_kernel(
+            destination.cast(),
+            N as u32,
+            address as *const core::ffi::c_void,
+        );
     }
 }
 

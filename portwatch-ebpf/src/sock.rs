@@ -154,8 +154,16 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
             }
         }
         if family == AF_INET {
-            copy((&raw mut (*out).local).cast::<[u8; 4]>(), sk, offset!(sk_rcv_saddr));
-            copy((&raw mut (*out).peer).cast::<[u8; 4]>(), sk, offset!(sk_daddr));
+            copy(
+                (&raw mut (*out).local).cast::<[u8; 4]>(),
+                sk,
+                offset!(sk_rcv_saddr),
+            );
+            copy(
+                (&raw mut (*out).peer).cast::<[u8; 4]>(),
+                sk,
+                offset!(sk_daddr),
+            );
         } else if family == AF_INET6 && offset!(sk_v6_rcv_saddr) != ABSENT {
             flags |= bits(sk, offset!(sk_ipv6only_bit), 1) * SockFlags::V6ONLY;
             copy(&raw mut (*out).local, sk, offset!(sk_v6_rcv_saddr));
@@ -214,7 +222,11 @@ pub unsafe fn fill_unix_name(sk: u64, out: *mut UnixName) {
         }
         // The allocation may be shorter than the array: only the used bytes are read.
         let used = (length - 2) & 0x7f;
-        let used = if used > UNIX_NAME_LEN as u32 { UNIX_NAME_LEN as u32 } else { used };
+        let used = if used > UNIX_NAME_LEN as u32 {
+            UNIX_NAME_LEN as u32
+        } else {
+            used
+        };
         let name = address.wrapping_add(offset!(unix_address_name) as u64 + 2);
         let result = aya_ebpf::helpers::generated::bpf_probe_read_kernel(
             (&raw mut (*out).bytes).cast(),

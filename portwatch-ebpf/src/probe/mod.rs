@@ -38,7 +38,10 @@ fn enter(call: Call, subject: u64, address: u64, extra: u64) {
 /// Takes back what [`enter`] kept.
 #[inline(always)]
 fn leave(call: Call) -> Option<Pending> {
-    let key = PendingKey { thread: thread(), call: call as u64 };
+    let key = PendingKey {
+        thread: thread(),
+        call: call as u64,
+    };
     let place = PENDING.get_ptr(key)?;
     // SAFETY: a value of the map, copied before the key is removed.
     let pending = unsafe { *place };

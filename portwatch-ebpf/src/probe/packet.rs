@@ -103,13 +103,19 @@ fn opened(sk: u64, mechanism: Mechanism, flags: u32) {
 /// `int packet_release(struct socket *sock)`.
 #[fentry(function = "packet_release")]
 pub fn packet_close_fentry(context: FEntryContext) -> i32 {
-    emit::close(sock::of_socket(argument(raw(&context), 0)), Mechanism::FENTRY);
+    emit::close(
+        sock::of_socket(argument(raw(&context), 0)),
+        Mechanism::FENTRY,
+    );
     0
 }
 
 /// As [`packet_close_fentry`].
 #[kprobe]
 pub fn packet_close_kprobe(context: ProbeContext) -> u32 {
-    emit::close(sock::of_socket(context.arg::<u64>(0).unwrap_or(0)), Mechanism::KPROBE);
+    emit::close(
+        sock::of_socket(context.arg::<u64>(0).unwrap_or(0)),
+        Mechanism::KPROBE,
+    );
     0
 }

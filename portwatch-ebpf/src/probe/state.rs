@@ -65,7 +65,11 @@ unsafe fn listener_change(context: *mut core::ffi::c_void, sk: u64, new: u8, is_
         emit::close(sk, Mechanism::TP_BTF);
     } else if !is_tcp || setting!(listen_tentative) != 0 {
         let flags = ListenerFlags::FROM_LISTEN | ListenerFlags::TENTATIVE;
-        emit::listener(sk, Origin::of(0, Mechanism::TP_BTF, flags), Requested::NOTHING);
+        emit::listener(
+            sk,
+            Origin::of(0, Mechanism::TP_BTF, flags),
+            Requested::NOTHING,
+        );
     }
 }
 

@@ -34,7 +34,9 @@ pub fn bind_enter(context: TracePointContext) -> u32 {
 /// The end of `bind`.
 #[tracepoint]
 pub fn bind_exit(context: TracePointContext) -> u32 {
-    let Some((sk, pending, result)) = exit(&context, Call::SysBind) else { return 0 };
+    let Some((sk, pending, result)) = exit(&context, Call::SysBind) else {
+        return 0;
+    };
     let family = sock::family(sk);
     let wanted = if result != 0 {
         SyscallSignals::FAILURES
@@ -53,8 +55,11 @@ pub fn bind_exit(context: TracePointContext) -> u32 {
     if wanted == SyscallSignals::UDP_BIND {
         emit::track(sk);
     }
-    let requested =
-        Requested { address: pending.address, length: pending.extra & 0xffff_ffff, user: true };
+    let requested = Requested {
+        address: pending.address,
+        length: pending.extra & 0xffff_ffff,
+        user: true,
+    };
     let origin = Origin::of(result, Mechanism::TRACEPOINT, ListenerFlags::FROM_BIND);
     emit::listener(sk, origin, requested.if_refused(result));
     0
@@ -69,7 +74,9 @@ pub fn listen_enter(context: TracePointContext) -> u32 {
 /// The end of `listen`.
 #[tracepoint]
 pub fn listen_exit(context: TracePointContext) -> u32 {
-    let Some((sk, _, result)) = exit(&context, Call::SysListen) else { return 0 };
+    let Some((sk, _, result)) = exit(&context, Call::SysListen) else {
+        return 0;
+    };
     let wanted = if result != 0 {
         SyscallSignals::FAILURES
     } else if sock::family(sk) == sock::AF_UNIX {
@@ -159,5 +166,9 @@ fn exit(context: &TracePointContext, call: Call) -> Option<(u64, Pending, i32)> 
     // SAFETY: inside the tracepoint's record.
     let result = unsafe { context.read_at::<i64>(FIRST) }.ok()?;
     let sk = sock::of_descriptor(current(), pending.subject);
-    if sk == 0 { None } else { Some((sk, pending, result as i32)) }
+    if sk == 0 {
+        None
+    } else {
+        Some((sk, pending, result as i32))
+    }
 }

@@ -25,7 +25,10 @@ pub(super) struct Connections {
 impl Connections {
     /// The stream begins: these are the holders of what is connected already.
     pub(super) fn begin(&mut self, held: Vec<Held>) {
-        self.before = held.into_iter().map(|held| (held.sock.id, held.holder)).collect();
+        self.before = held
+            .into_iter()
+            .map(|held| (held.sock.id, held.holder))
+            .collect();
     }
 
     /// The stream ended.
@@ -80,7 +83,11 @@ impl Connections {
         {
             return Arc::clone(process);
         }
-        let who = Who { task, image: None, ancestors: Vec::new() };
+        let who = Who {
+            task,
+            image: None,
+            ancestors: Vec::new(),
+        };
         let process = Arc::new(enricher.resolve(&who, now, clock).process);
         if self.resolved.len() >= PROCESSES {
             self.resolved.clear();

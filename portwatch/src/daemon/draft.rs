@@ -5,9 +5,7 @@ use std::sync::Arc;
 use super::errno;
 use crate::decode::record::{ListenerSeen, SockInfo, UnixName};
 use crate::enrich::Enricher;
-use crate::event::{
-    Event, EventType, Host, Mechanism, Previous, Process, SCHEMA, Sensor, Severity, Socket,
-};
+use crate::event::{Event, EventType, Host, Mechanism, Previous, SCHEMA, Sensor, Severity, Socket};
 use crate::inventory::{Change, Interfaces, Listener, exposure, has_backlog};
 use crate::text::escape;
 use crate::time::{BootNs, WallClock};
@@ -64,7 +62,8 @@ impl Surroundings {
         event.socket = Some(self.listener_socket(listener, enricher, now));
         event.sensor = Some(sensor(change.mechanism()));
         let alone = listener.who().map(|who| who.task.key.pid);
-        if !(listener.owners.len() == 1 && listener.owners.first().map(|owner| owner.pid) == alone) {
+        if !(listener.owners.len() == 1 && listener.owners.first().map(|owner| owner.pid) == alone)
+        {
             event.owners.clone_from(&listener.owners);
         }
         match change {
@@ -143,7 +142,10 @@ impl Surroundings {
             protocol: sock.protocol,
             address: sock.local.map(|address| address.to_string()),
             port: sock.port,
-            peer_address: sock.peer.filter(|_| sock.peer_port.is_some()).map(|ip| ip.to_string()),
+            peer_address: sock
+                .peer
+                .filter(|_| sock.peer_port.is_some())
+                .map(|ip| ip.to_string()),
             peer_port: sock.peer_port,
             path,
             path_as_bound,
@@ -152,7 +154,9 @@ impl Surroundings {
             cookie: sock.cookie,
             inode: sock.inode,
             netns: Some(sock.netns),
-            interface: sock.ifindex.map(|index| self.interface(sock.netns, Some(index))),
+            interface: sock
+                .ifindex
+                .map(|index| self.interface(sock.netns, Some(index))),
             ifindex: sock.ifindex,
             protocol_number: sock.protocol_number.filter(|_| !is_mptcp),
             v6only: (is_inet && is_v6).then_some(sock.v6only),
@@ -162,12 +166,7 @@ impl Surroundings {
         }
     }
 
-    fn listener_socket(
-        &self,
-        listener: &Listener,
-        enricher: &mut Enricher,
-        now: BootNs,
-    ) -> Socket {
+    fn listener_socket(&self, listener: &Listener, enricher: &mut Enricher, now: BootNs) -> Socket {
         let mut socket = self.socket(&listener.sock, listener.unix.as_ref());
         socket.peer_address = None;
         socket.peer_port = None;
@@ -203,10 +202,8 @@ impl Surroundings {
 
 /// The mechanism of an event; its latency is known when it is published.
 pub(super) fn sensor(mechanism: Mechanism) -> Sensor {
-    Sensor { mechanism: Some(mechanism), ..Sensor::default() }
-}
-
-/// A process of which only the kernel's own words are known.
-pub(super) fn unresolved(reason: &str) -> Process {
-    Process { unresolved: Some(reason.to_owned()), ..Process::default() }
+    Sensor {
+        mechanism: Some(mechanism),
+        ..Sensor::default()
+    }
 }

@@ -4,7 +4,9 @@ use libc::c_int;
 
 /// The errno's name, or its number as text when it has none here.
 pub(super) fn name(errno: u32) -> String {
-    let known = NAMES.iter().find(|(number, _)| u32::try_from(*number) == Ok(errno));
+    let known = NAMES
+        .iter()
+        .find(|(number, _)| u32::try_from(*number) == Ok(errno));
     known.map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())
 }
 

@@ -67,12 +67,17 @@ pub fn look() -> std::io::Result<(Vec<Event>, Vec<String>)> {
     }
     // Every look-up is answered, in its own time; a person waits for a list.
     while !waiting.is_empty() {
-        let Some(answer) = answers.blocking_recv() else { break };
+        let Some(answer) = answers.blocking_recv() else {
+            break;
+        };
         waiting.retain(|&(ticket, index): &(_, usize)| {
             if ticket != answer.ticket() {
                 return true;
             }
-            if let Some(process) = events.get_mut(index).and_then(|event| event.process.as_mut()) {
+            if let Some(process) = events
+                .get_mut(index)
+                .and_then(|event| event.process.as_mut())
+            {
                 enricher.complete(&answer, process);
             }
             false

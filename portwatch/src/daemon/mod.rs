@@ -128,7 +128,11 @@ pub async fn start(options: Options, bus: Arc<Bus>) -> Result<Watch, StartError>
     for limitation in preflight::check(&features)? {
         tracing::debug!(?limitation, "a capability is missing");
     }
-    let request = Request { sizes: options.sizes, rung: options.rung, log: options.log };
+    let request = Request {
+        sizes: options.sizes,
+        rung: options.rung,
+        log: options.log,
+    };
     let outcome = load(features, request)?;
     let (queries, receiver) = mpsc::channel(QUERIES);
     let (stop, stopped) = oneshot::channel();
@@ -136,7 +140,12 @@ pub async fn start(options: Options, bus: Arc<Bus>) -> Result<Watch, StartError>
     let mut pipeline = pipeline::Pipeline::new(outcome, &options, bus, Arc::clone(&heartbeat))?;
     pipeline.begin().await?;
     let task = tokio::spawn(pipeline.run(receiver, stopped));
-    Ok(Watch { queries, stop: Some(stop), task, heartbeat })
+    Ok(Watch {
+        queries,
+        stop: Some(stop),
+        task,
+        heartbeat,
+    })
 }
 
 impl Watch {

@@ -57,6 +57,11 @@ impl Pending {
         self.queue.pop_front().map(|(draft, _)| draft)
     }
 
+    /// Does any event wait for a look-up?
+    pub(super) fn has_tickets(&self) -> bool {
+        self.queue.iter().any(|(draft, _)| draft.ticket.is_some())
+    }
+
     /// When the first event leaves at the latest.
     pub(super) fn deadline(&self) -> Option<BootNs> {
         self.queue.front().map(|(_, deadline)| *deadline)

@@ -23,7 +23,9 @@ impl RingReader {
     pub(super) fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> bool {
         let ring = self.ring.get_mut();
         for _ in 0..limit {
-            let Some(item) = ring.next() else { return false };
+            let Some(item) = ring.next() else {
+                return false;
+            };
             self.received += 1;
             take(&item);
         }
@@ -46,7 +48,12 @@ pub(super) struct Readers {
 impl Readers {
     /// Registers the rings with the current runtime.
     pub(super) fn new(rings: Rings) -> std::io::Result<Self> {
-        let reader = |ring| Ok::<_, std::io::Error>(RingReader { ring: AsyncFd::new(ring)?, received: 0 });
+        let reader = |ring| {
+            // SAFETY: a ring buffer owns its map's descriptor, keeps it open while it lives, and always
+            // gives out the same one.
+            let ring = unsafe { AsyncFd::register(ring) }?;
+            Ok::<_, std::io::Error>(RingReader { ring, received: 0 })
+        };
         Ok(Self {
             critical: reader(rings.critical)?,
             process: reader(rings.process)?,

@@ -18,7 +18,12 @@ impl SelfTest {
     pub(super) fn begin() -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let inode = fstat(&listener)?.st_ino;
-        Ok(Self { listener: Some(listener), inode, opened: false, closed: false })
+        Ok(Self {
+            listener: Some(listener),
+            inode,
+            opened: false,
+            closed: false,
+        })
     }
 
     /// Closes it.

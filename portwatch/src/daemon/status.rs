@@ -82,15 +82,24 @@ fn mechanisms(plan: &Plan) -> Vec<MechanismStatus> {
 fn listeners(inventory: &Inventory) -> Listeners {
     let mut by_protocol = BTreeMap::new();
     for listener in inventory.iter() {
-        *by_protocol.entry(listener.sock.protocol.word().to_owned()).or_insert(0) += 1;
+        *by_protocol
+            .entry(listener.sock.protocol.word().to_owned())
+            .or_insert(0) += 1;
     }
-    Listeners { total: inventory.len() as u64, by_protocol }
+    Listeners {
+        total: inventory.len() as u64,
+        by_protocol,
+    }
 }
 
 fn counters(health: &Health<'_>) -> CounterStatus {
     let transitions: Vec<_> = health.counters.iter().flat_map(transitions).collect();
     CounterStatus {
-        events: health.events.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect(),
+        events: health
+            .events
+            .iter()
+            .map(|(kind, count)| (kind.as_str().to_owned(), *count))
+            .collect(),
         transitions_total: transitions.iter().map(|transition| transition.count).sum(),
         transitions,
         udp_autobinds: health.counters.map_or(0, |counters| counters.udp_autobinds),
@@ -113,9 +122,15 @@ fn transitions(counters: &Counters) -> Vec<Transition> {
 }
 
 fn rings(health: &Health<'_>) -> Vec<RingStatus> {
-    let Some(counters) = health.counters else { return Vec::new() };
+    let Some(counters) = health.counters else {
+        return Vec::new();
+    };
     let names = [RingName::Critical, RingName::Process, RingName::Bulk];
-    let sizes = [health.sizes.critical, health.sizes.process, health.sizes.bulk];
+    let sizes = [
+        health.sizes.critical,
+        health.sizes.process,
+        health.sizes.bulk,
+    ];
     names
         .into_iter()
         .zip(counters.rings)
@@ -138,7 +153,10 @@ fn losses(health: &Health<'_>) -> Losses {
         gaps: health.events.get(&EventType::Gap).copied().unwrap_or(0),
         lost: health.lost,
         recursion_misses: misses
-            .map(|&(probe, misses)| ProbeMisses { probe: probe.to_owned(), misses })
+            .map(|&(probe, misses)| ProbeMisses {
+                probe: probe.to_owned(),
+                misses,
+            })
             .collect(),
         client_missed: 0,
         decode_errors: health.decode_errors,
@@ -167,7 +185,9 @@ pub(super) const fn state(state: TcpState) -> Option<State> {
 /// `RssAnon` of this process.
 fn resident_anonymous() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

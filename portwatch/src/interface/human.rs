@@ -105,7 +105,7 @@ impl Page {
         let _ = writeln!(
             self.text,
             "  {:<9} {:>14} {:>14} {:>10} {:>12} {:>10}",
-            "", "seen", "emitted", "dropped", "filtered", "filled"
+            "", "seen", "emitted", "dropped", "filtered", "waiting"
         );
         for ring in all {
             let name = match ring.ring {
@@ -122,11 +122,8 @@ impl Page {
             };
             let _ = writeln!(
                 self.text,
-                "  {name:<9} {:>14} {:>14} {dropped} {:>12} {:>9}%",
-                ring.seen,
-                ring.emitted,
-                ring.filtered,
-                percent(ring.pending_bytes, ring.capacity_bytes)
+                "  {name:<9} {:>14} {:>14} {dropped} {:>12} {:>10}",
+                ring.seen, ring.emitted, ring.filtered, ring.pending_records
             );
         }
     }
@@ -254,11 +251,6 @@ fn seconds(timestamp: &str) -> String {
     }
 }
 
-/// Rounded down, and 0 of nothing.
-fn percent(part: u64, whole: u64) -> u64 {
-    u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
-}
-
 #[expect(
     clippy::cast_precision_loss,
     reason = "shown with one digit after the point"
@@ -322,7 +314,7 @@ pub(super) mod tests {
                 dropped: 0,
                 filtered: 0,
                 capacity_bytes: 8 << 20,
-                pending_bytes: 1 << 20,
+                pending_records: 7,
             }],
             losses: Losses::default(),
             clients: vec![],

@@ -122,8 +122,8 @@ pub struct RingStatus {
     pub filtered: u64,
     /// Size, in bytes.
     pub capacity_bytes: u64,
-    /// Bytes that wait to be read.
-    pub pending_bytes: u64,
+    /// Records that wait to be read.
+    pub pending_records: u64,
 }
 
 /// Everything that was not seen or not delivered.

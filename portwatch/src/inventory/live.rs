@@ -83,6 +83,13 @@ impl Inventory {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// When the oldest unvalidated opening will be due.
+    #[must_use]
+    pub fn next_tentative(&self) -> Option<BootNs> {
+        let oldest = self.tentative.values().map(|seen| seen.at).min()?;
+        Some(BootNs(oldest.0.saturating_add(TENTATIVE_NS + 1)))
+    }
+
     /// The unvalidated opening of this socket.
     #[must_use]
     pub fn tentative(&self, id: SockId) -> Option<&ListenerSeen> {

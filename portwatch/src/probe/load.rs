@@ -35,7 +35,11 @@ pub struct Sizes {
 
 impl Sizes {
     /// For asking what the kernel permits.
-    pub(super) const SMALLEST: Self = Self { critical: 4096, process: 4096, bulk: 4096 };
+    pub(super) const SMALLEST: Self = Self {
+        critical: 4096,
+        process: 4096,
+        bulk: 4096,
+    };
 }
 
 /// Level of the kernel side's own diagnostics (`aya-log`): 0 off, 1 error … 5 trace.
@@ -118,7 +122,13 @@ pub fn ask(mut features: Features, rung: Option<Rung>) -> Result<(Features, Plan
 fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadError> {
     let btf = ask_kernel(&mut features)?;
     let mut plan = plan(&features, request.rung)?;
-    let Some(btf) = btf else { return Ok(Outcome { features, plan, sensors: None }) };
+    let Some(btf) = btf else {
+        return Ok(Outcome {
+            features,
+            plan,
+            sensors: None,
+        });
+    };
     for _ in 0..MAX_ATTEMPTS {
         let programs = plan.programs();
         if programs.is_empty() {
@@ -127,7 +137,11 @@ fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadEr
         match attach_all(&features, &plan, &programs, &btf, request) {
             Ok(ebpf) => {
                 let sensors = Sensors::new(ebpf, &programs)?;
-                return Ok(Outcome { features, plan, sensors: Some(sensors) });
+                return Ok(Outcome {
+                    features,
+                    plan,
+                    sensors: Some(sensors),
+                });
             }
             Err((Some(program), error)) => {
                 tracing::debug!(program, %error, "stepping down a rung");
@@ -136,7 +150,11 @@ fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadEr
             Err((None, error)) => return Err(error),
         }
     }
-    Ok(Outcome { features, plan, sensors: None })
+    Ok(Outcome {
+        features,
+        plan,
+        sensors: None,
+    })
 }
 
 /// Lets the kernel answer for each kind of program. Gives the parsed BTF, when there is one.
@@ -144,7 +162,9 @@ fn ask_kernel(features: &mut Features) -> Result<Option<Btf>, LoadError> {
     if features.btf.is_err() {
         return Ok(None);
     }
-    let Ok(btf) = Btf::from_sys_fs() else { return Ok(None) };
+    let Ok(btf) = Btf::from_sys_fs() else {
+        return Ok(None);
+    };
     let mut prober = KernelProber::new(features, &btf)?;
     features.ask(&mut prober);
     drop(prober);
@@ -205,8 +225,9 @@ fn attach_all(
         Err(_) => None,
     };
     // Closing hooks first: a listener that opens while the rest attaches must not be able to close unseen.
-    let (closing, opening): (Vec<_>, Vec<_>) =
-        programs.iter().partition(|program| program.name.contains("close"));
+    let (closing, opening): (Vec<_>, Vec<_>) = programs
+        .iter()
+        .partition(|program| program.name.contains("close"));
     for program in closing.into_iter().chain(opening) {
         attach(&mut ebpf, btf, cgroup.as_ref(), program)
             .map_err(|error| (Some(program.name), error))?;
@@ -247,11 +268,17 @@ pub(super) fn attach(
         }
         (Loaded::SockOps(loaded), Attach::SockOps) => {
             loaded.load()?;
-            loaded.attach(cgroup.ok_or(LoadError::NoCgroup)?, CgroupAttachMode::AllowMultiple)?;
+            loaded.attach(
+                cgroup.ok_or(LoadError::NoCgroup)?,
+                CgroupAttachMode::AllowMultiple,
+            )?;
         }
         (Loaded::CgroupSock(loaded), Attach::CgroupSock(_)) => {
             loaded.load()?;
-            loaded.attach(cgroup.ok_or(LoadError::NoCgroup)?, CgroupAttachMode::AllowMultiple)?;
+            loaded.attach(
+                cgroup.ok_or(LoadError::NoCgroup)?,
+                CgroupAttachMode::AllowMultiple,
+            )?;
         }
         (Loaded::Iter(loaded), Attach::Iter { target }) => loaded.load(target, btf)?,
         _ => return Err(LoadError::NoSuchProgram(program.name.to_owned())),
@@ -290,5 +317,10 @@ fn first_line(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text.lines().next().unwrap_or_default().chars().take(300).collect()
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect()
 }

@@ -23,8 +23,16 @@ impl<'a> KernelProber<'a> {
     /// # Errors
     /// When even the maps are refused.
     pub fn new(features: &Features, btf: &'a Btf) -> Result<Self, LoadError> {
-        let ebpf = load::object(features, load::Sizes::SMALLEST, load::settings(features, None))?;
-        Ok(Self { ebpf, btf, cgroup: features.cgroup2.as_ref().ok().cloned() })
+        let ebpf = load::object(
+            features,
+            load::Sizes::SMALLEST,
+            load::settings(features, None),
+        )?;
+        Ok(Self {
+            ebpf,
+            btf,
+            cgroup: features.cgroup2.as_ref().ok().cloned(),
+        })
     }
 }
 
@@ -46,30 +54,48 @@ fn smallest(kind: ProgramKind) -> Program {
     match kind {
         ProgramKind::Fexit => Program {
             name: "raw_open_fexit",
-            attach: Attach::Fexit { function: "raw_hash_sk" },
+            attach: Attach::Fexit {
+                function: "raw_hash_sk",
+            },
         },
         ProgramKind::Fentry => Program {
             name: "raw_close_fentry",
-            attach: Attach::Fentry { function: "raw_unhash_sk" },
+            attach: Attach::Fentry {
+                function: "raw_unhash_sk",
+            },
         },
         ProgramKind::Kprobe => Program {
             name: "raw_close_kprobe",
-            attach: Attach::Kprobe { function: "raw_unhash_sk" },
+            attach: Attach::Kprobe {
+                function: "raw_unhash_sk",
+            },
         },
         ProgramKind::TpBtf => Program {
             name: "exit_tp_btf",
-            attach: Attach::TpBtf { tracepoint: "sched_process_exit" },
+            attach: Attach::TpBtf {
+                tracepoint: "sched_process_exit",
+            },
         },
         ProgramKind::Tracepoint => Program {
             name: "listen_enter",
-            attach: Attach::Tracepoint { category: "syscalls", name: "sys_enter_listen" },
+            attach: Attach::Tracepoint {
+                category: "syscalls",
+                name: "sys_enter_listen",
+            },
         },
-        ProgramKind::CgroupSock => {
-            Program { name: "sock_release", attach: Attach::CgroupSock(CgroupHook::SockRelease) }
-        }
-        ProgramKind::SockOps => Program { name: "listen_sockops", attach: Attach::SockOps },
-        ProgramKind::Iterator => {
-            Program { name: "task_file_iter", attach: Attach::Iter { target: "task_file" } }
-        }
+        ProgramKind::CgroupSock => Program {
+            name: "sock_release",
+            attach: Attach::CgroupSock(CgroupHook::SockRelease),
+        },
+        ProgramKind::SockOps => Program {
+            name: "listen_sockops",
+            attach: Attach::SockOps,
+        },
+        ProgramKind::Iterator => Program {
+            name: "task_file_iter",
+            attach: Attach::Iter {
+                target: "task_file",
+            },
+        },
     }
 }

@@ -73,8 +73,15 @@ impl Sensors {
             control,
             tracked,
             programs: programs.iter().map(|program| program.name).collect(),
-            iterator: programs.iter().find(is_iterator).map(|program| program.name),
-            switches: Control { stream_states: 0, inventory_connections: 0, bulk_wakeup_bytes: 0 },
+            iterator: programs
+                .iter()
+                .find(is_iterator)
+                .map(|program| program.name),
+            switches: Control {
+                stream_states: 0,
+                inventory_connections: 0,
+                bulk_wakeup_bytes: 0,
+            },
         })
     }
 
@@ -126,7 +133,9 @@ impl Sensors {
     /// # Errors
     /// When the table is full.
     pub fn track(&mut self, id: SockId, backlog: u32) -> std::io::Result<()> {
-        self.tracked.insert(id.0, u64::from(backlog), 0).map_err(std::io::Error::other)
+        self.tracked
+            .insert(id.0, u64::from(backlog), 0)
+            .map_err(std::io::Error::other)
     }
 
     /// Can [`Self::inventory`] be asked?
@@ -197,9 +206,15 @@ impl Sensors {
 fn add(sum: &mut Counters, one: &Counters) {
     for ring in 0..RINGS {
         sum.rings[ring].seen = sum.rings[ring].seen.wrapping_add(one.rings[ring].seen);
-        sum.rings[ring].emitted = sum.rings[ring].emitted.wrapping_add(one.rings[ring].emitted);
-        sum.rings[ring].dropped = sum.rings[ring].dropped.wrapping_add(one.rings[ring].dropped);
-        sum.rings[ring].filtered = sum.rings[ring].filtered.wrapping_add(one.rings[ring].filtered);
+        sum.rings[ring].emitted = sum.rings[ring]
+            .emitted
+            .wrapping_add(one.rings[ring].emitted);
+        sum.rings[ring].dropped = sum.rings[ring]
+            .dropped
+            .wrapping_add(one.rings[ring].dropped);
+        sum.rings[ring].filtered = sum.rings[ring]
+            .filtered
+            .wrapping_add(one.rings[ring].filtered);
     }
     sum.udp_autobinds = sum.udp_autobinds.wrapping_add(one.udp_autobinds);
     sum.image_failures = sum.image_failures.wrapping_add(one.image_failures);
@@ -212,7 +227,9 @@ fn add(sum: &mut Counters, one: &Counters) {
 
 /// `recursion_misses` of a program's fdinfo; kernels before 5.12 do not tell.
 fn misses(fdinfo: &str) -> Option<u64> {
-    let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    let line = fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
     line.trim().parse().ok()
 }
 
