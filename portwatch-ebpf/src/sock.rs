@@ -68,6 +68,13 @@ pub fn port(sk: u64) -> u16 {
     field(sk, offset!(sk_num))
 }
 
+/// The local port as packets carried it, host order: outlives the port's release, and goes stale when
+/// the socket is used anew, so it is for sockets that just ended only.
+#[inline(always)]
+pub fn last_port(sk: u64) -> u16 {
+    field::<u16>(sk, offset!(inet_sport)).swap_bytes()
+}
+
 /// The longest accept queue.
 #[inline(always)]
 pub fn backlog(sk: u64) -> u32 {
