@@ -292,8 +292,13 @@ pub fn life(
 /// Streams one state change. A listener's own changes go the way of its other records, so that the
 /// records of one socket stay in order.
 #[inline(always)]
-pub fn state(sk: u64, old: TcpState, new: TcpState, owner: Owner, mechanism: Mechanism) {
-    let is_listener = old == TcpState::LISTEN || new == TcpState::LISTEN;
+pub fn state(
+    sk: u64,
+    (old, new): (TcpState, TcpState),
+    owner: Owner,
+    is_listener: bool,
+    mechanism: Mechanism,
+) {
     let reserved = if is_listener {
         reserve::<StateRecord>(&CRITICAL, Ring::CRITICAL)
     } else {
@@ -309,6 +314,10 @@ pub fn state(sk: u64, old: TcpState, new: TcpState, owner: Owner, mechanism: Mec
         let record = slot.place;
         sock::fill(sk, &raw mut (*record).sock);
         (*record).sock.state = new;
+        if (*record).sock.port == 0 {
+            // The end of a connection gives its port back before it is announced.
+            (*record).sock.port = sock::last_port(sk);
+        }
         (*record).owner = owner;
         (*record).old = old;
         (*record).new = new;

@@ -14,24 +14,18 @@ pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 /// Packet sockets.
 pub const AF_PACKET: u16 = 17;
-/// vsock.
-pub const AF_VSOCK: u16 = 40;
 /// Socket types.
 pub const SOCK_DGRAM: u16 = 2;
 /// Raw.
 pub const SOCK_RAW: u16 = 3;
 /// TCP's protocol number.
 pub const IPPROTO_TCP: u16 = 6;
-/// Ping sockets.
-pub const IPPROTO_ICMP: u16 = 1;
 /// UDP's.
 pub const IPPROTO_UDP: u16 = 17;
 /// UDP-Lite's.
 pub const IPPROTO_UDPLITE: u16 = 136;
 /// SCTP's.
 pub const IPPROTO_SCTP: u16 = 132;
-/// MPTCP's.
-pub const IPPROTO_MPTCP: u16 = 262;
 /// `sk_userlocks`: the address or the port was asked for.
 const SOCK_BIND_LOCKS: u8 = 4 | 8;
 /// `S_IFMT` and `S_IFSOCK`.
@@ -66,6 +60,13 @@ pub fn state(sk: u64) -> u8 {
 #[inline(always)]
 pub fn port(sk: u64) -> u16 {
     field(sk, offset!(sk_num))
+}
+
+/// The local port as packets carried it, host order: outlives the port's release, and goes stale when
+/// the socket is used anew, so it is for sockets that just ended only.
+#[inline(always)]
+pub fn last_port(sk: u64) -> u16 {
+    field::<u16>(sk, offset!(inet_sport)).swap_bytes()
 }
 
 /// The longest accept queue.

@@ -1,7 +1,8 @@
 //! Every TCP state change: always counted, streamed only while somebody asks; and the end of TCP listeners.
 //!
 //! Trap `softirq_current`: this runs wherever the packet was handled; `current` is whoever was
-//! interrupted, and is used for nothing but a connect (CLOSE→SYN_SENT), which is the caller's own.
+//! interrupted, and is used for nothing but connect and listen (CLOSE→SYN_SENT, CLOSE→LISTEN), which are the
+//! caller's own.
 //! Trap `mptcp_twin`: MPTCP sockets announce their own changes besides their subflow's; those, and what
 //! SCTP and DCCP say in the same numbers, are not TCP's and are left out of the counts.
 //! Trap `tracepoint_recursion`: a probe that is interrupted by itself is skipped; this one is short, and
@@ -34,16 +35,23 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     let protocol = sock::protocol(sk);
     if protocol == sock::IPPROTO_TCP {
         count(old, new);
-        if (old == LISTEN || new == LISTEN) && old != new {
+        if is_listeners_own(old, new) {
             // SAFETY: argument 0 is a `struct sock *`.
             unsafe { listener_change(context, sk, new, true) };
         }
         stream(sk, old, new);
-    } else if protocol == sock::IPPROTO_SCTP && (old == LISTEN || new == LISTEN) && old != new {
+    } else if protocol == sock::IPPROTO_SCTP && is_listeners_own(old, new) {
         // SAFETY: argument 0 is a `struct sock *`.
         unsafe { listener_change(context, sk, new, false) };
     }
     0
+}
+
+/// Does a listener itself begin or end? Trap `child_of_a_listener`: an accepted connection is a copy of
+/// its listener, and its first change reads LISTEN→SYN_RECV.
+#[inline(always)]
+fn is_listeners_own(old: u8, new: u8) -> bool {
+    (new == LISTEN && old != LISTEN) || (old == LISTEN && new == CLOSE)
 }
 
 #[inline(always)]
@@ -82,7 +90,8 @@ fn stream(sk: u64, old: u8, new: u8) {
     if control.stream_states == 0 {
         return;
     }
-    let owner = if old == CLOSE && new == SYN_SENT {
+    let is_listener = is_listeners_own(old, new);
+    let owner = if old == CLOSE && (new == SYN_SENT || new == LISTEN) {
         let owner = task::owner(current());
         let _ = OWNERS.insert(sk, owner, 0);
         owner
@@ -98,5 +107,11 @@ fn stream(sk: u64, old: u8, new: u8) {
             None => Owner::NONE,
         }
     };
-    emit::state(sk, TcpState(old), TcpState(new), owner, Mechanism::TP_BTF);
+    emit::state(
+        sk,
+        (TcpState(old), TcpState(new)),
+        owner,
+        is_listener,
+        Mechanism::TP_BTF,
+    );
 }

@@ -1,16 +1,22 @@
 //! Who owns a connection, and the process behind it, cheaply enough for every state change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+use portwatch_common::socket::TcpState;
 
 use crate::decode::record::{Held, ProcessKey, SockId, StateSeen, TaskInfo, Who};
 use crate::enrich::Enricher;
 use crate::event::Process;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Listener};
 use crate::time::{BootNs, WallClock};
 
 /// Processes that are kept resolved; more than talk at once on most hosts.
 const PROCESSES: usize = 1024;
+/// Accepted connections that are remembered with their owner; beyond, each change looks it up again.
+const ACCEPTED: usize = 65_536;
+/// Listeners that closed while their connections' records may still wait in the other ring.
+const CLOSED: usize = 256;
 /// How long a resolved process is good for: it may have replaced its image since.
 const FRESH_NS: u64 = 10_000_000_000;
 
@@ -19,6 +25,10 @@ const FRESH_NS: u64 = 10_000_000_000;
 pub(super) struct Connections {
     /// Owners of connections that were there before the stream began.
     before: HashMap<SockId, TaskInfo>,
+    /// Owners of connections that came in on a listener since, until they close.
+    accepted: HashMap<SockId, Arc<Process>>,
+    /// Listeners that closed lately, newest last.
+    closed: VecDeque<(Listener, Arc<Process>)>,
     resolved: HashMap<ProcessKey, (Arc<Process>, BootNs)>,
 }
 
@@ -41,6 +51,15 @@ impl Connections {
         self.resolved.remove(&key);
     }
 
+    /// A listener closed: its connections are attributed to it for a while yet.
+    pub(super) fn listener_closed(&mut self, listener: &Listener, process: &Process) {
+        if self.closed.len() >= CLOSED {
+            self.closed.pop_front();
+        }
+        self.closed
+            .push_back((listener.clone(), Arc::new(process.clone())));
+    }
+
     /// The owner of the connection: who connected it (recorded by the kernel side in process context),
     /// who held it when the stream began, or the listener it came in on. Never the task that the
     /// softirq interrupted.
@@ -53,15 +72,47 @@ impl Connections {
         clock: &WallClock,
     ) -> Option<Arc<Process>> {
         let before = match seen.new {
-            portwatch_common::socket::TcpState::CLOSE => self.before.remove(&seen.sock.id),
+            TcpState::CLOSE => self.before.remove(&seen.sock.id),
             _ => self.before.get(&seen.sock.id).cloned(),
         };
         if let Some(task) = seen.owner.clone().or(before) {
             return Some(self.process(task, enricher, now, clock));
         }
-        let listener = match inventory.get(seen.sock.id) {
-            Some(listener) => listener,
-            None => inventory.find_listener(seen.sock.netns, seen.sock.local?, seen.sock.port?)?,
+        let is_first = seen.old == TcpState::LISTEN;
+        let known = match seen.new {
+            TcpState::CLOSE => self.accepted.remove(&seen.sock.id),
+            _ => self.accepted.get(&seen.sock.id).cloned(),
+        };
+        if let Some(process) = known.filter(|_| !is_first) {
+            return Some(process);
+        }
+        let process = self.listener_process(seen, inventory, enricher, now, clock)?;
+        if seen.new != TcpState::CLOSE && self.accepted.len() < ACCEPTED {
+            self.accepted.insert(seen.sock.id, Arc::clone(&process));
+        }
+        Some(process)
+    }
+
+    /// The process of the listener that this connection came in on, or of the listener itself.
+    fn listener_process(
+        &mut self,
+        seen: &StateSeen,
+        inventory: &Inventory,
+        enricher: &mut Enricher,
+        now: BootNs,
+        clock: &WallClock,
+    ) -> Option<Arc<Process>> {
+        let listener = inventory.get(seen.sock.id).or_else(|| {
+            inventory.find_listener(seen.sock.netns, seen.sock.local?, seen.sock.port?)
+        });
+        let Some(listener) = listener else {
+            let newest_first = self.closed.iter().rev();
+            return newest_first
+                .filter(|(closed, _)| {
+                    closed.sock.netns == seen.sock.netns && closed.sock.port == seen.sock.port
+                })
+                .map(|(_, process)| Arc::clone(process))
+                .next();
         };
         if let Some(process) = &listener.process {
             return Some(Arc::clone(process));

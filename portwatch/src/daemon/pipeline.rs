@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portwatch_common::counters::RINGS;
+use portwatch_common::socket::TcpState;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connections::Connections;
@@ -358,7 +359,9 @@ impl Pipeline {
             ticket: None,
         };
         // A listener's own changes keep their place among its events; connections need not wait for them.
-        if old == crate::event::State::Listen || new == crate::event::State::Listen {
+        let begins = seen.new == TcpState::LISTEN;
+        let ends = seen.old == TcpState::LISTEN && seen.new == TcpState::CLOSE;
+        if begins || ends {
             self.pending.push(draft, now);
         } else {
             self.publish(draft, now);
@@ -390,6 +393,11 @@ impl Pipeline {
         }
         if let Change::Present { listener, .. } = change {
             self.track(listener);
+        }
+        if self.streaming
+            && let (Change::Closed { .. }, Some(process)) = (change, &event.process)
+        {
+            self.connections.listener_closed(listener, process);
         }
         self.push(event, change.at(), Some(listener.id()), ticket);
     }

@@ -19,6 +19,9 @@ use crate::kernel::features::Features;
 /// `SOCKFS_MAGIC`, `include/uapi/linux/magic.h`.
 const SOCKFS_MAGIC: u32 = 0x534f_434b;
 
+/// A link to a cgroup always stands beside others; the kernel refuses the flag that would ask for it.
+const LINK: CgroupAttachMode = CgroupAttachMode::Single;
+
 /// A plan that keeps failing ends here: more than the programs there are.
 const MAX_ATTEMPTS: usize = 64;
 
@@ -268,17 +271,11 @@ pub(super) fn attach(
         }
         (Loaded::SockOps(loaded), Attach::SockOps) => {
             loaded.load()?;
-            loaded.attach(
-                cgroup.ok_or(LoadError::NoCgroup)?,
-                CgroupAttachMode::AllowMultiple,
-            )?;
+            loaded.attach(cgroup.ok_or(LoadError::NoCgroup)?, LINK)?;
         }
         (Loaded::CgroupSock(loaded), Attach::CgroupSock(_)) => {
             loaded.load()?;
-            loaded.attach(
-                cgroup.ok_or(LoadError::NoCgroup)?,
-                CgroupAttachMode::AllowMultiple,
-            )?;
+            loaded.attach(cgroup.ok_or(LoadError::NoCgroup)?, LINK)?;
         }
         (Loaded::Iter(loaded), Attach::Iter { target }) => loaded.load(target, btf)?,
         _ => return Err(LoadError::NoSuchProgram(program.name.to_owned())),
@@ -305,7 +302,7 @@ pub(super) fn unload(ebpf: &mut Ebpf, name: &str) {
     }
 }
 
-/// Verifier logs are long; the first line of the chain of causes is what a person can use.
+/// The chain of causes in one line, without what the verifier said: a person can use the error alone.
 fn first_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -317,10 +314,7 @@ fn first_line(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(300)
-        .collect()
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split(". Verifier output").next().unwrap_or_default();
+    line.chars().take(300).collect()
 }

@@ -1,5 +1,10 @@
 //! The built eBPF object, part of this program, so that nothing has to be found at run time.
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!(
+    "the committed eBPF object is for x86_64: its kprobe programs read that machine's argument registers"
+);
+
 /// The ELF file that `cargo xtask ebpf` builds; its manifest lies beside it in the tree.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/portwatch.bpf.o");
 
