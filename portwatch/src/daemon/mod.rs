@@ -13,6 +13,7 @@ mod pending;
 mod pipeline;
 mod rings;
 mod selftest;
+pub mod service;
 mod status;
 
 use std::sync::Arc;
