@@ -1,5 +1,7 @@
 //! The built program as a shell sees it: exit codes, standard output, standard error.
 
+#![expect(clippy::expect_used, reason = "a test ends where its ground gives way")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;

@@ -1,5 +1,11 @@
 //! `portwatch tail` attached to a daemon that this test plays: how the stream ends, and that it is whole.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where its ground gives way"
+)]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};

@@ -182,7 +182,7 @@ async fn until_end(
                 if watchdog.pulse.is_alive(watch.heartbeat()) {
                     tell(&[NotifyState::Watchdog]);
                 } else {
-                    tracing::error!("the pipeline does not move; the service manager will act");
+                    tracing::warn!("the pipeline has not moved since the last look; the watchdog is not fed");
                 }
             }
         }
