@@ -2,6 +2,11 @@
 //!
 //! Compares the sources with the manifest beside the object, so it needs no BPF toolchain;
 //! `cargo xtask ebpf --check` goes further and rebuilds.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what is wrong by failing"
+)]
 
 #[path = "../../xtask/src/ebpf/manifest.rs"]
 mod manifest;

@@ -9,6 +9,7 @@ mod draft;
 mod errno;
 mod host;
 mod look;
+mod memory;
 mod pending;
 mod pipeline;
 mod rings;
@@ -140,6 +141,7 @@ pub async fn start(options: Options, bus: Arc<Bus>) -> Result<Watch, StartError>
     let heartbeat = Arc::new(AtomicU64::new(0));
     let mut pipeline = pipeline::Pipeline::new(outcome, &options, bus, Arc::clone(&heartbeat))?;
     pipeline.begin().await?;
+    memory::give_back();
     let task = tokio::spawn(pipeline.run(receiver, stopped));
     Ok(Watch {
         queries,

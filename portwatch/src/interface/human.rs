@@ -1,5 +1,6 @@
 //! `portwatch status` for a person: one glance first, then aligned detail. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::status::{ClientStatus, MechanismStatus, RingStatus, Status};
@@ -80,20 +81,29 @@ impl Page {
                 None => self.paint(RED, &shown),
                 Some(_) => shown,
             };
-            let refused: Vec<String> = one
-                .rejected
-                .iter()
-                .map(|rejected| {
-                    let reason = escape(rejected.reason.as_bytes());
-                    format!("no {}: {reason}", rejected.mechanism.as_str())
-                })
-                .collect();
-            let line = format!(
-                "  {:<width$}  {shown} {}",
-                escape(one.signal.as_bytes()),
-                refused.join("; ")
-            );
+            let line = format!("  {:<width$}  {shown}", escape(one.signal.as_bytes()));
             let _ = writeln!(self.text, "{}", line.trim_end());
+        }
+        self.refused(all);
+    }
+
+    /// Each reason once, with the signals that it concerns.
+    fn refused(&mut self, all: &[MechanismStatus]) {
+        let mut reasons: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+        for one in all {
+            for rejected in &one.rejected {
+                let reason = (rejected.mechanism.as_str(), rejected.reason.as_str());
+                reasons.entry(reason).or_default().push(&one.signal);
+            }
+        }
+        if reasons.is_empty() {
+            return;
+        }
+        self.section("passed over");
+        for ((mechanism, reason), signals) in reasons {
+            let (reason, signals) = (escape(reason.as_bytes()), signals.join(", "));
+            let _ = writeln!(self.text, "  {mechanism}: {reason}");
+            let _ = writeln!(self.text, "    {}", escape(signals.as_bytes()));
         }
     }
 
@@ -213,7 +223,7 @@ fn losses(status: &Status) -> String {
     text
 }
 
-fn counts(map: &std::collections::BTreeMap<String, u64>) -> String {
+fn counts(map: &BTreeMap<String, u64>) -> String {
     let parts: Vec<String> = map
         .iter()
         .filter(|(_, count)| **count > 0)

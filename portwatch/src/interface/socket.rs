@@ -18,8 +18,6 @@ use super::protocol::{CODE_IO, CODE_NOT_PERMITTED, CODE_UNAVAILABLE};
 /// Name of the socket in the runtime directory.
 pub const SOCKET_NAME: &str = "portwatch.sock";
 const LOCK_NAME: &str = "portwatch.lock";
-/// As long as the final name, so that a path that fits fits under both names.
-const TEMPORARY_NAME: &str = ".portwatch.new";
 
 /// A bound, listening control socket. Dropping it removes it from the file system.
 #[derive(Debug)]
@@ -99,7 +97,7 @@ impl ControlSocket {
         // The lock alone would do if nobody ever deleted the lock file of a live daemon.
         refuse_if_answered(&path)?;
         let group = group_id(group);
-        let listener = listen(&runtime_dir.join(TEMPORARY_NAME), &path, group)?;
+        let listener = listen(&path, group)?;
         let inode = fs::symlink_metadata(&path)
             .map_err(io_error("look at", &path))?
             .ino();
@@ -213,29 +211,26 @@ fn stream_socket() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Binds under a temporary name, sets owner and mode, listens, and only then takes the real name.
-fn listen(temporary: &Path, path: &Path, group: Option<u32>) -> Result<UnixListener, BindError> {
-    match fs::remove_file(temporary) {
+/// Replaces what a killed daemon left, binds, sets owner and mode, and only then listens: until then
+/// nobody can connect, so nobody finds the socket with a wrong mode.
+fn listen(path: &Path, group: Option<u32>) -> Result<UnixListener, BindError> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("remove", temporary)(error));
+            return Err(io_error("remove", path)(error));
         }
         _ => {}
     }
     let bound = || -> io::Result<UnixListener> {
         let socket = stream_socket()?;
-        net::bind(&socket, &SocketAddrUnix::new(temporary)?)?;
+        net::bind(&socket, &SocketAddrUnix::new(path)?)?;
         if let Some(group) = group {
-            chown(temporary, None, Some(group))?;
+            chown(path, None, Some(group))?;
         }
-        fs::set_permissions(temporary, Permissions::from_mode(0o660))?;
+        fs::set_permissions(path, Permissions::from_mode(0o660))?;
         net::listen(&socket, 128)?;
-        fs::rename(temporary, path)?;
         Ok(UnixListener::from(socket))
     };
-    bound().map_err(|error| {
-        let _ = fs::remove_file(temporary);
-        io_error("make the control socket", path)(error)
-    })
+    bound().map_err(io_error("make the control socket", path))
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
@@ -267,7 +262,6 @@ mod tests {
         UnixStream::connect(socket.path()).expect("it listens");
         drop(socket);
         assert!(!dir.join(SOCKET_NAME).exists());
-        assert!(!dir.join(TEMPORARY_NAME).exists());
     }
 
     #[test]
@@ -287,7 +281,6 @@ mod tests {
         let path = dir.path().join(SOCKET_NAME);
         drop(UnixListener::bind(&path).expect("bound"));
         fs::write(dir.path().join(LOCK_NAME), "999999\n").expect("left-over lock");
-        fs::write(dir.path().join(TEMPORARY_NAME), "").expect("left-over name");
         assert!(UnixStream::connect(&path).is_err(), "stale");
         let _socket = ControlSocket::bind(dir.path(), "no-such-group").expect("bound");
         UnixStream::connect(&path).expect("it listens");
