@@ -38,6 +38,19 @@ pub struct Stat {
     pub start: BootNs,
     /// A kernel thread.
     pub is_kthread: bool,
+    /// Where its memory begins; absent when this may not be read.
+    pub layout: Option<Layout>,
+}
+
+/// Where the kernel laid out stack and arguments when the process last replaced its image. Another
+/// image gets other, random addresses; only with randomisation switched off, and the same executable
+/// with arguments and environment of the same length, are they the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `startstack`.
+    pub stack: u64,
+    /// `arg_start`.
+    pub args: u64,
 }
 
 /// Parses /proc/PID/stat. The name may hold spaces and parentheses, so it ends at the last `)`.
@@ -52,11 +65,14 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     let ppid = u32::try_from(field(1)?).ok()?; // 4
     let flags = field(4)?; // 9
     let ticks = field(12)?; // 22
+    let stack = field(5).filter(|&address| address != 0); // 28
+    let args = field(19).filter(|&address| address != 0); // 48
     Some(Stat {
         comm,
         ppid,
         start: BootNs(ticks.checked_mul(TICK_NS)?),
         is_kthread: flags & PF_KTHREAD != 0,
+        layout: stack.zip(args).map(|(stack, args)| Layout { stack, args }),
     })
 }
 
