@@ -61,13 +61,15 @@ impl Surroundings {
         let mut event = self.event(kind, change.at());
         event.socket = Some(self.listener_socket(listener, enricher, now));
         event.sensor = Some(sensor(change.mechanism()));
-        let alone = listener.who().map(|who| who.task.key.pid);
-        if !(listener.owners.len() == 1 && listener.owners.first().map(|owner| owner.pid) == alone)
-        {
+        if !is_alone(listener) {
             event.owners.clone_from(&listener.owners);
         }
         match change {
             Change::Changed { previous, .. } => {
+                if previous.owners.is_some() {
+                    // Who holds it now is the news, even where `process` is the only one.
+                    event.owners.clone_from(&listener.owners);
+                }
                 event.previous = Some(Previous {
                     backlog: previous.backlog,
                     owners: previous.owners.clone().unwrap_or_default(),
@@ -198,6 +200,12 @@ impl Surroundings {
             },
         }
     }
+}
+
+/// Is the process that the event names the only holder?
+fn is_alone(listener: &Listener) -> bool {
+    let named = listener.who().map(|who| who.task.key.pid);
+    matches!(listener.owners.as_slice(), [owner] if Some(owner.pid) == named)
 }
 
 /// The mechanism of an event; its latency is known when it is published.
