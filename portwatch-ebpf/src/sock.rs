@@ -217,8 +217,9 @@ pub unsafe fn fill_unix_name(sk: u64, out: *mut UnixName) {
         }
         let address: u64 = field(sk, offset!(unix_addr));
         let length: u32 = field(address, offset!(unix_address_len));
-        // The kernel's length counts the family's two bytes.
-        if length < 3 || length > UNIX_NAME_LEN as u32 + 2 {
+        // The kernel's length counts the family's two bytes, and for a path the NUL that it added, which
+        // has no place in the array when the path has all of it (`longest_path`).
+        if length < 3 || length > UNIX_NAME_LEN as u32 + 3 {
             return;
         }
         // The allocation may be shorter than the array: only the used bytes are read.

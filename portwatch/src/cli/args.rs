@@ -1,5 +1,6 @@
 //! The command line, defined once: help, completions and man pages all come from here.
 
+use std::io::Write as _;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit::Exit;
+use super::failure::guard_lines;
 use crate::event::Mechanism;
 use crate::filter::{Filter, FilterError};
 
@@ -244,10 +246,9 @@ pub struct Man {
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Probing")]
 pub struct Probing {
-    /// How much the probes and the verifier say
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = KernelLog::Off)]
-    #[arg(hide_short_help = true)]
-    pub kernel_log: KernelLog,
+    /// How much the probes say, instead of the configured level
+    #[arg(long, value_enum, value_name = "LEVEL", hide_short_help = true)]
+    pub kernel_log: Option<KernelLog>,
     /// Use this mechanism where a sensor has it, instead of the best one
     #[arg(long, value_enum, value_name = "MECHANISM", hide_short_help = true)]
     pub rung: Option<Rung>,
@@ -272,10 +273,9 @@ pub enum Listing {
 }
 
 /// How much the kernel side says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum KernelLog {
     /// Nothing
-    #[default]
     Off,
     /// Errors
     Error,
@@ -315,7 +315,13 @@ impl Args {
     pub fn read() -> Result<Self, Exit> {
         Self::try_parse().map_err(|error| {
             // A reader that closed its end of the pipe has what it wanted.
-            let _ = error.print();
+            let _ = if error.use_stderr() {
+                // What is wrong is quoted, and may have come from anywhere.
+                let text = guard_lines(&error.render().to_string());
+                writeln!(std::io::stderr(), "{text}")
+            } else {
+                error.print()
+            };
             Exit::from(&error)
         })
     }
@@ -338,6 +344,22 @@ impl Ls {
     /// When it is none; to end with [`Exit::Usage`].
     pub fn filter(&self) -> Result<Filter, FilterError> {
         Filter::parse_args(&self.filter)
+    }
+}
+
+impl Probing {
+    /// Was anything said about it?
+    #[must_use]
+    pub const fn is_given(self) -> bool {
+        self.kernel_log.is_some() || self.rung.is_some()
+    }
+}
+
+impl KernelLog {
+    /// The level as the probes know it: 0 off to 5 trace.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self as u8
     }
 }
 

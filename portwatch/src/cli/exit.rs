@@ -24,6 +24,8 @@ pub enum Exit {
     Config = 78,
     /// Interrupted from the keyboard (128 + SIGINT).
     Interrupted = 130,
+    /// Ended by SIGTERM (128 + SIGTERM), as a stream that has no end of its own.
+    Terminated = 143,
 }
 
 impl Exit {

@@ -169,7 +169,7 @@ mod tests {
         for part in [
             "portwatch\\-tail",
             ".SH \"EXAMPLES\"",
-            "How much the probes and the verifier say",
+            "How much the probes say",
             "\\&portwatch tail \\-\\-count 1 \\(aqport == 8080\\(aq",
         ] {
             assert!(tail.contains(part), "{part} is not in {tail}");

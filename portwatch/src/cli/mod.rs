@@ -2,10 +2,100 @@
 
 pub mod args;
 pub mod completions;
+mod doctor;
 pub mod exit;
+pub mod failure;
 pub mod human;
+mod log;
+mod ls;
 pub mod man;
 pub mod output;
+mod run;
 pub mod schema;
+pub mod signal;
+mod status;
 pub mod style;
 pub mod table;
+mod tail;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use exit::Exit;
+use failure::Failure;
+
+use crate::config::Paths;
+use crate::config::paths::Given;
+
+/// Does what the command line asks for; what goes wrong is said on standard error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::read() {
+        Ok(args) => args,
+        Err(exit) => return exit.into(),
+    };
+    dispatch(&args).map_or_else(
+        |failure| {
+            failure.report();
+            failure.code().into()
+        },
+        ExitCode::from,
+    )
+}
+
+fn dispatch(args: &Args) -> Result<Exit, Failure> {
+    let paths = resolve(&args.paths);
+    match &args.command {
+        Command::Run(run) => run::run(run, &paths),
+        Command::Tail(tail) => tail::run(tail, &paths),
+        Command::Ls(ls) => ls::run(ls, &paths),
+        Command::Status(report) => status::run(report, &paths),
+        Command::Doctor(report) => doctor::run(report),
+        Command::Schema => print(schema::event_schema_text().as_bytes()),
+        Command::Completions(wanted) => {
+            let mut script = Vec::new();
+            completions::print(wanted.shell, &mut script).map_err(cannot_write)?;
+            print(&script)
+        }
+        Command::Man(wanted) => manual(wanted),
+    }
+}
+
+fn manual(wanted: &args::Man) -> Result<Exit, Failure> {
+    if let Some(dir) = &wanted.dir {
+        man::write_all(dir)?;
+        return Ok(Exit::Ok);
+    }
+    let mut page = Vec::new();
+    man::print(wanted.subcommand.as_deref(), &mut page)?;
+    print(&page)
+}
+
+/// The places, of which the command line has read its own part of the environment; what is empty is unset.
+fn resolve(paths: &args::Paths) -> Paths {
+    let given =
+        |path: &std::path::PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+    let given = Given {
+        config: paths.config.as_ref().and_then(given),
+        state_dir: given(&paths.state_dir),
+        runtime_dir: given(&paths.runtime_dir),
+    };
+    Paths::resolve(given, |_| None)
+}
+
+/// Writes a complete result to standard output. A reader that wants no more of it is content.
+fn print(text: &[u8]) -> Result<Exit, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(cannot_write(error)),
+        _ => Ok(Exit::Ok),
+    }
+}
+
+fn cannot_write(error: io::Error) -> Failure {
+    Failure::new(
+        Exit::Io,
+        format_args!("cannot write to standard output: {error}"),
+    )
+}

@@ -14,6 +14,7 @@ mod pending;
 mod pipeline;
 mod rings;
 mod selftest;
+pub mod service;
 mod status;
 
 use std::sync::Arc;

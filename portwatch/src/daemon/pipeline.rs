@@ -52,6 +52,9 @@ const SEED: Duration = Duration::from_secs(2);
 /// needs a fast beat.
 const CALM: u32 = 5;
 
+/// How many times longer an event waits for its process's arguments than for its executable's hash.
+const PATIENCE: u64 = 10;
+
 /// What a look outside of the pipeline found.
 enum Found {
     /// A whole snapshot (no iterator on this kernel), and why it was taken.
@@ -175,11 +178,17 @@ impl Pipeline {
         self.tell_degraded();
         let tested = self.test().await;
         self.first_look().await?;
-        let saw_anything = tested.is_ok() || !self.inventory.is_empty();
+        let seen = self.self_test.as_ref().is_some_and(SelfTest::saw_opening);
         match tested {
-            Ok(()) => {}
-            Err(reason) if saw_anything => self.tell_untested(&reason),
-            Err(reason) => return Err(StartError::NoSensor(reason)),
+            Ok(()) if seen => {}
+            Ok(()) => {
+                let reason = "neither a probe nor a look at every socket shows a listener";
+                return Err(StartError::NoSensor(reason.to_owned()));
+            }
+            Err(reason) => self.tell_untested(&reason),
+        }
+        if let Some(test) = &mut self.self_test {
+            test.close();
         }
         let mut event = self
             .surroundings
@@ -451,7 +460,14 @@ impl Pipeline {
         sock: Option<SockId>,
         ticket: Option<crate::enrich::Ticket>,
     ) {
-        let deadline = BootNs(BootNs::now().0 + self.wait_ns);
+        // Without its arguments an event says little: those, a few microseconds' work, are worth a wait
+        // behind whatever keeps the workers busy.
+        let has_args = event
+            .process
+            .as_ref()
+            .is_none_or(|process| process.args.is_some());
+        let patience = if has_args { 1 } else { PATIENCE };
+        let deadline = BootNs(BootNs::now().0 + patience * self.wait_ns);
         self.pending.push(
             Draft {
                 event,
@@ -524,7 +540,7 @@ impl Pipeline {
             Some(Ok((held, errors))) => {
                 self.decode_errors += errors;
                 self.drain();
-                self.merge(&Snapshot::of_descriptors(began, held, errors == 0), reason);
+                self.merge(Snapshot::of_descriptors(began, held, errors == 0), reason);
             }
             Some(Err(error)) => tracing::warn!(%error, "the inventory could not be walked"),
             None => {
@@ -538,8 +554,14 @@ impl Pipeline {
         }
     }
 
-    fn merge(&mut self, snapshot: &Snapshot, reason: MergeReason) {
+    fn merge(&mut self, mut snapshot: Snapshot, reason: MergeReason) {
         let started = BootNs::now();
+        if let Some(test) = &mut self.self_test {
+            snapshot
+                .held
+                .retain(|held| !test.takes(held.sock.inode, true));
+        }
+        let snapshot = &snapshot;
         let merged = self.inventory.merge(snapshot, reason);
         let Merged {
             changes,
@@ -583,7 +605,7 @@ impl Pipeline {
                     tracing::debug!(refused, "not looked at");
                 }
                 self.drain();
-                self.merge(&collected.snapshot, reason);
+                self.merge(collected.snapshot, reason);
             }
             Found::Alive(Ok(alive)) => {
                 self.drain();
@@ -829,18 +851,16 @@ impl Pipeline {
         self.push(event, BootNs::now(), None, None);
     }
 
-    /// Opens a listener and waits until its own record comes through the ring.
+    /// Opens a listener and waits until its own record comes through the ring. Where no probe tells of
+    /// TCP listeners, it stays open for the first look to find.
     async fn test(&mut self) -> Result<(), String> {
-        let has_probe = self
-            .plan
-            .choice(Signal::TcpListen)
-            .is_some_and(|choice| choice.mechanism != Mechanism::Reconcile);
-        if !has_probe {
-            return Err("no probe tells of TCP listeners".to_owned());
-        }
         let test = SelfTest::begin()
             .map_err(|error| format!("the self-test could not listen: {error}"))?;
         self.self_test = Some(test);
+        let choice = self.plan.choice(Signal::TcpListen);
+        if choice.is_none_or(|choice| choice.mechanism == Mechanism::Reconcile) {
+            return Ok(());
+        }
         let saw = self.wait_for(SelfTest::saw_opening).await;
         if let Some(test) = &mut self.self_test {
             test.close();

@@ -41,14 +41,16 @@ pub(super) fn sock(wire: &Sock) -> Result<SockInfo, DecodeError> {
     );
     let nonzero = |port: u16| (has_ports && port != 0).then_some(port);
     let peer = address(family, wire.peer);
+    // A subflow shares its MPTCP socket's inode, but has a cookie that its owner never sees.
+    let is_subflow = protocol == Protocol::Tcp && has(SockFlags::MPTCP);
     Ok(SockInfo {
         id: SockId(wire.sk),
-        cookie: (wire.cookie != 0).then_some(wire.cookie),
+        cookie: (wire.cookie != 0 && !is_subflow).then_some(wire.cookie),
         inode: (wire.inode != 0).then_some(wire.inode),
         netns: wire.netns,
         family,
         kind,
-        protocol: if protocol == Protocol::Tcp && has(SockFlags::MPTCP) {
+        protocol: if is_subflow {
             Protocol::Mptcp
         } else {
             protocol

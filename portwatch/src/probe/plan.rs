@@ -282,6 +282,7 @@ impl Plan {
             (Signal::PacketOpen, SyscallSignals::PACKET),
             (Signal::UdpBind, SyscallSignals::UDP_BIND),
             (Signal::RawOpen, SyscallSignals::RAW),
+            (Signal::TcpListen, SyscallSignals::INET_LISTEN),
             (Signal::TcpBacklog, SyscallSignals::INET_LISTEN),
         ]
         .into_iter()

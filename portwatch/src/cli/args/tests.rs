@@ -96,7 +96,7 @@ fn every_rung_is_a_mechanism_of_the_same_name() {
         panic!("run");
     };
     assert_eq!(run.probing.rung, Some(Rung::TpBtf));
-    assert_eq!(run.probing.kernel_log, KernelLog::Debug);
+    assert_eq!(run.probing.kernel_log, Some(KernelLog::Debug));
 }
 
 #[test]

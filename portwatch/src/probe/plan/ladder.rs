@@ -59,6 +59,14 @@ const TCP_LISTEN: &[Step] = &[
         Some(TENTATIVE),
         &[Program::tp_btf("state_tp_btf", "inet_sock_set_state")],
     ),
+    step(
+        Mechanism::Tracepoint,
+        Some(IO_URING),
+        &[
+            Program::syscall("listen_enter", "sys_enter_listen"),
+            Program::syscall("listen_exit", "sys_exit_listen"),
+        ],
+    ),
 ];
 
 const TCP_BACKLOG: &[Step] = &[

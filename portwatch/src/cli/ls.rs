@@ -1,0 +1,64 @@
+//! `portwatch ls`: every listener of this moment.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::args::{self, Listing};
+use super::exit::Exit;
+use super::failure::{Failure, note};
+use super::style::Terminal;
+use super::{print, table};
+use crate::config::Paths;
+use crate::daemon;
+use crate::event::Event;
+use crate::filter::{Filter, join_args};
+use crate::interface::client::{Client, ClientError};
+use crate::sink::encode_line;
+
+pub(super) fn run(ls: &args::Ls, paths: &Paths) -> Result<Exit, Failure> {
+    let filter = ls.filter()?;
+    let events = if ls.no_daemon {
+        look(&filter)?
+    } else {
+        match Client::connect(&paths.runtime_dir) {
+            Ok(client) => client.list(text(&ls.filter))?,
+            Err(ClientError::NoDaemon(_)) => look(&filter)?,
+            Err(error @ ClientError::NotPermitted(_)) => {
+                note(format_args!(
+                    "{error}; this is what can be seen without the daemon"
+                ));
+                look(&filter)?
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    match ls.output {
+        Listing::Json => print(&events.iter().flat_map(encode_line).collect::<Vec<u8>>()),
+        Listing::Table => {
+            let zone = TimeZone::system();
+            let table = table::table(&events, Terminal::stdout(), Timestamp::now(), &zone);
+            print(table.as_bytes())
+        }
+    }
+}
+
+/// The filter as the daemon is told it, unless it is none.
+pub(super) fn text(words: &[String]) -> Option<String> {
+    Some(join_args(words)).filter(|text| !text.is_empty())
+}
+
+/// Looks without the daemon, and says what could not be seen.
+fn look(filter: &Filter) -> Result<Vec<Event>, Failure> {
+    let (mut events, unseen) = daemon::look().map_err(|error| {
+        let advice = "`portwatch doctor` says what this kernel permits";
+        Failure::new(
+            Exit::Io,
+            format_args!("the listeners cannot be listed: {error}; {advice}"),
+        )
+    })?;
+    if !unseen.is_empty() {
+        note(unseen.join("; "));
+    }
+    events.retain(|event| filter.matches(event));
+    Ok(events)
+}

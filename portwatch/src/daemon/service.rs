@@ -1,0 +1,323 @@
+//! The daemon's frame: control socket, pipeline, signals, and the service manager (sd_notify(3)).
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+use sd_notify::NotifyState;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::{Options, StartError, Watch, start};
+use crate::config::Control;
+use crate::filter::Filter;
+use crate::interface::server::{self, Backend, Query};
+use crate::interface::socket::{BindError, ControlSocket};
+use crate::kernel::features::Features;
+use crate::kernel::preflight::{self, NotPermitted};
+use crate::sink::{Bus, Limits, Predicate};
+
+/// How often the service manager is told how it goes (`systemctl status`).
+const STATUS_EVERY: Duration = Duration::from_secs(60);
+
+/// What to serve.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// How to watch.
+    pub options: Options,
+    /// The control socket's settings.
+    pub control: Control,
+    /// Where the control socket is.
+    pub runtime_dir: PathBuf,
+}
+
+/// Why the daemon did not start, or ended by itself.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The process may not even prepare to watch.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
+    /// There is no control socket.
+    #[error(transparent)]
+    Control(#[from] BindError),
+    /// Nothing can be watched.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The pipeline ended.
+    #[error("watching has ended: {0}")]
+    Pipeline(#[source] io::Error),
+    /// The control server ended.
+    #[error("the control socket is no longer served: {0}")]
+    Server(#[source] io::Error),
+    /// The runtime or a signal handler cannot be had.
+    #[error("cannot start: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+impl ServiceError {
+    /// The exit code (sysexits).
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotPermitted(_) => preflight::EXIT_NOT_PERMITTED,
+            Self::Control(error) => error.exit_code(),
+            Self::Start(error) => error.exit_code(),
+            Self::Pipeline(_) | Self::Server(_) | Self::Runtime(_) => 74,
+        }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or when it ends without having been asked.
+pub fn run(service: Service) -> Result<(), ServiceError> {
+    // What it makes is for root alone, unless a mode says otherwise.
+    umask(Mode::RWXG | Mode::RWXO);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve(service));
+    // A look-up that still blocks in a file system is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(service: Service) -> Result<(), ServiceError> {
+    let socket = bind(&service)?;
+    let mut signals = Signals::new()?;
+    let bus = Bus::new(Limits::READER, Limits::REPLAY);
+    tell(&[NotifyState::Status("loading the probes")]);
+    let mut watch = tokio::select! {
+        watch = start(service.options, Arc::clone(&bus)) => watch?,
+        () = signals.end() => return Ok(()),
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let backend = Backend {
+        bus: Arc::clone(&bus),
+        queries: watch.queries(),
+        compile: Arc::new(compile),
+    };
+    let clients = usize::try_from(service.control.max_clients).unwrap_or(usize::MAX);
+    let path = socket.path().to_owned();
+    let mut server = tokio::spawn(server::serve(
+        socket,
+        backend,
+        server::Limits::with_clients(clients),
+        async { drop(stopped.await) },
+    ));
+    let status = tokio::spawn(tell_status(watch.queries(), bus));
+    tell(&[NotifyState::Ready]);
+    tracing::info!(socket = %path.display(), "watching");
+
+    let end = until_end(&mut watch, &mut server, &mut signals).await;
+    tell(&[NotifyState::Stopping]);
+    status.abort();
+    // The pipeline first: its last lines go out before clients are told that there are no more.
+    if !matches!(end, End::Pipeline(_)) {
+        watch.stop().await;
+    }
+    drop(stop);
+    match end {
+        End::Asked => {
+            joined(server.await)?;
+            tracing::info!("stopped");
+            Ok(())
+        }
+        End::Pipeline(error) => {
+            joined(server.await)?;
+            Err(ServiceError::Pipeline(error))
+        }
+        End::Server(error) => Err(error),
+    }
+}
+
+/// Takes the socket. Whoever may not even make it hears what is needed for everything.
+fn bind(service: &Service) -> Result<ControlSocket, ServiceError> {
+    ControlSocket::bind(&service.runtime_dir, &service.control.group).map_err(|error| {
+        let is_refused = matches!(&error, BindError::Io { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied);
+        if is_refused && let Err(missing) = preflight::check(&Features::detect()) {
+            return missing.into();
+        }
+        error.into()
+    })
+}
+
+fn compile(text: &str) -> Result<Predicate, String> {
+    let filter = Filter::parse(text)
+        .map_err(|error| format!("filter, column {}: {}", error.column(), error.message()))?;
+    Ok(Box::new(move |event| filter.matches(event)))
+}
+
+enum End {
+    Asked,
+    Pipeline(io::Error),
+    Server(ServiceError),
+}
+
+async fn until_end(
+    watch: &mut Watch,
+    server: &mut JoinHandle<io::Result<()>>,
+    signals: &mut Signals,
+) -> End {
+    let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
+    loop {
+        tokio::select! {
+            () = signals.end() => return End::Asked,
+            error = watch.ended() => return End::Pipeline(error),
+            ended = &mut *server => {
+                let error = joined(ended).err().unwrap_or_else(|| {
+                    ServiceError::Server(io::Error::other("the server ended without being asked"))
+                });
+                return End::Server(error);
+            }
+            () = watchdog.tick() => {
+                if watchdog.pulse.is_alive(watch.heartbeat()) {
+                    tell(&[NotifyState::Watchdog]);
+                } else {
+                    tracing::warn!("the pipeline has not moved since the last look; the watchdog is not fed");
+                }
+            }
+        }
+    }
+}
+
+fn joined(ended: Result<io::Result<()>, tokio::task::JoinError>) -> Result<(), ServiceError> {
+    ended
+        .map_err(io::Error::other)
+        .and_then(|served| served)
+        .map_err(ServiceError::Server)
+}
+
+/// What ends the daemon, and what is said to the signal that many daemons reload on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Completes when the daemon is asked to end. Cancel-safe.
+    async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: configuration is read at start only");
+                }
+            }
+        }
+    }
+}
+
+/// Pings twice in each interval that the service manager grants.
+struct Watchdog {
+    interval: Option<Interval>,
+    pulse: Pulse,
+}
+
+impl Watchdog {
+    fn new(granted: Option<Duration>) -> Self {
+        let interval = granted.map(|granted| {
+            let mut interval = interval((granted / 2).max(Duration::from_millis(1)));
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
+        Self {
+            interval,
+            pulse: Pulse::default(),
+        }
+    }
+
+    async fn tick(&mut self) {
+        match &mut self.interval {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Has a counter grown since the last look? Pure.
+#[derive(Debug, Default)]
+struct Pulse {
+    last: Option<u64>,
+}
+
+impl Pulse {
+    fn is_alive(&mut self, heartbeat: u64) -> bool {
+        self.last.replace(heartbeat) != Some(heartbeat)
+    }
+}
+
+/// Tells the service manager what `portwatch status` says in its first line.
+async fn tell_status(queries: mpsc::Sender<Query>, bus: Arc<Bus>) {
+    let mut interval = interval(STATUS_EVERY);
+    loop {
+        interval.tick().await;
+        let (sender, receiver) = oneshot::channel();
+        if queries.send(Query::Status(sender)).await.is_err() {
+            return;
+        }
+        let Ok(mut status) = receiver.await else {
+            return;
+        };
+        status.losses.client_missed = bus.missed();
+        let text = status.human(false);
+        tell(&[NotifyState::Status(text.lines().next().unwrap_or_default())]);
+    }
+}
+
+/// Does nothing where no service manager listens.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_that_stands_still_is_not_alive() {
+        let mut pulse = Pulse::default();
+        assert!(
+            pulse.is_alive(0),
+            "the first look has nothing to compare with"
+        );
+        assert!(!pulse.is_alive(0));
+        assert!(pulse.is_alive(7));
+        assert!(!pulse.is_alive(7));
+    }
+
+    #[test]
+    fn a_wrong_filter_is_told_in_one_line() {
+        let sentence = compile("port == \x1bx").err().expect("wrong");
+        assert!(sentence.starts_with("filter, column "), "{sentence}");
+        assert!(!sentence.contains(char::is_control), "{sentence:?}");
+    }
+
+    #[test]
+    fn a_filter_becomes_a_predicate() {
+        let examples = crate::event::example::examples();
+        let all = compile("").expect("right");
+        let none = compile("port == 1 and port == 2").expect("right");
+        assert!(examples.iter().all(|event| all(event) && !none(event)));
+    }
+}
