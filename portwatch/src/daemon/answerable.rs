@@ -57,3 +57,109 @@ pub(super) fn absolute_name(listener: &Listener, enricher: &Enricher) -> Option<
     let directory = enricher.working_directory(listener.who()?.task.key)?;
     absolute(name, &directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{absolute_name, process_now, process_of};
+    use crate::decode::record::{TaskInfo, UnixName, Who};
+    use crate::enrich::{EnrichConfig, Enricher};
+    use crate::event::{Mechanism, Process};
+    use crate::inventory::Listener;
+    use crate::inventory::fixture::{task, unix_stream};
+    use crate::time::{BootNs, WallClock};
+
+    const CLOCK: WallClock = WallClock::from_epoch_ns(1_795_290_121_000_000_000);
+    const NOBODY: u32 = 4_194_400;
+
+    fn enricher() -> Enricher {
+        Enricher::new(EnrichConfig::default()).0
+    }
+
+    /// This process as a task.
+    fn this() -> TaskInfo {
+        let proc = crate::enrich::proc_fs::ProcFs::new("/proc".into());
+        let own = proc.who_from_proc(std::process::id());
+        own.expect("this process").task
+    }
+
+    /// Held by this task, and told of with another executable.
+    fn listener(holder: TaskInfo, told_pid: u32) -> Listener {
+        let who = Who {
+            task: holder,
+            image: None,
+            ancestors: Vec::new(),
+        };
+        Listener {
+            sock: unix_stream(1, 1),
+            unix: None,
+            opener: None,
+            holder: Some(Arc::new(who)),
+            process: Some(Arc::new(Process {
+                pid: told_pid,
+                exe: Some("/told".to_owned()),
+                ..Process::default()
+            })),
+            owners: Vec::new(),
+            opened_at: None,
+            first_seen: BootNs(1),
+            mechanism: Mechanism::Snapshot,
+        }
+    }
+
+    fn exe(listener: &Listener) -> Option<String> {
+        let (process, _) = process_of(listener, &mut enricher(), BootNs::now(), &CLOCK);
+        process.expect("a process").exe
+    }
+
+    #[test]
+    fn a_holder_that_runs_is_asked_again() {
+        let own = std::env::current_exe().expect("exe");
+        let held = listener(this(), std::process::id());
+        assert_eq!(exe(&held).as_deref(), own.to_str());
+        let listed = process_now(&held, &mut enricher(), BootNs::now(), &CLOCK);
+        assert_eq!(listed.expect("a process").exe.as_deref(), own.to_str());
+    }
+
+    #[test]
+    fn an_opener_and_one_that_has_ended_are_told_as_before() {
+        let mut opened = listener(this(), std::process::id());
+        opened.opener = opened.holder.take();
+        assert_eq!(exe(&opened).as_deref(), Some("/told"));
+        assert_eq!(
+            exe(&listener(task(NOBODY), NOBODY)).as_deref(),
+            Some("/told")
+        );
+        let mut unheld = listener(task(NOBODY), NOBODY);
+        unheld.holder = None;
+        assert_eq!(exe(&unheld).as_deref(), Some("/told"));
+    }
+
+    #[test]
+    fn another_holder_is_not_told_as_the_one_before() {
+        let held = listener(task(NOBODY), 7);
+        let (process, _) = process_of(&held, &mut enricher(), BootNs::now(), &CLOCK);
+        let process = process.expect("a process");
+        assert_eq!((process.pid, process.exe), (NOBODY, None));
+    }
+
+    #[test]
+    fn a_relative_name_is_completed_by_its_process() {
+        let mut held = listener(this(), std::process::id());
+        let name = |resolved: Option<Vec<u8>>| UnixName::Path {
+            as_bound: b"a.sock".to_vec(),
+            resolved,
+        };
+        held.unix = Some(name(None));
+        let directory = std::env::current_dir().expect("directory");
+        let path = directory.join("a.sock").into_os_string();
+        let path = Some(path.into_encoded_bytes());
+        assert_eq!(absolute_name(&held, &enricher()), Some(name(path)));
+        let gone = Listener {
+            unix: held.unix,
+            ..listener(task(NOBODY), NOBODY)
+        };
+        assert_eq!(absolute_name(&gone, &enricher()), None);
+    }
+}

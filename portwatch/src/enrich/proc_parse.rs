@@ -152,8 +152,26 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use proptest::prelude::{any, proptest};
 
-    use super::{args, cgroup, ids, loginuid, stat};
+    use super::{Layout, args, cgroup, ids, loginuid, stat};
     use crate::time::BootNs;
+
+    #[test]
+    fn the_layout_of_memory_is_read_where_that_is_permitted() {
+        let layout = |stack: u64, args: u64| {
+            let between = "0 ".repeat(19);
+            let line = format!(
+                "7 (a b) S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 250 0 0 0 1 2 {stack} {between}{args} 0 0 0 0"
+            );
+            stat(line.as_bytes()).expect("parses").layout
+        };
+        assert_eq!(layout(5, 6), Some(Layout { stack: 5, args: 6 }));
+        assert_eq!(layout(0, 0), None, "not permitted");
+        let own = std::fs::read("/proc/self/stat").expect("stat");
+        let own = stat(&own).expect("parses");
+        // The arguments lie above the stack's start.
+        let is_sane = own.layout.is_some_and(|found| found.args > found.stack);
+        assert!(is_sane, "{own:?}");
+    }
 
     #[test]
     fn a_name_may_look_like_the_rest_of_the_line() {

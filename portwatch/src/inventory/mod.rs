@@ -24,7 +24,7 @@ mod unix_path;
 #[cfg(test)]
 mod collect_test;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod live_test;
 #[cfg(test)]
