@@ -1,6 +1,6 @@
 //! The one ordered task: records in, events out.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::selftest::SelfTest;
 use super::status::{self, Health};
 use super::{Options, StartError};
 use crate::decode::decode;
-use crate::decode::record::{Record, SockId, StateSeen};
+use crate::decode::record::{Record, SockId, SockInfo, StateSeen};
 use crate::enrich::{Answer, EnrichConfig, Enricher};
 use crate::event::message;
 use crate::event::{
@@ -640,17 +640,21 @@ impl Pipeline {
         }
     }
 
-    /// Asks sock_diag for the truth about listens that were announced before they were validated.
+    /// Finds out the truth about listens that were announced before they were validated.
     fn verify(&mut self, tentative: &[SockId]) {
         let now = BootNs::now();
+        let held = match &mut self.sensors {
+            Some(sensors) if sensors.has_iterator() => look::walk(sensors, false).ok(),
+            _ => None,
+        };
+        let mut listening: HashMap<SockId, SockInfo> = held
+            .into_iter()
+            .flat_map(|(held, _)| held)
+            .filter(|held| held.sock.state == TcpState::LISTEN)
+            .map(|held| (held.sock.id, held.sock))
+            .collect();
         for &id in tentative {
-            let Some(seen) = self.inventory.tentative(id) else {
-                continue;
-            };
-            let (netns, inode) = (seen.sock.netns, seen.sock.inode);
-            let wanted: HashSet<u64> = inode.into_iter().collect();
-            let listening = collect::listening(netns, &wanted).unwrap_or_default();
-            let found = inode.and_then(|inode| listening.get(&inode));
+            let found = listening.remove(&id).or_else(|| self.ask_sock_diag(id));
             match found {
                 Some(sock) => {
                     let changes = self.inventory.confirm(id, sock.port, now);
@@ -659,6 +663,16 @@ impl Pipeline {
                 None => self.inventory.refute(id),
             }
         }
+    }
+
+    /// The listening socket behind an unvalidated opening, if sock_diag knows one.
+    fn ask_sock_diag(&self, id: SockId) -> Option<SockInfo> {
+        let seen = self.inventory.tentative(id)?;
+        let inode = seen.sock.inode?;
+        let wanted = HashSet::from([inode]);
+        collect::listening(seen.sock.netns, &wanted)
+            .ok()?
+            .remove(&inode)
     }
 
     fn next_deadline(&self) -> Option<BootNs> {

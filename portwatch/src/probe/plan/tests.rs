@@ -297,7 +297,8 @@ fn a_forced_rung_is_taken_where_it_exists_and_the_next_lower_elsewhere() {
         "passed over, as --rung cgroup asks"
     );
     let tracepoint = forced(Rung::Tracepoint);
-    assert!(tracepoint.uses(Signal::TcpListen, Reconcile));
+    assert!(tracepoint.uses(Signal::TcpListen, Tracepoint));
+    assert!(tracepoint.uses(Signal::UnixClose, Reconcile));
     assert!(tracepoint.uses(Signal::Inventory, Iterator));
     let reconcile = forced(Rung::Reconcile);
     assert!(
