@@ -61,13 +61,15 @@ impl Surroundings {
         let mut event = self.event(kind, change.at());
         event.socket = Some(self.listener_socket(listener, enricher, now));
         event.sensor = Some(sensor(change.mechanism()));
-        let alone = listener.who().map(|who| who.task.key.pid);
-        if !(listener.owners.len() == 1 && listener.owners.first().map(|owner| owner.pid) == alone)
-        {
+        if !is_alone(listener) {
             event.owners.clone_from(&listener.owners);
         }
         match change {
             Change::Changed { previous, .. } => {
+                if previous.owners.is_some() {
+                    // Who holds it now is the news, even where `process` is the only one.
+                    event.owners.clone_from(&listener.owners);
+                }
                 event.previous = Some(Previous {
                     backlog: previous.backlog,
                     owners: previous.owners.clone().unwrap_or_default(),
@@ -200,10 +202,91 @@ impl Surroundings {
     }
 }
 
+/// Is the process that the event names the only holder?
+fn is_alone(listener: &Listener) -> bool {
+    let named = listener.who().map(|who| who.task.key.pid);
+    matches!(listener.owners.as_slice(), [owner] if Some(owner.pid) == named)
+}
+
 /// The mechanism of an event; its latency is known when it is published.
 pub(super) fn sensor(mechanism: Mechanism) -> Sensor {
     Sensor {
         mechanism: Some(mechanism),
         ..Sensor::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::daemon::look::surroundings;
+    use crate::decode::record::Who;
+    use crate::enrich::{EnrichConfig, Enricher};
+    use crate::event::{Mechanism, Owner};
+    use crate::inventory::fixture::{task, tcp};
+    use crate::inventory::{Change, Listener, Previous};
+    use crate::time::BootNs;
+
+    fn owner(pid: u32) -> Owner {
+        Owner {
+            pid,
+            name: "p".to_owned(),
+            fd: Some(3),
+        }
+    }
+
+    /// Held by process 7 alone, which nobody saw opening it.
+    fn held() -> Listener {
+        let who = Who {
+            task: task(7),
+            image: None,
+            ancestors: Vec::new(),
+        };
+        Listener {
+            sock: tcp(1, 1, 80),
+            unix: None,
+            opener: None,
+            holder: Some(Arc::new(who)),
+            process: None,
+            owners: vec![owner(7)],
+            opened_at: None,
+            first_seen: BootNs(1),
+            mechanism: Mechanism::Reconcile,
+        }
+    }
+
+    fn owners_of(change: &Change) -> Vec<u32> {
+        let (mut enricher, _answers) = Enricher::new(EnrichConfig::default());
+        let event = surroundings().change(change, &mut enricher, BootNs::now());
+        event.owners.iter().map(|owner| owner.pid).collect()
+    }
+
+    fn changed(previous: Previous) -> Change {
+        Change::Changed {
+            listener: held(),
+            previous,
+            at: BootNs(2),
+            mechanism: Mechanism::Reconcile,
+        }
+    }
+
+    #[test]
+    fn new_holders_are_named_even_where_the_process_is_the_only_one() {
+        let present = Change::Present {
+            listener: held(),
+            at: BootNs(2),
+        };
+        assert!(owners_of(&present).is_empty(), "`process` says it");
+        let backlog = changed(Previous {
+            backlog: Some(5),
+            ..Previous::default()
+        });
+        assert!(owners_of(&backlog).is_empty(), "`process` says it");
+        let holders = changed(Previous {
+            owners: Some(vec![owner(6), owner(7)]),
+            ..Previous::default()
+        });
+        assert_eq!(owners_of(&holders), [7]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answerable::absolute_name;
 use super::draft::Surroundings;
 use super::host;
 use crate::decode::decode;
@@ -11,7 +12,7 @@ use crate::event::Event;
 use crate::event::message;
 use crate::inventory::collect::collect;
 use crate::inventory::interfaces::interfaces;
-use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
+use crate::inventory::{DEFAULT_LIMIT, Inventory, Listener, MergeReason};
 use crate::probe::sensors::Sensors;
 use crate::time::{BootNs, WallClock};
 
@@ -55,6 +56,11 @@ pub fn look() -> std::io::Result<(Vec<Event>, Vec<String>)> {
     let mut events = Vec::new();
     let mut waiting = Vec::new();
     for listener in inventory.iter() {
+        let named = absolute_name(listener, &enricher).map(|name| Listener {
+            unix: Some(name),
+            ..listener.clone()
+        });
+        let listener = named.as_ref().unwrap_or(listener);
         let mut event = surroundings.listed(listener, &mut enricher, now);
         if let Some(who) = listener.who() {
             let resolution = enricher.resolve(who, now, &surroundings.clock);

@@ -4,6 +4,7 @@
 //! stream of events happens in it, in order. It does no slow I/O: look-ups that can block run elsewhere
 //! and answer through bounded channels.
 
+mod answerable;
 mod connections;
 mod draft;
 mod errno;

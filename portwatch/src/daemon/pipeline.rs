@@ -9,6 +9,7 @@ use portwatch_common::counters::RINGS;
 use portwatch_common::socket::TcpState;
 use tokio::sync::{mpsc, oneshot};
 
+use super::answerable::{absolute_name, process_now, process_of};
 use super::connections::Connections;
 use super::draft::{self, Surroundings};
 use super::look;
@@ -120,6 +121,7 @@ impl Pipeline {
         let (enricher, answers) = Enricher::new(EnrichConfig {
             hash: options.enrich.hash,
             package: options.enrich.package,
+            execs_are_told: !plan.uses(Signal::ProcessExec, Mechanism::Reconcile),
             ..EnrichConfig::default()
         });
         let since = BootNs::now();
@@ -379,32 +381,31 @@ impl Pipeline {
 
     fn tell_changes(&mut self, changes: Vec<Change>) {
         for change in changes {
-            self.tell_change(&change);
+            self.tell_change(change);
         }
     }
 
-    fn tell_change(&mut self, change: &Change) {
+    fn tell_change(&mut self, mut change: Change) {
         let now = BootNs::now();
-        let listener = change.listener();
-        let mut event = self.surroundings.change(change, &mut self.enricher, now);
-        let mut ticket = None;
-        if let Some(process) = &listener.process {
-            event.process = Some((**process).clone());
-        } else if let Some(who) = listener.who() {
-            let resolution = self.enricher.resolve(who, now, &self.surroundings.clock);
-            event.process = Some(resolution.process);
-            ticket = resolution.ticket;
-        } else {
-            event.process = None;
+        let begins = matches!(change, Change::Opened { .. } | Change::Present { .. });
+        if begins && let Some(name) = absolute_name(change.listener(), &self.enricher) {
+            self.inventory
+                .set_unix_name(change.listener().id(), name.clone());
+            change.listener_mut().unix = Some(name);
         }
-        if matches!(change, Change::Opened { .. } | Change::Present { .. }) {
+        let listener = change.listener();
+        let mut event = self.surroundings.change(&change, &mut self.enricher, now);
+        let clock = &self.surroundings.clock;
+        let (process, ticket) = process_of(listener, &mut self.enricher, now, clock);
+        event.process = process;
+        if begins {
             self.watch(listener);
         }
-        if let Change::Present { listener, .. } = change {
+        if let Change::Present { listener, .. } = &change {
             self.track(listener);
         }
         if self.streaming
-            && let (Change::Closed { .. }, Some(process)) = (change, &event.process)
+            && let (Change::Closed { .. }, Some(process)) = (&change, &event.process)
         {
             self.connections.listener_closed(listener, process);
         }
@@ -788,15 +789,8 @@ impl Pipeline {
         let mut events = Vec::with_capacity(listeners.len());
         for (listener, seq) in listeners.into_iter().zip(1..) {
             let mut event = self.surroundings.listed(listener, &mut self.enricher, now);
-            event.process = match (&listener.process, listener.who()) {
-                (Some(process), _) => Some((**process).clone()),
-                (None, Some(who)) => Some(
-                    self.enricher
-                        .resolve(who, now, &self.surroundings.clock)
-                        .process,
-                ),
-                (None, None) => None,
-            };
+            let clock = &self.surroundings.clock;
+            event.process = process_now(listener, &mut self.enricher, now, clock);
             event.seq = seq;
             event.id = uuid::Uuid::now_v7().to_string();
             event.severity = message::severity(&event);

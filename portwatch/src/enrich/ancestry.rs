@@ -28,6 +28,7 @@ impl Enricher {
     }
 
     fn ancestor(&mut self, key: ProcessKey, now: BootNs) -> Ancestor {
+        self.renew(key, now);
         let known = self
             .table
             .image(key)
@@ -51,9 +52,13 @@ impl Enricher {
         let mut ppid = who.task.ppid;
         while ppid != 0 && chain.len() < MAX_ANCESTORS {
             let made_by = self.table.parent(child).filter(|key| key.pid == ppid);
+            // Where nothing tells of ends, the table may take another's process for the parent.
+            let told = self.execs_are_told;
+            let known = |enricher: &Self| enricher.table.current(ppid);
             let Some(parent) = made_by
-                .or_else(|| self.table.current(ppid))
+                .or_else(|| told.then(|| known(self)).flatten())
                 .or_else(|| self.ask_parent(ppid, now))
+                .or_else(|| known(self))
             else {
                 break;
             };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rustix::io::Errno;
 
 use super::Enricher;
-use crate::decode::record::{ImageInfo, Who};
+use crate::decode::record::{ImageInfo, ProcessKey, Who};
 use crate::time::BootNs;
 
 const KERNEL_THREAD: &str = "kernel thread";
@@ -28,6 +28,7 @@ impl Enricher {
         let parent = who.ancestors.first().map(|parent| parent.key);
         let recorded = who.image.as_ref();
         self.table.learn(key, &who.task.comm, parent, recorded, now);
+        self.renew(key, now);
         if who.task.is_kthread {
             return Found {
                 image: None,
@@ -55,6 +56,36 @@ impl Enricher {
             unresolved: unresolved.filter(|_| image.exe.is_none()),
             image: Some(image),
         }
+    }
+
+    /// Reads a living process anew where nothing tells of new images: the table may hold one that it has
+    /// replaced since. What is known of one that has ended stays.
+    pub(super) fn renew(&mut self, key: ProcessKey, now: BootNs) {
+        if self.execs_are_told {
+            return;
+        }
+        if let Some(process) = self.proc.open_same(key)
+            && let Some(stat) = process.stat()
+            && let Ok(image) = process.image()
+        {
+            self.table.renew(key, &stat.comm, image, stat.layout, now);
+        }
+    }
+
+    /// Does this process live, and has not begun to end?
+    #[must_use]
+    pub fn runs(&self, key: ProcessKey) -> bool {
+        self.proc.exe_stamp(key, 0).is_some()
+    }
+
+    /// The working directory of a process as it is now, or was when it was last looked at.
+    #[must_use]
+    pub fn working_directory(&self, key: ProcessKey) -> Option<Vec<u8>> {
+        let now = self
+            .proc
+            .open_same(key)
+            .and_then(|process| process.working_directory());
+        now.or_else(|| self.table.image(key)?.cwd.clone())
     }
 }
 

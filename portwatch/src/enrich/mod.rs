@@ -68,6 +68,9 @@ pub struct EnrichConfig {
     pub hash: bool,
     /// Look up packages.
     pub package: bool,
+    /// [`Enricher::on_exec`] is told of every new image. If not, a process that lives is read anew
+    /// whenever it is resolved.
+    pub execs_are_told: bool,
 }
 
 impl Default for EnrichConfig {
@@ -81,6 +84,7 @@ impl Default for EnrichConfig {
             queue: 1_024,
             hash: true,
             package: true,
+            execs_are_told: true,
         }
     }
 }
@@ -120,6 +124,7 @@ pub struct Enricher {
     paths: RandomState,
     pool: Pool,
     wants_exe: bool,
+    execs_are_told: bool,
 }
 
 impl Enricher {
@@ -149,6 +154,7 @@ impl Enricher {
             paths: RandomState::new(),
             pool,
             wants_exe: config.hash || config.package,
+            execs_are_told: config.execs_are_told,
         };
         (enricher, answers)
     }

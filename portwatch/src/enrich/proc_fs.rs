@@ -176,7 +176,7 @@ impl ProcessDir {
     /// could hold. The error is that of the executable's link.
     pub(super) fn image(&self) -> Result<ImageInfo, Errno> {
         let mut image = ImageInfo {
-            cwd: self.link("cwd").ok(),
+            cwd: self.working_directory(),
             ..ImageInfo::default()
         };
         let mut path = self.link("exe")?;
@@ -194,6 +194,11 @@ impl ProcessDir {
         }
         image.exe = Some(path);
         Ok(image)
+    }
+
+    /// The path of the working directory.
+    pub(super) fn working_directory(&self) -> Option<Vec<u8>> {
+        self.link("cwd").ok()
     }
 
     /// The arguments, at most [`CMDLINE_MAX`] bytes, and whether there were more. May wait for the

@@ -38,6 +38,19 @@ pub struct Stat {
     pub start: BootNs,
     /// A kernel thread.
     pub is_kthread: bool,
+    /// Where its memory begins; absent when this may not be read.
+    pub layout: Option<Layout>,
+}
+
+/// Where the kernel laid out stack and arguments when the process last replaced its image. Another
+/// image gets other, random addresses; only with randomisation switched off, and the same executable
+/// with arguments and environment of the same length, are they the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `startstack`.
+    pub stack: u64,
+    /// `arg_start`.
+    pub args: u64,
 }
 
 /// Parses /proc/PID/stat. The name may hold spaces and parentheses, so it ends at the last `)`.
@@ -52,11 +65,14 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     let ppid = u32::try_from(field(1)?).ok()?; // 4
     let flags = field(4)?; // 9
     let ticks = field(12)?; // 22
+    let stack = field(5).filter(|&address| address != 0); // 28
+    let args = field(19).filter(|&address| address != 0); // 48
     Some(Stat {
         comm,
         ppid,
         start: BootNs(ticks.checked_mul(TICK_NS)?),
         is_kthread: flags & PF_KTHREAD != 0,
+        layout: stack.zip(args).map(|(stack, args)| Layout { stack, args }),
     })
 }
 
@@ -136,8 +152,26 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use proptest::prelude::{any, proptest};
 
-    use super::{args, cgroup, ids, loginuid, stat};
+    use super::{Layout, args, cgroup, ids, loginuid, stat};
     use crate::time::BootNs;
+
+    #[test]
+    fn the_layout_of_memory_is_read_where_that_is_permitted() {
+        let layout = |stack: u64, args: u64| {
+            let between = "0 ".repeat(19);
+            let line = format!(
+                "7 (a b) S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 250 0 0 0 1 2 {stack} {between}{args} 0 0 0 0"
+            );
+            stat(line.as_bytes()).expect("parses").layout
+        };
+        assert_eq!(layout(5, 6), Some(Layout { stack: 5, args: 6 }));
+        assert_eq!(layout(0, 0), None, "not permitted");
+        let own = std::fs::read("/proc/self/stat").expect("stat");
+        let own = stat(&own).expect("parses");
+        // The arguments lie above the stack's start.
+        let is_sane = own.layout.is_some_and(|found| found.args > found.stack);
+        assert!(is_sane, "{own:?}");
+    }
 
     #[test]
     fn a_name_may_look_like_the_rest_of_the_line() {

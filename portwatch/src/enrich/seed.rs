@@ -60,6 +60,7 @@ pub(super) fn seed(
                     start: stat.start,
                 };
                 table.learn(key, &stat.comm, None, image.as_ref(), now);
+                table.learn_layout(key, stat.layout);
                 parents.push((key, stat.ppid));
                 report.processes += 1;
             }

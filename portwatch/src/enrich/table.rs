@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::proc_parse::Slot;
+use super::proc_parse::{Layout, Slot};
 use crate::decode::record::{ExecSeen, ImageInfo, LifeSeen, ProcessKey};
 use crate::time::BootNs;
 
@@ -51,6 +51,8 @@ struct Entry {
     rank: Rank,
     name: Name,
     asked_proc: bool,
+    /// The memory of the image, when /proc was read for it.
+    layout: Option<Layout>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +134,48 @@ impl ProcessTable {
             entry.image = kept;
         }
         self.evict();
+    }
+
+    /// What /proc says of a living process now, where nothing tells of new images. `image` comes without
+    /// arguments, because reading them may wait: those that are known stay, as long as the layout shows
+    /// that they are of this image.
+    pub(super) fn renew(
+        &mut self,
+        key: ProcessKey,
+        name: &[u8],
+        image: ImageInfo,
+        layout: Option<Layout>,
+        now: BootNs,
+    ) {
+        let entry = self.entry(key, now);
+        let known = entry.image.clone();
+        let known = known.filter(|known| {
+            layout.is_some() && entry.layout == layout && known.image.exe_inode == image.exe_inode
+        });
+        entry.name = Name::new(name);
+        entry.layout = layout;
+        let image = match &known {
+            Some(known) => ImageInfo {
+                args: known.image.args.clone(),
+                args_truncated: known.image.args_truncated,
+                ..image
+            },
+            None => image,
+        };
+        if known.is_none_or(|known| known.image != image) {
+            let kept = self.keep(image);
+            if let Some(entry) = self.entries.get_mut(&key.into()) {
+                entry.image = Some(kept);
+            }
+        }
+        self.evict();
+    }
+
+    /// The layout of a process, read before the image that was learned.
+    pub(super) fn learn_layout(&mut self, key: ProcessKey, layout: Option<Layout>) {
+        if let Some(entry) = self.entries.get_mut(&key.into()) {
+            entry.layout = entry.layout.or(layout);
+        }
     }
 
     /// The arguments were read later than the rest of the image.
@@ -230,6 +274,7 @@ impl ProcessTable {
             rank,
             name: Name::default(),
             asked_proc: false,
+            layout: None,
         });
         // A start in nanoseconds is better than one that /proc cut to ticks.
         entry.key.start = entry.key.start.max(key.start);

@@ -1,5 +1,6 @@
 //! From a record to a complete process, as the pipeline does it.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -116,6 +117,44 @@ fn a_living_process_without_an_image_is_read_and_then_known() {
     }
     assert_eq!((again.ticket, &again.process), (None, &seen));
     assert_eq!((after.exe, after.args), (seen.exe, seen.args));
+}
+
+#[test]
+fn without_exec_records_a_living_process_is_read_anew() {
+    let texts = |args: &[&str]| Some(args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>());
+    let first = "echo; read x; exec sh -c 'echo; read x; :' second";
+    let mut child = Command::new("sh")
+        .args(["-c", first])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    let mut input = child.stdin.take().expect("input");
+    let mut output = child.stdout.take().expect("output");
+    // Until it speaks, its memory may not be laid out yet.
+    let mut wait = || output.read_exact(&mut [0]).expect("a line");
+    wait();
+    let (mut enricher, mut answers) = Enricher::new(EnrichConfig {
+        execs_are_told: false,
+        ..EnrichConfig::default()
+    });
+    let mut who = enricher.proc.who_from_proc(child.id()).expect("alive");
+    who.image = None;
+    let before = settle(&mut enricher, &mut answers, &who);
+    let same = enricher.resolve(&who, BootNs::now(), &CLOCK);
+    input.write_all(b"\n").expect("a line");
+    wait();
+    let after = settle(&mut enricher, &mut answers, &who);
+    assert!(enricher.runs(who.task.key));
+    end(child);
+    assert!(!enricher.runs(who.task.key));
+    let ended = enricher.resolve(&who, BootNs::now(), &CLOCK).process;
+
+    assert_eq!(before.args, texts(&["sh", "-c", first]));
+    assert_eq!((same.ticket, same.process.args), (None, before.args));
+    let second = texts(&["sh", "-c", "echo; read x; :", "second"]);
+    assert_eq!(after.exe, before.exe, "the same executable");
+    assert_eq!((after.args, ended.args), (second.clone(), second));
 }
 
 #[test]

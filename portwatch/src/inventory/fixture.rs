@@ -11,7 +11,7 @@ use crate::event::{Family, Mechanism, Protocol, SocketType};
 use crate::time::BootNs;
 
 /// A TCP listener on 0.0.0.0.
-pub(super) fn tcp(id: u64, inode: u64, port: u16) -> SockInfo {
+pub(crate) fn tcp(id: u64, inode: u64, port: u16) -> SockInfo {
     SockInfo {
         id: SockId(0xffff_8880_0000_0000 | id),
         cookie: None,
@@ -34,7 +34,7 @@ pub(super) fn tcp(id: u64, inode: u64, port: u16) -> SockInfo {
 }
 
 /// A UDP socket on 0.0.0.0.
-pub(super) fn udp(id: u64, inode: u64, port: u16) -> SockInfo {
+pub(crate) fn udp(id: u64, inode: u64, port: u16) -> SockInfo {
     SockInfo {
         kind: SocketType::Dgram,
         protocol: Protocol::Udp,
@@ -45,7 +45,7 @@ pub(super) fn udp(id: u64, inode: u64, port: u16) -> SockInfo {
 }
 
 /// A listening unix stream socket.
-pub(super) fn unix_stream(id: u64, inode: u64) -> SockInfo {
+pub(crate) fn unix_stream(id: u64, inode: u64) -> SockInfo {
     SockInfo {
         family: Family::Unix,
         protocol: Protocol::Unix,
@@ -55,7 +55,7 @@ pub(super) fn unix_stream(id: u64, inode: u64) -> SockInfo {
 }
 
 /// An absolute path name.
-pub(super) fn unix_path(path: &str) -> UnixName {
+pub(crate) fn unix_path(path: &str) -> UnixName {
     UnixName::Path {
         as_bound: path.into(),
         resolved: Some(path.into()),
@@ -63,7 +63,7 @@ pub(super) fn unix_path(path: &str) -> UnixName {
 }
 
 /// A process that started at its pid's number.
-pub(super) fn task(pid: u32) -> TaskInfo {
+pub(crate) fn task(pid: u32) -> TaskInfo {
     TaskInfo {
         key: ProcessKey {
             pid,
@@ -81,7 +81,7 @@ pub(super) fn task(pid: u32) -> TaskInfo {
 }
 
 /// An opening by process 100.
-pub(super) fn opening(at: u64, sock: SockInfo) -> ListenerSeen {
+pub(crate) fn opening(at: u64, sock: SockInfo) -> ListenerSeen {
     ListenerSeen {
         at: BootNs(at),
         mechanism: Mechanism::Fexit,
@@ -98,7 +98,7 @@ pub(super) fn opening(at: u64, sock: SockInfo) -> ListenerSeen {
 }
 
 /// A closing.
-pub(super) fn closing(at: u64, sock: SockInfo) -> CloseSeen {
+pub(crate) fn closing(at: u64, sock: SockInfo) -> CloseSeen {
     CloseSeen {
         at: BootNs(at),
         mechanism: Mechanism::TpBtf,
@@ -107,7 +107,7 @@ pub(super) fn closing(at: u64, sock: SockInfo) -> CloseSeen {
 }
 
 /// A row of a snapshot.
-pub(super) fn held(at: u64, sock: SockInfo, pid: u32, fd: u32) -> Held {
+pub(crate) fn held(at: u64, sock: SockInfo, pid: u32, fd: u32) -> Held {
     Held {
         at: BootNs(at),
         sock,

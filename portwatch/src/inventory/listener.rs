@@ -151,6 +151,16 @@ impl Change {
         }
     }
 
+    /// The same, for what is learned of it when it is told.
+    pub const fn listener_mut(&mut self) -> &mut Listener {
+        match self {
+            Self::Opened { listener }
+            | Self::Present { listener, .. }
+            | Self::Changed { listener, .. }
+            | Self::Closed { listener, .. } => listener,
+        }
+    }
+
     /// When it happened or was found.
     #[must_use]
     pub const fn at(&self) -> BootNs {

@@ -19,11 +19,12 @@ mod proc_net;
 pub mod snapshot;
 mod sock_diag;
 mod table;
+mod unix_path;
 
 #[cfg(test)]
 mod collect_test;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod live_test;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use identity::{
 pub use listener::{Change, Listener, Previous};
 pub use merge::{MergeReason, Merged, Suspect};
 pub use snapshot::Snapshot;
+pub use unix_path::absolute;
 
 use self::table::Table;
 use crate::decode::record::{ListenerSeen, SockId};

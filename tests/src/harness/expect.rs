@@ -158,7 +158,7 @@ impl Watch {
     pub fn fence(&self, capability: Capability) -> Result<()> {
         let (socket, kind): (OwnedFd, Kind) = match capability {
             Capability::UdpBind
-            | Capability::UdpChosenPort
+            | Capability::UdpClient
             | Capability::UdpUring
             | Capability::UdpClose => {
                 // By number: a port that the kernel chose looks like a client's to whoever looks later.

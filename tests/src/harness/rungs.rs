@@ -84,7 +84,12 @@ impl Rung {
             (_, C::Owners) => ByReconcile,
             (
                 Self::Reconcile,
-                C::InetRefusal | C::UnixRefusal | C::ShortLived | C::States | C::UdpChosenPort,
+                C::InetRefusal
+                | C::UnixRefusal
+                | C::ShortLived
+                | C::States
+                | C::UdpClient
+                | C::Reuseport,
             ) => No,
             (Self::Reconcile, _) => ByReconcile,
             (Self::Fexit | Self::Kretprobe, _) => Exactly,
@@ -113,8 +118,10 @@ pub enum Capability {
     Backlog,
     /// A UDP or UDP-Lite socket was bound.
     UdpBind,
-    /// The same, when the kernel chose the port: no trace of such a bind stays in the socket.
-    UdpChosenPort,
+    /// A UDP client, whose port the kernel chose without a bind, is no listener.
+    UdpClient,
+    /// A listener shares its port with others.
+    Reuseport,
     /// A UDP bind through io_uring.
     UdpUring,
     /// It was closed.
@@ -151,7 +158,9 @@ impl Capability {
             Self::TcpListen => &["tcp", "listen"],
             Self::TcpClose | Self::UdpClose | Self::RawClose => &["clos", "release"],
             Self::Backlog => &["backlog", "repeated listen", "listen again"],
-            Self::UdpBind | Self::UdpChosenPort => &["udp"],
+            Self::UdpBind => &["udp"],
+            Self::UdpClient => &["client"],
+            Self::Reuseport => &["reuseport"],
             Self::UdpUring => &["io_uring"],
             Self::Unix | Self::UnixClose => &["unix"],
             Self::Packet | Self::PacketClose => &["packet"],
@@ -199,7 +208,8 @@ mod tests {
             Capability::TcpClose,
             Capability::Backlog,
             Capability::UdpBind,
-            Capability::UdpChosenPort,
+            Capability::UdpClient,
+            Capability::Reuseport,
             Capability::UdpUring,
             Capability::UdpClose,
             Capability::Unix,

@@ -1,6 +1,7 @@
 //! What was there before portwatch, and what came while it started: each told once, none missed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::scenarios;
 
-scenarios!("inventory": present_at_start, start_up_race);
+scenarios!("inventory": present_at_start, relative_path_at_start, start_up_race);
 
 /// Most listeners that the race opens: enough for a start that takes seconds, and no flood.
 const RACERS: u32 = 3000;
@@ -70,6 +71,35 @@ fn present_at_start(context: &Context) -> Result<()> {
     watch.absent("listener for a client", Kind::UDP4.opening, 0, |event| {
         event.has_inode(silent.inode)
     })?;
+    watch.interrupt()?;
+    watch.check_stream()
+}
+
+/// Nothing but the name as bound is kept in a socket: its process tells the directory.
+fn relative_path_at_start(context: &Context) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path().canonicalize()?;
+    let mut actor = Actor::start("inv-relative")?;
+    actor.chdir(&folder)?;
+    let sock = actor.socket(Kind::UNIX_STREAM)?;
+    actor.bind(&sock, &Address::path(Path::new("./app.sock")))?;
+    actor.listen(&sock, 1)?;
+
+    let watch = context.fresh(&[])?;
+    let present = watch.opening_of(0, &actor, &sock, Sees::ByReconcile)?;
+    let path = folder.join("app.sock");
+    demand_all(
+        &present,
+        &json!({
+            "type": "listener.present",
+            "socket.path": path.to_str().context("a temporary path that is no UTF-8")?,
+            "socket.path_as_bound": "./app.sock",
+        }),
+    )?;
+    // What was told stays, wherever the process goes.
+    actor.chdir(Path::new("/"))?;
+    actor.close(&sock)?;
+    watch.closed(&sock, &present)?;
     watch.interrupt()?;
     watch.check_stream()
 }

@@ -149,7 +149,7 @@ fn disconnect_closes(context: &Context) -> Result<()> {
     )
 }
 
-fn reuseport_group(context: &Context) -> Result<()> {
+fn reuseport_group(context: &Context) -> Result<Outcome> {
     let watch = context.watch()?;
     let mut actor = Actor::start("tcp-reuseport")?;
     let mut group = Vec::new();
@@ -162,10 +162,20 @@ fn reuseport_group(context: &Context) -> Result<()> {
         port = actor.port(&sock)?;
         group.push(sock);
     }
+    let is_told = context.sees(Capability::Reuseport)? != Sees::No;
+    let socket = if is_told {
+        json!({"port": port, "reuseport": true})
+    } else {
+        json!({"port": port})
+    };
     for sock in &group {
-        watch.whole_life(&mut actor, sock, json!({"port": port, "reuseport": true}))?;
+        watch.whole_life(&mut actor, sock, socket.clone())?;
     }
-    Ok(())
+    if is_told {
+        Ok(Outcome::Done)
+    } else {
+        context.admits(Capability::Reuseport)
+    }
 }
 
 fn v6only(context: &Context) -> Result<()> {

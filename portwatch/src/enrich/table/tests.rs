@@ -6,6 +6,7 @@ use proptest::prelude::{any, proptest};
 
 use super::{Limits, ProcessTable};
 use crate::decode::record::{ExecSeen, ImageInfo, LifeSeen, ProcessKey, TaskInfo};
+use crate::enrich::proc_parse::Layout;
 use crate::time::BootNs;
 
 const MS: u64 = 1_000_000;
@@ -153,6 +154,35 @@ fn learning_fills_gaps_and_replaces_nothing() {
     assert!(!table.may_ask_proc(key));
     table.on_exec(&exec(key, 200, "/bin/next"));
     assert!(table.may_ask_proc(key), "a new image may be asked for anew");
+}
+
+#[test]
+fn a_renewed_image_keeps_its_arguments_while_the_layout_stays() {
+    let layout = |stack| Some(Layout { stack, args: 9 });
+    let fresh = |cwd: &str| ImageInfo {
+        exe: Some(b"/bin/sh".to_vec()),
+        cwd: Some(cwd.into()),
+        ..ImageInfo::default()
+    };
+    let mut table = ProcessTable::new(Limits::default());
+    let key = key(10, 100);
+    let renew = |table: &mut ProcessTable, cwd, layout| {
+        table.renew(key, b"sh", fresh(cwd), layout, BootNs(0));
+        let image = table.image(key).expect("an image").clone();
+        (image.cwd, image.args.is_some())
+    };
+    let cwd = |path: &str| Some(Vec::from(path));
+    table.learn(key, b"sh", None, Some(&image("/bin/sh")), BootNs(0));
+    table.learn_layout(key, layout(1));
+    assert_eq!(renew(&mut table, "/a", layout(1)), (cwd("/a"), true));
+    assert_eq!(renew(&mut table, "/b", layout(1)), (cwd("/b"), true));
+    assert_eq!(renew(&mut table, "/b", layout(2)), (cwd("/b"), false));
+    table.learn_args(key, &[b"sh".to_vec()], false);
+    assert_eq!(renew(&mut table, "/b", layout(2)), (cwd("/b"), true));
+    assert_eq!(renew(&mut table, "/b", None), (cwd("/b"), false));
+    table.learn_args(key, &[b"sh".to_vec()], false);
+    let unknown = renew(&mut table, "/b", None);
+    assert_eq!(unknown, (cwd("/b"), false), "nothing vouches for them");
 }
 
 #[test]

@@ -382,14 +382,17 @@ const INVENTORY: &[Step] = &[step(
 /// What nothing but looking again does not see.
 pub(super) const fn reconcile_is_blind_to(signal: Signal) -> &'static str {
     match signal {
-        Signal::TcpListen
-        | Signal::UdpBind
-        | Signal::UnixBind
-        | Signal::UnixListen
-        | Signal::PacketOpen
-        | Signal::RawOpen
-        | Signal::SctpListen => {
-            "sockets that open and close between two looks, and exactly when and by whom the others were opened"
+        Signal::TcpListen => {
+            "short-lived listeners, which open and close between two looks; exactly when and by whom the others were opened; and SO_REUSEPORT"
+        }
+        Signal::UdpBind => {
+            "short-lived sockets, which open and close between two looks; exactly when and by whom the others were opened; SO_REUSEPORT; and whether a port was bound by a server or chosen by the kernel for a client: both are told"
+        }
+        Signal::UnixBind | Signal::UnixListen => {
+            "short-lived sockets, which open and close between two looks; exactly when and by whom the others were opened; and the directory of a relative path, if that process has changed its own since"
+        }
+        Signal::PacketOpen | Signal::RawOpen | Signal::SctpListen => {
+            "short-lived sockets, which open and close between two looks; and exactly when and by whom the others were opened"
         }
         Signal::TcpBacklog => "a changed backlog before the next look",
         Signal::TcpState => "all connection states, and the moment at which a TCP listener closes",
@@ -401,7 +404,7 @@ pub(super) const fn reconcile_is_blind_to(signal: Signal) -> &'static str {
         }
         Signal::BindFailed => "every refused bind and listen",
         Signal::ProcessExec => {
-            "executable, arguments and parents of processes that end before they were looked at"
+            "executable, arguments and parents of short-lived processes, which end before they are looked at"
         }
         Signal::ProcessFork => "holders of a listener that came by fork, until the next look",
         Signal::ProcessExit => "the moment at which a holder of a listener ends",
