@@ -13,10 +13,15 @@ mod look;
 mod memory;
 mod pending;
 mod pipeline;
+mod queries;
+mod reconcile;
 mod rings;
 mod selftest;
 pub mod service;
+mod startup;
 mod status;
+mod stream;
+mod tell;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,64 @@
+//! Answers to the control server, between two records.
+
+use std::sync::Arc;
+
+use super::answerable::process_now;
+use super::pipeline::Pipeline;
+use super::status::{self, Health};
+use crate::event::Event;
+use crate::event::message;
+use crate::interface::server::Query;
+use crate::inventory::Listener;
+use crate::probe::sensors::Sensors;
+use crate::time::BootNs;
+
+impl Pipeline {
+    pub(super) fn answer(&mut self, query: Query) {
+        match query {
+            Query::List(answer) => {
+                // The client may have gone.
+                let _ = answer.send(self.list());
+            }
+            Query::Status(answer) => {
+                let _ = answer.send(self.status());
+            }
+        }
+    }
+
+    pub(super) fn list(&mut self) -> Vec<Arc<Event>> {
+        let now = BootNs::now();
+        let listeners: Vec<&Listener> = self.inventory.iter().collect();
+        let mut events = Vec::with_capacity(listeners.len());
+        for (listener, seq) in listeners.into_iter().zip(1..) {
+            let mut event = self.surroundings.listed(listener, &mut self.enricher, now);
+            let clock = &self.surroundings.clock;
+            event.process = process_now(listener, &mut self.enricher, now, clock);
+            event.seq = seq;
+            event.id = uuid::Uuid::now_v7().to_string();
+            event.severity = message::severity(&event);
+            event.message = message::sentence(&event);
+            events.push(Arc::new(event));
+        }
+        events
+    }
+
+    pub(super) fn status(&self) -> crate::interface::status::Status {
+        let sensors = self.sensors.as_ref();
+        status::status(&Health {
+            host: &self.surroundings.host,
+            plan: &self.plan,
+            inventory: &self.inventory,
+            counters: sensors.and_then(|sensors| sensors.counters().ok()),
+            received: self.received(),
+            sizes: self.sizes,
+            misses: sensors.map(Sensors::recursion_misses).unwrap_or_default(),
+            events: &self.events,
+            lost: self.lost,
+            decode_errors: self.decode_errors,
+            enrich: self.enricher.stats(),
+            since: self.since,
+            now: BootNs::now(),
+            clock: self.surroundings.clock,
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! Looking again: on a beat, on a hint, after a loss; and what must be verified in between.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use portwatch_common::counters::RINGS;
+use portwatch_common::socket::TcpState;
+
+use super::look;
+use super::pipeline::Pipeline;
+use crate::decode::record::{SockId, SockInfo};
+use crate::event::{EventType, Reconciled, RingName};
+use crate::inventory::collect::{self, Collected};
+use crate::inventory::{MergeReason, Merged, Snapshot};
+use crate::ring::ledger::Reading;
+use crate::time::BootNs;
+
+/// From an owner's end to the look at what it held: closing its descriptors comes after its end is told.
+const HINT_NS: u64 = 10_000_000;
+
+/// What a look outside of the pipeline found.
+pub(super) enum Found {
+    /// A whole snapshot (no iterator on this kernel), and why it was taken.
+    Snapshot(std::io::Result<Collected>, MergeReason),
+    /// The suspects that live.
+    Alive(std::io::Result<HashSet<u64>>),
+}
+
+impl Pipeline {
+    /// Looks at every socket again, here or elsewhere.
+    pub(super) fn look_again(&mut self, reason: MergeReason) {
+        if self.looking {
+            return;
+        }
+        self.hint = None;
+        let began = BootNs::now();
+        let walked = match &mut self.sensors {
+            Some(sensors) if sensors.has_iterator() => Some(look::walk(sensors, false)),
+            _ => None,
+        };
+        match walked {
+            Some(Ok((held, errors))) => {
+                self.decode_errors += errors;
+                self.drain();
+                self.merge(Snapshot::of_descriptors(began, held, errors == 0), reason);
+            }
+            Some(Err(error)) => tracing::warn!(%error, "the inventory could not be walked"),
+            None => {
+                self.looking = true;
+                let sender = self.found.0.clone();
+                tokio::task::spawn_blocking(move || {
+                    // The pipeline is gone when nobody receives.
+                    let _ = sender.blocking_send(Found::Snapshot(collect::collect(), reason));
+                });
+            }
+        }
+    }
+
+    pub(super) fn merge(&mut self, mut snapshot: Snapshot, reason: MergeReason) {
+        let started = BootNs::now();
+        if let Some(test) = &mut self.self_test {
+            snapshot
+                .held
+                .retain(|held| !test.takes(held.sock.inode, true));
+        }
+        let snapshot = &snapshot;
+        let merged = self.inventory.merge(snapshot, reason);
+        let Merged {
+            changes,
+            found,
+            vanished,
+            changed,
+            checked,
+        } = merged;
+        self.tell_changes(changes);
+        self.watched = self.holders_without_hook();
+        let suspects = self.inventory.suspects().to_vec();
+        let lost_before = std::mem::take(&mut self.after_gap);
+        if lost_before || reason == MergeReason::Gap {
+            let mut event = self
+                .surroundings
+                .event(EventType::GapReconciled, BootNs::now());
+            event.reconciled = Some(Reconciled {
+                found,
+                vanished: vanished + suspects.len() as u64,
+                changed,
+                checked,
+                took_us: BootNs::now().since(started.min(snapshot.began)) / 1_000,
+            });
+            self.push(event, BootNs::now(), None, None);
+        }
+        if !suspects.is_empty() {
+            self.looking = true;
+            let sender = self.found.0.clone();
+            tokio::task::spawn_blocking(move || {
+                // The pipeline is gone when nobody receives.
+                let _ = sender.blocking_send(Found::Alive(collect::alive(&suspects)));
+            });
+        }
+    }
+
+    pub(super) fn found(&mut self, found: Found) {
+        self.looking = false;
+        match found {
+            Found::Snapshot(Ok(collected), reason) => {
+                for refused in &collected.refused {
+                    tracing::debug!(refused, "not looked at");
+                }
+                self.drain();
+                self.merge(collected.snapshot, reason);
+            }
+            Found::Alive(Ok(alive)) => {
+                self.drain();
+                let changes = self.inventory.resolve_suspects(&alive, BootNs::now());
+                self.tell_changes(changes);
+            }
+            Found::Snapshot(Err(error), _) | Found::Alive(Err(error)) => {
+                tracing::warn!(%error, "the sockets could not be looked at");
+            }
+        }
+    }
+
+    pub(super) fn holders_without_hook(&self) -> HashSet<u32> {
+        let unseen = self
+            .inventory
+            .iter()
+            .filter(|listener| !self.closing_is_told(listener.sock.protocol));
+        unseen
+            .flat_map(|listener| listener.owners.iter().map(|owner| owner.pid))
+            .collect()
+    }
+
+    /// Something's time has come.
+    pub(super) fn due(&mut self) {
+        let now = BootNs::now();
+        let tentative = self.inventory.tentative_due(now);
+        if !tentative.is_empty() {
+            self.verify(&tentative);
+        }
+        if self.hint.is_some_and(|hint| hint <= now) {
+            self.look_again(MergeReason::Hint);
+        }
+    }
+
+    /// Finds out the truth about listens that were announced before they were validated.
+    pub(super) fn verify(&mut self, tentative: &[SockId]) {
+        let now = BootNs::now();
+        let held = match &mut self.sensors {
+            Some(sensors) if sensors.has_iterator() => look::walk(sensors, false).ok(),
+            _ => None,
+        };
+        let mut listening: HashMap<SockId, SockInfo> = held
+            .into_iter()
+            .flat_map(|(held, _)| held)
+            .filter(|held| held.sock.state == TcpState::LISTEN)
+            .map(|held| (held.sock.id, held.sock))
+            .collect();
+        for &id in tentative {
+            let found = listening.remove(&id).or_else(|| self.ask_sock_diag(id));
+            match found {
+                Some(sock) => {
+                    let changes = self.inventory.confirm(id, sock.port, now);
+                    self.tell_changes(changes);
+                }
+                None => self.inventory.refute(id),
+            }
+        }
+    }
+
+    /// The listening socket behind an unvalidated opening, if sock_diag knows one.
+    pub(super) fn ask_sock_diag(&self, id: SockId) -> Option<SockInfo> {
+        let seen = self.inventory.tentative(id)?;
+        let inode = seen.sock.inode?;
+        let wanted = HashSet::from([inode]);
+        collect::listening(seen.sock.netns, &wanted)
+            .ok()?
+            .remove(&inode)
+    }
+
+    /// Every loss is an event, and every loss of listeners is made good by looking again.
+    pub(super) fn count_losses(&mut self) {
+        let Some(sensors) = &self.sensors else { return };
+        let counters = match sensors.counters() {
+            Ok(counters) => counters,
+            Err(error) => {
+                tracing::warn!(%error, "the probes' counters could not be read");
+                return;
+            }
+        };
+        let misses = sensors.recursion_misses();
+        let at = BootNs::now();
+        while self.drain() {}
+        let reading = Reading {
+            at,
+            counters,
+            received: self.received(),
+            misses: misses
+                .into_iter()
+                .map(|(probe, count)| (Arc::from(probe), count))
+                .collect(),
+        };
+        let losses = self.ledger.read(&reading);
+        let mut reconcile = false;
+        for loss in losses {
+            self.lost += loss.lost;
+            reconcile |= matches!(loss.ring, RingName::Critical | RingName::Probe);
+            let mut event = self.surroundings.event(EventType::Gap, loss.to);
+            event.gap = Some(loss.gap(self.surroundings.clock));
+            self.push(event, loss.to, None, None);
+        }
+        if reconcile {
+            self.after_gap = true;
+            self.look_again(MergeReason::Gap);
+        }
+    }
+
+    pub(super) fn received(&self) -> [u64; RINGS] {
+        self.readers.as_ref().map_or([0; RINGS], |readers| {
+            [
+                readers.critical.received(),
+                readers.process.received(),
+                readers.bulk.received(),
+            ]
+        })
+    }
+
+    pub(super) fn hint(&mut self, at: BootNs) {
+        self.hint.get_or_insert(BootNs(at.0 + HINT_NS));
+    }
+}

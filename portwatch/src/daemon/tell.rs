@@ -1,0 +1,170 @@
+//! From changes of the inventory to published events, in order.
+
+use std::sync::Arc;
+
+use super::answerable::{absolute_name, process_of};
+use super::pending::Draft;
+use super::pipeline::Pipeline;
+use crate::decode::record::SockId;
+use crate::enrich::{Answer, Ticket};
+use crate::event::message;
+use crate::event::{Event, EventType, Mechanism, Protocol};
+use crate::inventory::{Change, Listener};
+use crate::probe::plan::Signal;
+use crate::sink::Line;
+use crate::time::BootNs;
+
+/// How many times longer an event waits for its process's arguments than for its executable's hash.
+const PATIENCE: u64 = 10;
+
+impl Pipeline {
+    pub(super) fn tell_changes(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.tell_change(change);
+        }
+    }
+
+    pub(super) fn tell_change(&mut self, mut change: Change) {
+        let now = BootNs::now();
+        let begins = matches!(change, Change::Opened { .. } | Change::Present { .. });
+        if begins && let Some(name) = absolute_name(change.listener(), &self.enricher) {
+            self.inventory
+                .set_unix_name(change.listener().id(), name.clone());
+            change.listener_mut().unix = Some(name);
+        }
+        let listener = change.listener();
+        let mut event = self.surroundings.change(&change, &mut self.enricher, now);
+        let clock = &self.surroundings.clock;
+        let (process, ticket) = process_of(listener, &mut self.enricher, now, clock);
+        event.process = process;
+        if begins {
+            self.watch(listener);
+        }
+        if let Change::Present { listener, .. } = &change {
+            self.track(listener);
+        }
+        if self.streaming
+            && let (Change::Closed { .. }, Some(process)) = (&change, &event.process)
+        {
+            self.connections.listener_closed(listener, process);
+        }
+        self.push(event, change.at(), Some(listener.id()), ticket);
+    }
+
+    /// Remembers who holds a listener whose end nothing tells.
+    pub(super) fn watch(&mut self, listener: &Listener) {
+        if self.closing_is_told(listener.sock.protocol) {
+            return;
+        }
+        self.watched
+            .extend(listener.owners.iter().map(|owner| owner.pid));
+    }
+
+    /// Tells the probes of a listener that they did not see opening, so that its end is told.
+    pub(super) fn track(&mut self, listener: &Listener) {
+        let is_inet = listener.sock.local.is_some();
+        let Some(sensors) = &mut self.sensors else {
+            return;
+        };
+        if is_inet
+            && !crate::inventory::is_synthetic(listener.id())
+            && let Err(error) = sensors.track(listener.id(), listener.sock.backlog)
+        {
+            tracing::warn!(%error, "a listener that was there before cannot be tracked");
+        }
+    }
+
+    pub(super) fn closing_is_told(&self, protocol: Protocol) -> bool {
+        let signal = match protocol {
+            Protocol::Tcp | Protocol::Mptcp | Protocol::Sctp => Signal::TcpState,
+            Protocol::Udp | Protocol::Udplite | Protocol::Icmp => Signal::UdpClose,
+            Protocol::Raw => Signal::RawClose,
+            Protocol::Unix => Signal::UnixClose,
+            Protocol::Packet => Signal::PacketClose,
+            Protocol::Vsock => return false,
+        };
+        self.plan
+            .choice(signal)
+            .is_some_and(|choice| choice.mechanism != Mechanism::Reconcile)
+    }
+
+    pub(super) fn push(
+        &mut self,
+        event: Event,
+        at: BootNs,
+        sock: Option<SockId>,
+        ticket: Option<Ticket>,
+    ) {
+        // Without its arguments an event says little: those, a few microseconds' work, are worth a wait
+        // behind whatever keeps the workers busy.
+        let has_args = event
+            .process
+            .as_ref()
+            .is_none_or(|process| process.args.is_some());
+        let patience = if has_args { 1 } else { PATIENCE };
+        let deadline = BootNs(BootNs::now().0 + patience * self.wait_ns);
+        self.pending.push(
+            Draft {
+                event,
+                at,
+                sock,
+                ticket,
+            },
+            deadline,
+        );
+    }
+
+    pub(super) fn answered(&mut self, answer: &Answer) {
+        let mut used = false;
+        for draft in self.pending.waiting_for(answer.ticket()) {
+            if let Some(process) = &mut draft.event.process {
+                self.enricher.complete(answer, process);
+            }
+            draft.ticket = None;
+            used = true;
+        }
+        if !used {
+            self.enricher.absorb(answer);
+        }
+    }
+
+    pub(super) fn publish_ready(&mut self, now: BootNs) {
+        while let Some(draft) = self.pending.pop(now) {
+            self.publish(draft, now);
+        }
+    }
+
+    pub(super) fn publish(&mut self, draft: Draft, now: BootNs) {
+        let Draft {
+            mut event,
+            at,
+            sock,
+            ..
+        } = draft;
+        if let (Some(sock), Some(process)) = (sock, &event.process)
+            && event.kind != EventType::ListenerClosed
+        {
+            self.inventory.set_process(sock, Arc::new(process.clone()));
+        }
+        event.seq = self.next_seq;
+        self.next_seq += 1;
+        event.id = uuid::Uuid::now_v7().to_string();
+        event.severity = message::severity(&event);
+        event.message = message::sentence(&event);
+        if let Some(sensor) = &mut event.sensor
+            && matches!(sensor.mechanism, Some(mechanism) if is_live(mechanism))
+        {
+            sensor.latency_us = Some(now.since(at) / 1_000);
+        }
+        *self.events.entry(event.kind).or_insert(0) += 1;
+        self.bus.publish(&Line::new(Arc::new(event)));
+    }
+}
+
+/// Mechanisms that run at the moment of the event, so that a latency means something.
+const fn is_live(mechanism: Mechanism) -> bool {
+    !matches!(
+        mechanism,
+        Mechanism::Iterator | Mechanism::Snapshot | Mechanism::Reconcile
+    )
+}
