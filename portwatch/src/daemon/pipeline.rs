@@ -172,10 +172,11 @@ impl Pipeline {
                 }
                 () = sleep_until(deadline) => self.due(),
                 _ = second.tick() => self.every_second(),
-                _ = fast.tick() => self.look_again(MergeReason::Beat),
+                _ = fast.tick() => self.look_again(MergeReason::Glance),
                 _ = slow.tick() => {
                     self.refresh();
                     self.look_again(MergeReason::Beat);
+                    self.look_beyond(MergeReason::Beat);
                 }
                 _ = lazy.tick(), if self.streaming => {}
             }

@@ -12,6 +12,7 @@ use crate::decode::record::{SockId, SockInfo};
 use crate::event::{EventType, Reconciled, RingName};
 use crate::inventory::collect::{self, Collected};
 use crate::inventory::{MergeReason, Merged, Snapshot};
+use crate::probe::sensors::Sensors;
 use crate::ring::ledger::Reading;
 use crate::time::BootNs;
 
@@ -22,6 +23,8 @@ const HINT_NS: u64 = 10_000_000;
 pub(super) enum Found {
     /// A whole snapshot (no iterator on this kernel), and why it was taken.
     Snapshot(std::io::Result<Collected>, MergeReason),
+    /// What sock_diag shows besides: sockets that no descriptor refers to.
+    Beyond(std::io::Result<Collected>, MergeReason),
     /// The suspects that live.
     Alive(std::io::Result<HashSet<u64>>),
 }
@@ -54,6 +57,21 @@ impl Pipeline {
                 });
             }
         }
+    }
+
+    /// Looks for what no walk over descriptors can show: the kernel's own sockets, those of io_uring and
+    /// those in flight between processes.
+    pub(super) fn look_beyond(&mut self, reason: MergeReason) {
+        let has_iterator = self.sensors.as_ref().is_some_and(Sensors::has_iterator);
+        if self.looking || !has_iterator {
+            return;
+        }
+        self.looking = true;
+        let sender = self.found.0.clone();
+        tokio::task::spawn_blocking(move || {
+            // The pipeline is gone when nobody receives.
+            let _ = sender.blocking_send(Found::Beyond(collect::collect(), reason));
+        });
     }
 
     pub(super) fn merge(&mut self, mut snapshot: Snapshot, reason: MergeReason) {
@@ -109,12 +127,22 @@ impl Pipeline {
                 self.drain();
                 self.merge(collected.snapshot, reason);
             }
+            Found::Beyond(Ok(collected), reason) => {
+                let mut snapshot = collected.snapshot;
+                // A descriptor's socket is the iterator's to tell, which knows a server's from a client's.
+                snapshot.held.clear();
+                snapshot.complete = false;
+                self.drain();
+                self.merge(snapshot, reason);
+            }
             Found::Alive(Ok(alive)) => {
                 self.drain();
                 let changes = self.inventory.resolve_suspects(&alive, BootNs::now());
                 self.tell_changes(changes);
             }
-            Found::Snapshot(Err(error), _) | Found::Alive(Err(error)) => {
+            Found::Snapshot(Err(error), _)
+            | Found::Beyond(Err(error), _)
+            | Found::Alive(Err(error)) => {
                 tracing::warn!(%error, "the sockets could not be looked at");
             }
         }

@@ -139,12 +139,9 @@ impl Pipeline {
     /// The first inventory: attached before, merged with what came meanwhile.
     pub(super) async fn first_look(&mut self) -> Result<(), StartError> {
         self.look_again(MergeReason::Start);
-        while self.looking {
-            match self.found.1.recv().await {
-                Some(found) => self.found(found),
-                None => break,
-            }
-        }
+        self.wait_for_looks().await;
+        self.look_beyond(MergeReason::Start);
+        self.wait_for_looks().await;
         // Slow look-ups of everything that was there already: a start may take the time they need.
         let until = tokio::time::Instant::now() + SEED;
         while self.pending.deadline().is_some() && self.pending.has_tickets() {
@@ -155,5 +152,14 @@ impl Pipeline {
         }
         self.drain();
         Ok(())
+    }
+
+    async fn wait_for_looks(&mut self) {
+        while self.looking {
+            match self.found.1.recv().await {
+                Some(found) => self.found(found),
+                None => break,
+            }
+        }
     }
 }

@@ -25,6 +25,9 @@ pub enum MergeReason {
     Gap,
     /// The regular look.
     Beat,
+    /// The quick look between two regular ones. Listeners that no descriptor ever referred to (the
+    /// kernel's own) are not asked about: that takes a visit to every namespace.
+    Glance,
     /// Something happened (a fork, an exit of an owner) that may have changed holders.
     Hint,
 }
@@ -73,7 +76,9 @@ impl Inventory {
             view: snapshot.view,
             mechanism: match reason {
                 MergeReason::Start => Mechanism::Snapshot,
-                MergeReason::Gap | MergeReason::Beat | MergeReason::Hint => Mechanism::Reconcile,
+                MergeReason::Gap | MergeReason::Beat | MergeReason::Glance | MergeReason::Hint => {
+                    Mechanism::Reconcile
+                }
             },
             closed: self.closed_since(snapshot.began),
         };
@@ -90,7 +95,7 @@ impl Inventory {
         }
         self.suspects.clear();
         if snapshot.complete {
-            self.missing(snapshot, &seen, &mut merged);
+            self.missing(snapshot, reason, &seen, &mut merged);
         }
         merged
     }
@@ -281,11 +286,23 @@ impl Inventory {
     }
 
     /// Closes or suspects what a complete look did not show.
-    fn missing(&mut self, snapshot: &Snapshot, seen: &HashSet<SockId>, merged: &mut Merged) {
+    fn missing(
+        &mut self,
+        snapshot: &Snapshot,
+        reason: MergeReason,
+        seen: &HashSet<SockId>,
+        merged: &mut Merged,
+    ) {
         let began = snapshot.began;
-        let missing = self
-            .table
-            .ids(|entry| entry.touched < began && !seen.contains(&entry.listener.id()));
+        let is_quick = matches!(reason, MergeReason::Glance | MergeReason::Hint);
+        let is_left_out = |listener: &Listener| {
+            is_quick && listener.owners.is_empty() && listener.opener.is_none()
+        };
+        let missing = self.table.ids(|entry| {
+            entry.touched < began
+                && !seen.contains(&entry.listener.id())
+                && !is_left_out(&entry.listener)
+        });
         for id in missing {
             let Some(entry) = self.table.get(id) else {
                 continue;
