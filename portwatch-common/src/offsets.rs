@@ -199,6 +199,8 @@ offsets! {
     inet_sport: "inet_sock", "inet_sport";
     /// TCP: BIT offset of `is_mptcp` (absent without MPTCP).
     tcp_is_mptcp_bit: "tcp_sock", "is_mptcp";
+    /// MPTCP: the first subflow, which is the one that listens (absent without MPTCP).
+    mptcp_first: "mptcp_sock", "first";
     /// vsock: local address.
     vsock_local_addr: "vsock_sock", "local_addr";
 }

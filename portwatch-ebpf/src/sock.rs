@@ -26,6 +26,8 @@ pub const IPPROTO_UDP: u16 = 17;
 pub const IPPROTO_UDPLITE: u16 = 136;
 /// SCTP's.
 pub const IPPROTO_SCTP: u16 = 132;
+/// The MPTCP socket that a program holds.
+const IPPROTO_MPTCP: u16 = 262;
 /// `sk_userlocks`: the address or the port was asked for.
 const SOCK_BIND_LOCKS: u8 = 4 | 8;
 /// `S_IFMT` and `S_IFSOCK`.
@@ -48,6 +50,19 @@ pub fn kind(sk: u64) -> u16 {
 #[inline(always)]
 pub fn protocol(sk: u64) -> u16 {
     field(sk, offset!(sk_protocol))
+}
+
+/// The socket that listens for this one. Trap `mptcp_backlog`: an MPTCP socket listens through its first
+/// subflow, which alone has the backlog and whose end alone is told.
+#[inline(always)]
+pub fn listening(sk: u64) -> u64 {
+    if protocol(sk) != IPPROTO_MPTCP || offset!(mptcp_first) == ABSENT {
+        return sk;
+    }
+    match field::<u64>(sk, offset!(mptcp_first)) {
+        0 => sk,
+        subflow => subflow,
+    }
 }
 
 /// The state number.

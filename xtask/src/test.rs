@@ -60,6 +60,8 @@ enum Step {
     Gen,
     /// The eBPF object is what the sources build, byte for byte
     Ebpf,
+    /// What the scenarios' triggers do, held against `/proc`
+    Triggers,
     /// Scenarios on this machine's kernel
     Scenarios,
     /// Real programs on this machine's kernel
@@ -141,6 +143,7 @@ impl Step {
             }
             Self::Gen => host::run(&mut xtask(&["gen", "--check"])?)?,
             Self::Ebpf => host::run(&mut xtask(&["ebpf", "--check"])?)?,
+            Self::Triggers => return live("triggers", counts),
             Self::Scenarios => return live("scenarios", counts),
             Self::Programs => return live("programs", counts),
             Self::Vm => in_vm(counts)?,

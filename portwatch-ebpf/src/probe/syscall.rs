@@ -77,6 +77,7 @@ pub fn listen_exit(context: TracePointContext) -> u32 {
     let Some((sk, _, result)) = exit(&context, Call::SysListen) else {
         return 0;
     };
+    let sk = if result == 0 { sock::listening(sk) } else { sk };
     let wanted = if result != 0 {
         SyscallSignals::FAILURES
     } else if sock::family(sk) == sock::AF_UNIX {

@@ -21,11 +21,12 @@ const SAME_CALL_NS: u64 = 1_000_000;
 
 impl Inventory {
     /// A listener was opened. Nothing comes back when another probe has already told of it, or when it
-    /// still has to be validated ([`Inventory::confirm`]).
+    /// still has to be validated ([`Inventory::confirm`]). An MPTCP socket and its subflow are one
+    /// listener, told by whichever comes first.
     ///
     /// Where the address was used by another socket before, that one's closing was missed and comes first.
     pub fn opened(&mut self, seen: ListenerSeen) -> Vec<Change> {
-        if is_mptcp_itself(&seen.sock) {
+        if is_mptcp_itself(&seen.sock) && self.has_subflow(&seen) {
             self.counts.mptcp_twins += 1;
             return Vec::new();
         }
@@ -40,7 +41,13 @@ impl Inventory {
     /// A listener was closed. Nothing comes back for a socket that was not known, and for one whose
     /// opening was not validated and is now known to have failed.
     pub fn closed(&mut self, seen: CloseSeen) -> Vec<Change> {
-        let located = self.table.locate(&seen.sock);
+        let located = match self.table.locate(&seen.sock) {
+            Located::Unknown if seen.sock.protocol == Protocol::Mptcp => self
+                .table
+                .half_of(&seen.sock, &HashSet::new())
+                .map_or(Located::Unknown, Located::Same),
+            located => located,
+        };
         if !matches!(located, Located::Same(_)) {
             self.remember_close(seen.sock.id, seen.sock.inode, seen.at);
         }
@@ -194,6 +201,34 @@ impl Inventory {
             previous,
             at: seen.at,
             mechanism: seen.mechanism,
+        })
+    }
+
+    /// Is the subflow that listens for this MPTCP socket known, or does it wait for its validation?
+    fn has_subflow(&mut self, seen: &ListenerSeen) -> bool {
+        let sock = &seen.sock;
+        let known = match self.table.locate(sock) {
+            Located::Same(id) => Some(id),
+            Located::Replaced(_) => None,
+            Located::Unknown => {
+                let pids = HashSet::from([seen.who.task.key.pid]);
+                self.table.half_of(sock, &pids)
+            }
+        };
+        if let Some(id) = known {
+            let is_subflow = self
+                .get(id)
+                .is_some_and(|known| !is_mptcp_itself(&known.sock));
+            if is_subflow {
+                self.table.set_twin(id, sock);
+            }
+            return is_subflow;
+        }
+        self.tentative.values().any(|waiting| {
+            let half = &waiting.sock;
+            half.protocol == Protocol::Mptcp
+                && (half.netns, half.local, half.port) == (sock.netns, sock.local, sock.port)
+                && waiting.who.task.key.pid == seen.who.task.key.pid
         })
     }
 

@@ -170,19 +170,57 @@ fn a_validated_opening_settles_an_unvalidated_one() {
     assert!(inventory.tentative_due(BootNs(u64::MAX)).is_empty());
 }
 
-#[test]
-fn mptcp_is_one_listener() {
-    let mut inventory = Inventory::default();
-    let mut subflow = tcp(1, 11, 80);
+/// The two halves of an MPTCP listener: its subflow, and the socket that the program holds.
+fn mptcp_halves(inodes: (u64, u64)) -> (SockInfo, SockInfo) {
+    let mut subflow = tcp(1, inodes.0, 80);
     subflow.protocol = Protocol::Mptcp;
-    let mut itself = tcp(2, 12, 80);
+    let mut itself = tcp(2, inodes.1, 80);
     itself.protocol = Protocol::Mptcp;
     itself.protocol_number = Some(262);
-    assert_eq!(kinds(&inventory.opened(opening(1, itself.clone()))), "");
-    assert_eq!(kinds(&inventory.opened(opening(2, subflow.clone()))), "O");
-    assert_eq!(kinds(&inventory.opened(opening(3, itself))), "");
-    assert_eq!(inventory.counts().mptcp_twins, 2);
-    assert_eq!(kinds(&inventory.closed(closing(4, subflow))), "X");
+    (subflow, itself)
+}
+
+#[test]
+fn mptcp_is_one_listener() {
+    // Kernels differ in whether the halves share their inode.
+    for inodes in [(11, 12), (11, 11)] {
+        let (subflow, itself) = mptcp_halves(inodes);
+        for (first, second) in [(&subflow, &itself), (&itself, &subflow)] {
+            for closes in [first, second] {
+                let mut inventory = Inventory::default();
+                let opened = inventory.opened(opening(1, first.clone()));
+                assert_eq!(kinds(&opened), "O", "{first:?}");
+                let again = inventory.opened(opening(2, second.clone()));
+                assert_eq!((kinds(&again).as_str(), inventory.len()), ("", 1));
+                assert_eq!(
+                    kinds(&inventory.closed(closing(4, closes.clone()))),
+                    "X",
+                    "{first:?} closed by {closes:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_mptcp_socket_is_closed_by_the_subflow_that_was_never_told() {
+    for inodes in [(11, 12), (11, 11)] {
+        let (subflow, itself) = mptcp_halves(inodes);
+        let mut inventory = Inventory::default();
+        inventory.opened(opening(1, itself));
+        assert_eq!(kinds(&inventory.closed(closing(4, subflow))), "X");
+    }
+}
+
+#[test]
+fn an_mptcp_socket_waits_with_its_subflow_for_validation() {
+    let (subflow, itself) = mptcp_halves((11, 12));
+    let mut inventory = Inventory::default();
+    assert_eq!(kinds(&inventory.opened(tentative(1, subflow.clone()))), "");
+    assert_eq!(kinds(&inventory.opened(opening(2, itself))), "");
+    let confirmed = inventory.confirm(subflow.id, None, BootNs(9));
+    assert_eq!(kinds(&confirmed), "O");
+    assert_eq!(inventory.counts().mptcp_twins, 1);
 }
 
 #[test]

@@ -162,10 +162,10 @@ impl Inventory {
         }
     }
 
-    /// Locates a socket; an MPTCP socket is also found by the subflow that listens for it.
+    /// Locates a socket; one half of an MPTCP listener is also found by the other.
     fn locate_or_pair(&mut self, group: &Group<'_>) -> Located {
         let located = self.table.locate(group.sock);
-        if located != Located::Unknown || !is_mptcp_itself(group.sock) {
+        if located != Located::Unknown || group.sock.protocol != Protocol::Mptcp {
             return located;
         }
         let pids = group.owners.iter().map(|owner| owner.pid).collect();

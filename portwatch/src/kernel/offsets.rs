@@ -103,6 +103,7 @@ fn cost(field: &str) -> &'static str {
         "packet_num" | "packet_ifindex" => "protocol and interface of packet sockets",
         "inet_sport" => "protocol of raw sockets",
         "tcp_is_mptcp_bit" => "telling MPTCP from TCP; the kernel lacks CONFIG_MPTCP",
+        "mptcp_first" => "the backlog of MPTCP listeners; the kernel lacks CONFIG_MPTCP",
         "vsock_local_addr" => "addresses of vsock sockets",
         "sk_v6_daddr" | "sk_v6_rcv_saddr" => "IPv6 addresses",
         "sk_ipv6only_bit" => "whether an IPv6 listener takes IPv4 too",
@@ -194,6 +195,7 @@ mod tests {
         let optional = [
             "task_loginuid",
             "tcp_is_mptcp_bit",
+            "mptcp_first",
             "vsock_local_addr",
             "packet_num",
             "packet_ifindex",

@@ -62,8 +62,9 @@ impl Rung {
                 .get("signal")
                 .and_then(|signal| signal.as_str())
                 .unwrap_or_default();
-            // Processes and connections have ladders of their own, which start on tracepoints.
-            !signal.starts_with("process") && !signal.starts_with("connection")
+            // These have a single mechanism, whichever rung is forced on the others.
+            !signal.starts_with("process")
+                && !["tcp.state", "sctp.listen", "inventory"].contains(&signal)
         });
         let names: Vec<&str> = of_listeners
             .filter_map(|entry| entry.get("mechanism")?.as_str())
@@ -98,8 +99,8 @@ impl Rung {
             // Nothing tells of the release of sockets that are not inet.
             (_, C::UnixClose | C::PacketClose) => ByReconcile,
             (Self::Cgroup, _) => Exactly,
-            // System call tracepoints do not see io_uring; the state change of a listen is still seen.
-            (_, C::UdpUring) => ByReconcile,
+            // System call tracepoints do not see io_uring; typed ones still see the state of a listen change.
+            (_, C::UdpUring) | (Self::Tracepoint, C::TcpUring) => ByReconcile,
             // Only TCP changes state when it is released.
             (_, C::UdpClose | C::RawClose) => ByReconcile,
             (Self::TpBtf | Self::Tracepoint, _) => Exactly,
@@ -110,8 +111,10 @@ impl Rung {
 /// Something that portwatch can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// A TCP, MPTCP or SCTP socket listens; also through io_uring.
+    /// A TCP, MPTCP or SCTP socket listens.
     TcpListen,
+    /// A TCP socket listens, through io_uring.
+    TcpUring,
     /// It no longer does.
     TcpClose,
     /// `listen` again with another backlog.
@@ -161,7 +164,7 @@ impl Capability {
             Self::UdpBind => &["udp"],
             Self::UdpClient => &["client"],
             Self::Reuseport => &["reuseport"],
-            Self::UdpUring => &["io_uring"],
+            Self::TcpUring | Self::UdpUring => &["io_uring"],
             Self::Unix | Self::UnixClose => &["unix"],
             Self::Packet | Self::PacketClose => &["packet"],
             Self::Raw => &["raw"],
@@ -198,6 +201,13 @@ mod tests {
             {"signal":"udp.bind","mechanism":"cgroup"}]}}"#;
         let ready = Event::parse(line, 0, Instant::now()).expect("JSON");
         assert_eq!(Rung::in_use(&ready), Rung::Cgroup);
+        let line = br#"{"type":"sensor.ready","sensor":{"mechanisms":[
+            {"signal":"tcp.listen","mechanism":"tracepoint"},
+            {"signal":"tcp.state","mechanism":"tp_btf"},
+            {"signal":"sctp.listen","mechanism":"tp_btf"},
+            {"signal":"inventory","mechanism":"iterator"}]}}"#;
+        let ready = Event::parse(line, 0, Instant::now()).expect("JSON");
+        assert_eq!(Rung::in_use(&ready), Rung::Tracepoint);
         assert_eq!(Rung::named("tp_btf"), Some(Rung::TpBtf));
     }
 
@@ -205,6 +215,7 @@ mod tests {
     fn lower_rungs_never_see_more() {
         let all = [
             Capability::TcpListen,
+            Capability::TcpUring,
             Capability::TcpClose,
             Capability::Backlog,
             Capability::UdpBind,

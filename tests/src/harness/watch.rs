@@ -68,7 +68,8 @@ impl Watch {
         let mut watch = Self::read(command)?;
         let ready = watch
             .wait(START_PATIENCE, 0, |event| event.kind() == "sensor.ready")
-            .ok_or_else(|| anyhow!("no sensor.ready {}", watch.told(|_| false)))??;
+            .unwrap_or_else(|| Err(anyhow!("it is silent")))
+            .map_err(|error| anyhow!("no sensor.ready: {error} {}", watch.told(|_| false)))?;
         watch.rung = Rung::in_use(&ready);
         Ok(watch)
     }

@@ -25,7 +25,11 @@ fn listen(context: &Context, token: &str, mode: &str) -> Result<Outcome> {
     }
     let watch = context.watch()?;
     let mut actor = Actor::start(token)?;
-    let sock = actor.socket(Kind::TCP4)?;
+    let kind = Kind {
+        opening: Capability::TcpUring,
+        ..Kind::TCP4
+    };
+    let sock = actor.socket(kind)?;
     actor.call(&format!("uring-bind {} 127.0.0.1:0{mode}", sock.slot))?;
     actor.call(&format!("uring-listen {} 8{mode}", sock.slot))?;
     let port = actor.port(&sock)?;

@@ -16,6 +16,8 @@ use crate::host;
 const RUN: &str = "/etc/portwatch-vm.run";
 /// Tells the suite which mechanism to hold portwatch to.
 const RUNG: &str = "PORTWATCH_TEST_RUNG";
+/// Tells the suite how many times longer than on hardware it may have to wait.
+const SLOWNESS: &str = "PORTWATCH_TEST_SLOWNESS=4";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
@@ -106,6 +108,7 @@ impl Contents<'_> {
             "env TERM=dumb".to_owned(),
             "env NO_COLOR=1".to_owned(),
             "env RUST_BACKTRACE=1".to_owned(),
+            format!("env {SLOWNESS}"),
         ];
         lines.extend(rung.map(|rung| format!("env {RUNG}={rung}")));
         lines.extend(
