@@ -55,7 +55,8 @@ fn absent(program: &str) -> Outcome {
     Outcome::Skipped(format!("{program} is not installed"))
 }
 
-/// The opening of a socket of this protocol on this port, told as exactly as the rung can.
+/// The opening of a socket of this protocol on this port, told as exactly as the rung can. Ours, which
+/// only looked for a free port, does not count.
 fn opening(watch: &Watch, capability: Capability, protocol: &str, port: u16) -> Result<Event> {
     watch.expect(
         &format!("opening of {protocol} port {port}"),
@@ -66,6 +67,7 @@ fn opening(watch: &Watch, capability: Capability, protocol: &str, port: u16) -> 
             event.is_opening()
                 && event.text("socket.protocol") == protocol
                 && event.number("socket.port") == Some(port.into())
+                && event.number("process.pid") != Some(std::process::id().into())
         },
     )
 }
