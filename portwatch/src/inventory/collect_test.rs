@@ -189,7 +189,9 @@ fn a_second_look_tells_nothing_of_what_stays_and_closes_what_went() {
         let told = changes.filter_map(|change| {
             let inode = change.listener().sock.inode;
             let ours = [Some(stays_inode), Some(goes_inode)].contains(&inode);
-            ours.then_some((inode, matches!(change, super::Change::Closed { .. })))
+            // A child that another test forks at this moment holds our sockets until it execs.
+            let of_holders = matches!(change, super::Change::Changed { .. });
+            (ours && !of_holders).then_some((inode, matches!(change, super::Change::Closed { .. })))
         });
         told.collect::<HashSet<_>>()
     };
@@ -198,7 +200,8 @@ fn a_second_look_tells_nothing_of_what_stays_and_closes_what_went() {
     assert_eq!(first, HashSet::from(expected));
     assert_eq!(look(), HashSet::new());
     drop(goes);
-    assert_eq!(look(), HashSet::from([(Some(goes_inode), true)]));
+    let told = (0..50).map(|_| look()).find(|told| !told.is_empty());
+    assert_eq!(told, Some(HashSet::from([(Some(goes_inode), true)])));
     drop(stays);
 }
 
