@@ -55,8 +55,8 @@ fn absent(program: &str) -> Outcome {
     Outcome::Skipped(format!("{program} is not installed"))
 }
 
-/// The opening of a socket of this protocol on this port, told as exactly as the rung can. Ours, which
-/// only looked for a free port, does not count.
+/// The opening of a socket of this protocol on this port, told as exactly as the rung can. The suite's
+/// own, by which it found that the port is free, is another.
 fn opening(watch: &Watch, capability: Capability, protocol: &str, port: u16) -> Result<Event> {
     watch.expect(
         &format!("opening of {protocol} port {port}"),
@@ -65,9 +65,9 @@ fn opening(watch: &Watch, capability: Capability, protocol: &str, port: u16) -> 
         |event| event.number("socket.port") == Some(port.into()),
         |event| {
             event.is_opening()
+                && !event.has_pid(std::process::id())
                 && event.text("socket.protocol") == protocol
                 && event.number("socket.port") == Some(port.into())
-                && event.number("process.pid") != Some(std::process::id().into())
         },
     )
 }

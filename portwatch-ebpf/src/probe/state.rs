@@ -23,6 +23,7 @@ use crate::{sock, task};
 
 const SYN_SENT: u8 = 2;
 const CLOSE: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
 /// `void inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
@@ -40,9 +41,13 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
             unsafe { listener_change(context, sk, new, true) };
         }
         stream(sk, old, new);
-    } else if protocol == sock::IPPROTO_SCTP && is_listeners_own(old, new) {
-        // SAFETY: argument 0 is a `struct sock *`.
-        unsafe { listener_change(context, sk, new, false) };
+    } else if protocol == sock::IPPROTO_SCTP {
+        // Trap `sctp_closing`: its sockets end in SCTP_SS_CLOSING, which has this number.
+        let ends = old == LISTEN && new == CLOSE_WAIT;
+        if ends || is_listeners_own(old, new) {
+            // SAFETY: argument 0 is a `struct sock *`.
+            unsafe { listener_change(context, sk, new, false) };
+        }
     }
     0
 }

@@ -269,6 +269,8 @@ mod tests {
                 }
             }
         });
+        let mut readable = [PollFd::new(&reader, PollFlags::IN)];
+        poll(&mut readable, None).expect("something is written");
         std::thread::sleep(Duration::from_millis(50));
         stop.store(true, Ordering::Relaxed);
         // Joined although nobody has read a byte.
