@@ -71,14 +71,19 @@ impl Connections {
         now: BootNs,
         clock: &WallClock,
     ) -> Option<Arc<Process>> {
+        // A child that a listener has just made sits where some socket was before.
+        let is_first = seen.old == TcpState::LISTEN;
         let before = match seen.new {
+            _ if is_first => {
+                self.before.remove(&seen.sock.id);
+                None
+            }
             TcpState::CLOSE => self.before.remove(&seen.sock.id),
             _ => self.before.get(&seen.sock.id).cloned(),
         };
         if let Some(task) = seen.owner.clone().or(before) {
             return Some(self.process(task, enricher, now, clock));
         }
-        let is_first = seen.old == TcpState::LISTEN;
         let known = match seen.new {
             TcpState::CLOSE => self.accepted.remove(&seen.sock.id),
             _ => self.accepted.get(&seen.sock.id).cloned(),

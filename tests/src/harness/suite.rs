@@ -9,9 +9,6 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use super::rungs::{Capability, Rung, Sees};
 use super::watch::{self, Watch};
 
-/// Scenarios that run at once, unless `--test-threads` says otherwise.
-const THREADS: usize = 4;
-
 /// What became of a scenario that did not fail.
 #[derive(Debug)]
 pub enum Outcome {
@@ -171,10 +168,7 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         })
     });
-    let mut arguments = Arguments::from_iter(rest);
-    // Scenarios wait far more than they work.
-    arguments.test_threads.get_or_insert(THREADS);
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let conclusion = libtest_mimic::run(&Arguments::from_iter(rest), trials.collect());
     if let Err(error) = context.conclude() {
         eprintln!("\nthe shared stream as a whole: {error:#}");
         return ExitCode::from(101);

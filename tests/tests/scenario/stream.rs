@@ -1,5 +1,6 @@
 //! How the stream ends, and how it says no.
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -15,6 +16,8 @@ scenarios!("stream": reader_gone, interrupted, counted, bad_filter);
 
 /// Between two listeners that are opened to be heard of.
 const KNOCK: Duration = Duration::from_millis(20);
+/// Of those, how many are held at once.
+const KNOCKS: usize = 400;
 
 /// `portwatch tail | head -1`: ends with 0, and says nothing.
 fn reader_gone(context: &Context) -> Result<()> {
@@ -31,10 +34,13 @@ fn reader_gone(context: &Context) -> Result<()> {
     ensure!(first.ends_with('\n'), "no first line: {first:?}");
     drop(stdout);
     // The next event finds nobody to read it. The listeners stay open, so that looking again sees them.
-    let mut knocks = Vec::new();
+    let mut knocks = VecDeque::new();
     let deadline = Instant::now() + Duration::from_secs(5) * scale();
     let status = loop {
-        knocks.push(TcpListener::bind("127.0.0.1:0")?);
+        if knocks.len() == KNOCKS {
+            knocks.pop_front();
+        }
+        knocks.push_back(TcpListener::bind("127.0.0.1:0")?);
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -77,9 +83,13 @@ fn counted(context: &Context) -> Result<()> {
         .args(rung_args(context.rung()));
     let watch = Watch::read(command)?;
     let deadline = Instant::now() + Duration::from_secs(20) * scale();
-    let mut knocks = Vec::new();
+    let mut knocks = VecDeque::new();
     while watch.position() < 2 && Instant::now() < deadline {
-        knocks.push(TcpListener::bind("127.0.0.1:0")?);
+        // Held long enough for a look to find it, and never more than a process may hold.
+        if knocks.len() == KNOCKS {
+            knocks.pop_front();
+        }
+        knocks.push_back(TcpListener::bind("127.0.0.1:0")?);
         std::thread::sleep(KNOCK);
     }
     let status = watch.wait_end()?;
