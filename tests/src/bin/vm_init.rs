@@ -85,13 +85,19 @@ fn prepare() -> Result<()> {
         ("run", "/run", "tmpfs"),
         ("tmp", "/tmp", "tmpfs"),
     ] {
-        if !without.contains(&name) {
+        // The programs lie where they were built, which may be below /tmp: they must stay in sight.
+        let is_used = kind == "tmpfs" && holds_something(target);
+        if !without.contains(&name) && !is_used {
             attach(name, target, kind)?;
         }
     }
     rustix::system::sethostname(b"portwatch-vm").context("cannot set the host name")?;
     load_modules()?;
     raise_loopback().context("cannot bring lo up")
+}
+
+fn holds_something(folder: &str) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn attach(name: &str, target: &str, kind: &str) -> Result<()> {
