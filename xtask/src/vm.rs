@@ -40,8 +40,8 @@ pub(crate) struct Args {
     /// Test target (or program) of portwatch-tests to run
     #[arg(long, default_value = "scenarios")]
     pub(crate) suite: String,
-    /// Virtual processors; with more than one, QEMU's emulation now and then hangs while the kernel
-    /// patches its own code for a probe
+    /// Virtual processors; with two, one run was seen to hang in a soft lockup of both while probes
+    /// were attached
     #[arg(long, default_value_t = 1)]
     pub(crate) cpus: u16,
     /// Memory in MiB

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -39,7 +40,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// # Errors
 /// There is none.
 pub fn free_tcp_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
 /// A UDP port of loopback that was free a moment ago.
@@ -47,7 +48,18 @@ pub fn free_tcp_port() -> Result<u16> {
 /// # Errors
 /// There is none.
 pub fn free_udp_port() -> Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// Each port once, below those that the kernel gives to clients and to binds without a number: nobody
+/// else of this suite gets it between our look and its use.
+fn free_port(is_free: impl Fn(u16) -> bool) -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 10_000 + u16::try_from(std::process::id() % 10_000)?;
+    (0..1_000)
+        .map(|_| start + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000)
+        .find(|&port| is_free(port))
+        .context("no free port below the ephemeral ones")
 }
 
 /// A program that runs in the background; its whole process group is killed when dropped.
