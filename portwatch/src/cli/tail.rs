@@ -17,7 +17,12 @@ use printer::Printer;
 
 pub(super) fn run(tail: &args::Tail, paths: &Paths) -> Result<Exit, Failure> {
     let filter = tail.filter()?;
-    log::start(LevelFilter::WARN);
+    // Whoever asks for the probes' words wants to read them.
+    let level = match tail.probing.kernel_log {
+        Some(_) => LevelFilter::INFO,
+        None => LevelFilter::WARN,
+    };
+    log::start(level);
     let client = if tail.no_daemon {
         None
     } else {

@@ -77,11 +77,11 @@ pub struct Log {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Nothing.
+    #[default]
     Off,
     /// What went wrong.
     Error,
     /// And what is suspicious.
-    #[default]
     Warn,
     /// And what happens.
     Info,

@@ -9,6 +9,7 @@ mod connections;
 mod draft;
 mod errno;
 mod host;
+mod kernel_log;
 mod look;
 mod memory;
 mod pending;

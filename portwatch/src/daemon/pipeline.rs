@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connections::Connections;
 use super::draft::Surroundings;
+use super::kernel_log;
 use super::look;
 use super::pending::Pending;
 use super::reconcile::Found;
@@ -87,6 +88,12 @@ impl Pipeline {
             plan, mut sensors, ..
         } = outcome;
         let rings = sensors.as_mut().and_then(Sensors::take_rings);
+        if let Some(sensors) = sensors.as_mut().filter(|_| options.log.0 > 0) {
+            kernel_log::follow(sensors.ebpf()).map_err(|source| StartError::Io {
+                what: "following the probes' log",
+                source,
+            })?;
+        }
         let readers = rings
             .map(Readers::new)
             .transpose()
