@@ -19,7 +19,7 @@ use super::{Options, StartError};
 use crate::decode::decode;
 use crate::decode::record::Record;
 use crate::enrich::{Answer, EnrichConfig, Enricher};
-use crate::event::{EventType, Mechanism};
+use crate::event::{EventType, Mechanism, Reconciled};
 use crate::interface::server::Query;
 use crate::inventory::interfaces::interfaces;
 use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
@@ -60,6 +60,8 @@ pub(super) struct Pipeline {
     pub(super) looking: bool,
     /// Records were lost since the last look; counts what the look finds.
     pub(super) after_gap: bool,
+    /// What the look after a loss found so far; told when its suspects are decided, and when it began.
+    pub(super) report: Option<(Reconciled, BootNs)>,
     /// When to look again because an owner ended.
     pub(super) hint: Option<BootNs>,
     /// Holders of listeners whose closing no hook tells.
@@ -131,6 +133,7 @@ impl Pipeline {
             found: mpsc::channel(4),
             looking: false,
             after_gap: false,
+            report: None,
             hint: None,
             watched: HashSet::new(),
             streaming: false,

@@ -95,17 +95,17 @@ impl Pipeline {
         let suspects = self.inventory.suspects().to_vec();
         let lost_before = std::mem::take(&mut self.after_gap);
         if lost_before || reason == MergeReason::Gap {
-            let mut event = self
-                .surroundings
-                .event(EventType::GapReconciled, BootNs::now());
-            event.reconciled = Some(Reconciled {
+            let report = Reconciled {
                 found,
-                vanished: vanished + suspects.len() as u64,
+                vanished,
                 changed,
                 checked,
-                took_us: BootNs::now().since(started.min(snapshot.began)) / 1_000,
-            });
-            self.push(event, BootNs::now(), None, None);
+                took_us: 0,
+            };
+            self.report = Some((report, started.min(snapshot.began)));
+        }
+        if suspects.is_empty() {
+            self.tell_report();
         }
         if !suspects.is_empty() {
             self.looking = true;
@@ -115,6 +115,18 @@ impl Pipeline {
                 let _ = sender.blocking_send(Found::Alive(collect::alive(&suspects)));
             });
         }
+    }
+
+    /// Tells what the look after a loss found, once everything is decided.
+    fn tell_report(&mut self) {
+        let Some((mut report, began)) = self.report.take() else {
+            return;
+        };
+        let now = BootNs::now();
+        report.took_us = now.since(began) / 1_000;
+        let mut event = self.surroundings.event(EventType::GapReconciled, now);
+        event.reconciled = Some(report);
+        self.push(event, now, None, None);
     }
 
     pub(super) fn found(&mut self, found: Found) {
@@ -138,12 +150,18 @@ impl Pipeline {
             Found::Alive(Ok(alive)) => {
                 self.drain();
                 let changes = self.inventory.resolve_suspects(&alive, BootNs::now());
+                if let Some((report, _)) = &mut self.report {
+                    report.vanished += changes.len() as u64;
+                }
                 self.tell_changes(changes);
+                self.tell_report();
             }
             Found::Snapshot(Err(error), _)
             | Found::Beyond(Err(error), _)
             | Found::Alive(Err(error)) => {
                 tracing::warn!(%error, "the sockets could not be looked at");
+                // What is known is told; what could not be decided will be suspected again.
+                self.tell_report();
             }
         }
     }
