@@ -90,7 +90,8 @@ impl Rung {
                 | C::ShortLived
                 | C::States
                 | C::UdpClient
-                | C::Reuseport,
+                | C::Reuseport
+                | C::Sctp,
             ) => No,
             (Self::Reconcile, _) => ByReconcile,
             (Self::Fexit | Self::Kretprobe, _) => Exactly,
@@ -115,6 +116,8 @@ pub enum Capability {
     TcpListen,
     /// A TCP socket listens, through io_uring.
     TcpUring,
+    /// An SCTP socket listens.
+    Sctp,
     /// It no longer does.
     TcpClose,
     /// `listen` again with another backlog.
@@ -165,6 +168,7 @@ impl Capability {
             Self::UdpClient => &["client"],
             Self::Reuseport => &["reuseport"],
             Self::TcpUring | Self::UdpUring => &["io_uring"],
+            Self::Sctp => &["sctp listeners"],
             Self::Unix | Self::UnixClose => &["unix"],
             Self::Packet | Self::PacketClose => &["packet"],
             Self::Raw => &["raw"],
@@ -216,6 +220,7 @@ mod tests {
         let all = [
             Capability::TcpListen,
             Capability::TcpUring,
+            Capability::Sctp,
             Capability::TcpClose,
             Capability::Backlog,
             Capability::UdpBind,

@@ -239,6 +239,9 @@ fn sctp(context: &Context) -> Result<Outcome> {
     if !Kind::SCTP4.is_available() {
         return Ok(Outcome::Skipped("no SCTP in this kernel".to_owned()));
     }
+    if context.sees(Capability::Sctp)? == Sees::No {
+        return context.admits(Capability::Sctp);
+    }
     let watch = context.watch()?;
     let mut actor = Actor::start("sctp")?;
     let sock = actor.listener(Kind::SCTP4, "127.0.0.1:0", 6)?;

@@ -391,7 +391,8 @@ pub(super) const fn reconcile_is_blind_to(signal: Signal) -> &'static str {
         Signal::UnixBind | Signal::UnixListen => {
             "short-lived sockets, which open and close between two looks; exactly when and by whom the others were opened; and the directory of a relative path, if that process has changed its own since"
         }
-        Signal::PacketOpen | Signal::RawOpen | Signal::SctpListen => {
+        Signal::SctpListen => "SCTP listeners: the look without probes has no table for them",
+        Signal::PacketOpen | Signal::RawOpen => {
             "short-lived sockets, which open and close between two looks; and exactly when and by whom the others were opened"
         }
         Signal::TcpBacklog => "a changed backlog before the next look",
