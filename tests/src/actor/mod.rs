@@ -138,9 +138,8 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     match *verb {
         "thread" => in_thread(rest, slots),
         "socket" | "set" | "bind" | "listen" | "name" | "cookie" | "connect" | "accept"
-        | "send" | "shutdown" | "dup" | "close" | "open" | "uring-bind" | "uring-listen" => {
-            socket::obey(verb, rest, slots)
-        }
+        | "send" | "drain" | "shutdown" | "dup" | "close" | "open" | "uring-bind"
+        | "uring-listen" => socket::obey(verb, rest, slots),
         "pass" => Ok(Outcome {
             passenger: Some((*rest.first().context("pass SLOT")?).to_owned()),
             ..Outcome::default()

@@ -35,6 +35,7 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
         "listen" => rustix::net::listen(fd, number(words, 1)?).map_err(io::Error::from)?,
         "connect" => sys::connect(fd, &address(words, 1)?)?,
         "send" => sys::send_to(fd, &address(words, 1)?)?,
+        "drain" => drain(fd)?,
         "shutdown" => {
             rustix::net::shutdown(fd, rustix::net::Shutdown::Both).map_err(io::Error::from)?;
         }
@@ -96,6 +97,13 @@ fn open_many(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
         slots.insert(format!("{prefix}{at}"), fd);
     }
     Ok(Outcome::facts([("inodes", inodes.join(","))]))
+}
+
+/// `drain SLOT`: reads until the peer has ended its half, so that what comes next comes after that.
+fn drain(fd: BorrowedFd<'_>) -> Result<()> {
+    let mut buffer = [0_u8; 4096];
+    while rustix::io::read(fd, &mut buffer).map_err(io::Error::from)? > 0 {}
+    Ok(())
 }
 
 /// `accept SLOT NEW` and `dup SLOT NEW`.

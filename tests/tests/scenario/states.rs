@@ -29,6 +29,8 @@ fn both_ends(context: &Context, kind: Kind, address: &str) -> Result<Outcome> {
     let client_port = client.port(&ours)?;
     server.call(&format!("accept {} conversation", listener.slot))?;
     client.close(&ours)?;
+    // Without it both ends may close at once, before either has heard of the other: CLOSING.
+    server.call("drain conversation")?;
     server.call("close conversation")?;
 
     // The last change of each end.
