@@ -17,12 +17,12 @@ use portwatch_common::socket::{TcpState, UNIX_NAME_LEN};
 use crate::kernel::offset;
 use crate::maps::{BULK, CONTROL, COUNTERS, CRITICAL, PROCESS, TRACKED};
 use crate::path::{SLACK, is_equal, not, walk};
-use crate::{image, sock, task};
+use crate::{image, share, sock, task};
 
 /// `bpf_ringbuf_query`: bytes that wait to be read.
-const AVAILABLE_DATA: u64 = 0;
+pub const AVAILABLE_DATA: u64 = 0;
 /// `bpf_ringbuf_query`: size of the ring.
-const RING_SIZE: u64 = 1;
+pub const RING_SIZE: u64 = 1;
 
 /// A record with its data area and the slack that masked writes may reach.
 #[repr(C)]
@@ -357,7 +357,13 @@ fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
         *seen = before + 1;
         before
     };
-    match ring.reserve_bytes(size_of::<T>(), 0) {
+    let is_shared = name.0 == Ring::CRITICAL.0;
+    let reserved = if is_shared && !share::admits(ring, size_of::<T>() as u64) {
+        None
+    } else {
+        ring.reserve_bytes(size_of::<T>(), 0)
+    };
+    match reserved {
         Some(mut entry) => {
             let place = entry.as_mut_ptr().cast::<T>();
             core::mem::forget(entry);
@@ -370,6 +376,9 @@ fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
         None => {
             // SAFETY: as above.
             unsafe { (*counters).rings[index].dropped += 1 };
+            if is_shared {
+                share::lost();
+            }
             warn!(
                 (),
                 "ring {} is full: a record of {} bytes was dropped",

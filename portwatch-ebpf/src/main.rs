@@ -5,6 +5,11 @@
 #![no_std]
 #![no_main]
 #![expect(
+    internal_features,
+    reason = "the target has no atomic read-modify-write in core::sync; the intrinsic is a plain XADD"
+)]
+#![feature(core_intrinsics)]
+#![expect(
     unreachable_pub,
     reason = "the program macros demand public functions, and the modules around them follow suit"
 )]
@@ -21,6 +26,8 @@ mod maps;
 mod path;
 #[cfg(target_arch = "bpf")]
 mod probe;
+#[cfg(target_arch = "bpf")]
+mod share;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]
