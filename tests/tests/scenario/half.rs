@@ -41,7 +41,7 @@ fn half_open_shows_no_state(context: &Context) -> Result<Outcome> {
         clients.push(sock);
     }
     until("half-open connections", || {
-        Ok(count(port, SYN_RECV)? == HALF_OPEN)
+        Ok(count(port, None, SYN_RECV)? == HALF_OPEN)
     })?;
     let sent = |event: &Event| {
         event.text("new_state") == "SYN_SENT"
@@ -58,7 +58,7 @@ fn half_open_shows_no_state(context: &Context) -> Result<Outcome> {
         bail!("a half-open connection was told: {}", event.value());
     }
     ensure!(
-        count(port, SYN_RECV)? == HALF_OPEN,
+        count(port, None, SYN_RECV)? == HALF_OPEN,
         "the trigger went wrong: some are not half-open any more"
     );
 
@@ -95,7 +95,9 @@ fn time_wait_shows_no_state(context: &Context) -> Result<Outcome> {
     let watch = context.fresh(&["--states"])?;
     let (mut server, mut client) = (Actor::start("wait-server")?, Actor::start("wait-client")?);
     let (port, client_port) = conversation(&mut server, &mut client)?;
-    until("TIME_WAIT", || Ok(count(client_port, TIME_WAIT)? == 1))?;
+    until("TIME_WAIT", || {
+        Ok(count(client_port, Some(port), TIME_WAIT)? == 1)
+    })?;
     let of_client = |event: &Event| {
         event.number("socket.port") == Some(client_port.into())
             && event.number("socket.peer_port") == Some(port.into())
@@ -213,13 +215,16 @@ fn never_named(watch: &Watch) -> Result<()> {
     }
 }
 
-/// Connections of this local port in this state, as the kernel lists them.
-fn count(port: u16, state: &str) -> Result<usize> {
+/// Connections of this local port, and this remote one, in this state, as the kernel lists them.
+fn count(port: u16, peer: Option<u16>, state: &str) -> Result<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp")?;
-    let port = format!(":{port:04X}");
+    let ends_in = |address: &str, port: u16| address.ends_with(&format!(":{port:04X}"));
     let rows = table.lines().filter(|line| {
         let mut words = line.split_whitespace().skip(1);
-        words.next().is_some_and(|local| local.ends_with(&port)) && words.nth(1) == Some(state)
+        let (local, remote) = (words.next(), words.next());
+        local.is_some_and(|local| ends_in(local, port))
+            && peer.is_none_or(|peer| remote.is_some_and(|remote| ends_in(remote, peer)))
+            && words.next() == Some(state)
     });
     Ok(rows.count())
 }
