@@ -1,6 +1,7 @@
 //! What the kernel's state changes do not say: half-open connections, TIME_WAIT, and whose a connection
 //! is that a listener has just made.
 
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,6 +19,8 @@ scenarios!("half": half_open_shows_no_state, time_wait_shows_no_state, accepted_
 const HALF_OPEN: usize = 24;
 /// For what the kernel does by itself: it repeats a SYN after one second, then two, then four.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one connection is given to be told.
+const KNOCK: Duration = Duration::from_millis(100);
 
 /// The kernel's numbers in `/proc/net/tcp`.
 const SYN_RECV: &str = "03";
@@ -29,7 +32,7 @@ fn half_open_shows_no_state(context: &Context) -> Result<Outcome> {
     if context.sees(Capability::States)? == Sees::No {
         return context.admits(Capability::States);
     }
-    let watch = context.fresh(&["--states"])?;
+    let watch = streaming(context)?;
     let mut server = Actor::start("half-server")?;
     let mut client = Actor::start("half-client")?;
     let listener = server.listener(Kind::TCP4, "127.0.0.1:0", 64)?;
@@ -92,7 +95,7 @@ fn time_wait_shows_no_state(context: &Context) -> Result<Outcome> {
     if context.sees(Capability::States)? == Sees::No {
         return context.admits(Capability::States);
     }
-    let watch = context.fresh(&["--states"])?;
+    let watch = streaming(context)?;
     let (mut server, mut client) = (Actor::start("wait-server")?, Actor::start("wait-client")?);
     let (port, client_port) = conversation(&mut server, &mut client)?;
     until("TIME_WAIT", || {
@@ -127,7 +130,7 @@ fn accepted_is_not_its_listener(context: &Context) -> Result<Outcome> {
     if context.sees(Capability::States)? == Sees::No {
         return context.admits(Capability::States);
     }
-    let watch = context.fresh(&["--states"])?;
+    let watch = streaming(context)?;
     let (mut server, mut client) = (Actor::start("child-server")?, Actor::start("child-client")?);
     let listener = server.listener(Kind::TCP4, "127.0.0.1:0", 4)?;
     let cookie = server.cookie(&listener)?;
@@ -177,6 +180,19 @@ fn accepted_is_not_its_listener(context: &Context) -> Result<Outcome> {
     server.close(&listener)?;
     watch.closed(&listener, &opened)?;
     Ok(Outcome::Done)
+}
+
+/// A portwatch that streams states by now: it says that it watches before they are asked for.
+fn streaming(context: &Context) -> Result<Watch> {
+    let watch = context.fresh(&["--states"])?;
+    let knocked = TcpListener::bind("127.0.0.1:0")?;
+    let address = knocked.local_addr()?;
+    until("stream of states", || {
+        TcpStream::connect(address)?;
+        let told = watch.next_after(0, KNOCK, |event| of_child(event, address.port()));
+        Ok(told.is_some())
+    })?;
+    Ok(watch)
 }
 
 /// A connection whose client closes first; gives the ports of both.
