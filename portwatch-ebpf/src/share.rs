@@ -6,9 +6,9 @@
 //! While there is room, all of this is one comparison.
 
 use aya_ebpf::maps::RingBuf;
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use portwatch_common::share::{CROWDED_PART, LAP_PART, SHARE_PART, Share};
 
+use crate::count::add;
 use crate::emit::{AVAILABLE_DATA, RING_SIZE, current};
 use crate::maps::CROWD;
 use crate::task::cgroup_id;
@@ -66,13 +66,4 @@ fn account(lap: u64) -> Option<*mut Share> {
     // BPF_NOEXIST (1): another CPU's account of the same moment stays.
     let _ = CROWD.insert(cgroup, new, 1);
     CROWD.get_ptr_mut(cgroup)
-}
-
-/// # Safety
-/// `place` must be writable.
-#[inline(always)]
-unsafe fn add(place: *mut u64, amount: u64) {
-    // SAFETY: the caller's promise. The old value is not used, so that this is XADD, which every kernel
-    // has; fetching atomics came with 5.12.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(place, amount) };
 }
