@@ -24,6 +24,8 @@ mod probe;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]
+mod stream;
+#[cfg(target_arch = "bpf")]
 mod task;
 
 #[panic_handler]

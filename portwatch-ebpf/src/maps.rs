@@ -2,7 +2,6 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use portwatch_common::connection::Owner;
 use portwatch_common::counters::Counters;
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
@@ -31,10 +30,6 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 /// UDP listener's close from a client's, and a repeated `listen()` with a new backlog from the first.
 #[map]
 pub static TRACKED: HashMap<u64, u64> = HashMap::with_max_entries(65_536, 0);
-
-/// Owner of a connection, recorded in process context at connect; only filled while states are streamed.
-#[map]
-pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Calls between entry and exit. LRU, so that an exit that never comes cannot fill it.
 #[map]
