@@ -6,7 +6,7 @@ use crate::task::{COMM_LEN, Task};
 use crate::wire;
 
 wire! {
-    /// Who owns a connection, as recorded in process context (connect), or zero: `current` in a state
+    /// Who owns a connection, as seen in process context (connect, listen): `current` in any other state
     /// change is whoever the softirq interrupted, and is never reported.
     pub struct Owner {
         /// Thread group id, 0 when not known.
@@ -25,16 +25,6 @@ wire! {
 }
 
 impl Owner {
-    /// Nobody known.
-    pub const NONE: Self = Self {
-        pid: 0,
-        tid: 0,
-        uid: 0,
-        gid: 0,
-        start_boot_ns: 0,
-        comm: [0; COMM_LEN],
-    };
-
     /// The part of a task that a connection remembers.
     #[must_use]
     pub fn of(task: &Task) -> Self {
@@ -50,19 +40,29 @@ impl Owner {
 }
 
 wire! {
-    /// One transition of one TCP socket.
+    /// One transition of one TCP socket. Its length in the ring, with the ring's own eight bytes, is two
+    /// cache lines: this is the record that comes half a million times a second.
     pub struct StateRecord {
-        /// Kind `CONNECTION_STATE`.
+        /// Kind `CONNECTION_STATE`; its length tells whether this is an [`OwnedStateRecord`].
         pub header: Header,
         /// The socket; `state` is the new one.
         pub sock: Sock,
-        /// The owner, when it was recorded.
-        pub owner: Owner,
         /// State before.
         pub old: TcpState,
         /// State after.
         pub new: TcpState,
         /// Reserved, zero.
         pub reserved: [u8; 6],
-    } size 32 + 80 + 40 + 8
+    } size 32 + 80 + 8
+}
+
+wire! {
+    /// A transition made by a process itself (connect, listen): user space remembers whose socket it is,
+    /// for the transitions that softirqs make.
+    pub struct OwnedStateRecord {
+        /// The transition.
+        pub state: StateRecord,
+        /// Who connects or listens.
+        pub owner: Owner,
+    } size 120 + 40
 }

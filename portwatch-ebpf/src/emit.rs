@@ -7,16 +7,15 @@ use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
 use aya_ebpf::maps::RingBuf;
 use aya_log_ebpf::{debug, warn};
-use portwatch_common::connection::{Owner, StateRecord};
 use portwatch_common::counters::Ring;
 use portwatch_common::header::{EventKind, Header, Mechanism};
 use portwatch_common::listener::{CloseRecord, DATA_LEN, ListenerRecord};
 use portwatch_common::process::{ExecRecord, LifeRecord};
-use portwatch_common::socket::{TcpState, UNIX_NAME_LEN};
+use portwatch_common::socket::UNIX_NAME_LEN;
 
 use crate::count::{add_one, counters};
 use crate::kernel::offset;
-use crate::maps::{BULK, CONTROL, CRITICAL, PROCESS, TRACKED};
+use crate::maps::{CRITICAL, PROCESS, TRACKED};
 use crate::path::{SLACK, is_equal, not, walk};
 use crate::{image, share, sock, task};
 
@@ -284,49 +283,6 @@ pub fn life(
     }
 }
 
-/// Streams one state change. A listener's own changes go the way of its other records, so that the
-/// records of one socket stay in order.
-#[inline(always)]
-pub fn state(
-    sk: u64,
-    (old, new): (TcpState, TcpState),
-    owner: Owner,
-    is_listener: bool,
-    mechanism: Mechanism,
-) {
-    let reserved = if is_listener {
-        reserve::<StateRecord>(&CRITICAL, Ring::CRITICAL)
-    } else {
-        reserve::<StateRecord>(&BULK, Ring::BULK)
-    };
-    let Some(slot) = reserved else { return };
-    let flags = match CONTROL.get(0) {
-        Some(control) if !is_listener => lazy_wakeup(&BULK, control.bulk_wakeup_bytes),
-        _ => 0,
-    };
-    // SAFETY: the slot is ours until it is submitted.
-    unsafe {
-        let record = slot.place;
-        sock::fill(sk, &raw mut (*record).sock);
-        (*record).sock.state = new;
-        if (*record).sock.port == 0 {
-            // The end of a connection gives its port back before it is announced.
-            (*record).sock.port = sock::last_port(sk);
-        }
-        (*record).owner = owner;
-        (*record).old = old;
-        (*record).new = new;
-        (*record).reserved = [0; 6];
-        slot.submit(
-            &raw mut (*record).header,
-            EventKind::CONNECTION_STATE,
-            mechanism,
-            size_of::<StateRecord>() as u32,
-            flags,
-        );
-    }
-}
-
 /// Process and thread id of the caller, as one number.
 #[inline(always)]
 pub fn thread() -> u64 {
@@ -334,15 +290,17 @@ pub fn thread() -> u64 {
 }
 
 /// A reserved place in a ring.
-struct Slot<T: 'static> {
-    place: *mut T,
+pub struct Slot<T: 'static> {
+    /// Where it lies.
+    pub place: *mut T,
     ring: Ring,
-    cpu_seq: u64,
+    /// This CPU's records on the ring before it.
+    pub cpu_seq: u64,
 }
 
 /// Counts the record as seen and reserves its place; counts the drop when there is none.
 #[inline(always)]
-fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
+pub fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
     let counters = counters()?;
     let index = name.0 as usize;
     // SAFETY: this CPU's own counters; `index` is one of three constants.
@@ -391,7 +349,7 @@ impl<T> Slot<T> {
     /// # Safety
     /// `header` must lie in this slot, and everything up to `length` must have been written.
     #[inline(always)]
-    unsafe fn submit(
+    pub unsafe fn submit(
         self,
         header: *mut Header,
         kind: EventKind,
@@ -421,7 +379,7 @@ impl<T> Slot<T> {
 ///
 /// Waking for each record is the largest single cost of a stream: it must pay for itself.
 #[inline(always)]
-fn lazy_wakeup(ring: &'static RingBuf, threshold: u64) -> u64 {
+pub fn lazy_wakeup(ring: &'static RingBuf, threshold: u64) -> u64 {
     let limit = if threshold == 0 {
         ring.query(RING_SIZE) / 8
     } else {

@@ -2,7 +2,6 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use portwatch_common::connection::Owner;
 use portwatch_common::counters::Counters;
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
@@ -37,10 +36,6 @@ pub static TRACKED: HashMap<u64, u64> = HashMap::with_max_entries(65_536, 0);
 /// evicts accounts, and gains by that one share an account.
 #[map]
 pub static CROWD: LruHashMap<u64, Share> = LruHashMap::with_max_entries(SHARES, 0);
-
-/// Owner of a connection, recorded in process context at connect; only filled while states are streamed.
-#[map]
-pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Calls between entry and exit. LRU, so that an exit that never comes cannot fill it.
 #[map]

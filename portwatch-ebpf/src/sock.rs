@@ -150,7 +150,7 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
     unsafe {
         (*out).sk = sk;
         (*out).cookie = field(sk, offset!(sk_cookie));
-        (*out).inode = inode(sk);
+        (*out).inode = inode(field(sk, offset!(sk_socket)));
         (*out).netns = field(field(sk, offset!(sk_net)), offset!(net_inum));
         (*out).family = family;
         (*out).kind = kind;
@@ -203,8 +203,7 @@ pub fn packet_protocol(sk: u64) -> u16 {
 
 /// The inode in sockfs, which lies beside the `struct socket` in one allocation.
 #[inline(always)]
-fn inode(sk: u64) -> u64 {
-    let socket: u64 = field(sk, offset!(sk_socket));
+pub fn inode(socket: u64) -> u64 {
     let distance = offset!(socket_alloc_inode).wrapping_sub(offset!(socket_alloc_socket));
     // A socket without a file (0) lands in the first page, which reads as zero.
     field(socket.wrapping_add(distance as u64), offset!(inode_ino))

@@ -66,9 +66,70 @@ impl WallClock {
     }
 }
 
+/// Writes moments as [`WallClock::rfc3339`] does; the text up to the second is made once for all that
+/// follow in the same second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rfc3339 {
+    /// Seconds since 1970, and `2026-11-21T19:42:01.`.
+    second: Option<(i64, [u8; Self::SECOND])>,
+}
+
+impl Rfc3339 {
+    const SECOND: usize = "2026-11-21T19:42:01.".len();
+    const WHOLE: usize = "2026-11-21T19:42:01.123456789Z".len();
+
+    /// Appends the moment.
+    pub fn append(&mut self, clock: WallClock, at: BootNs, out: &mut Vec<u8>) {
+        const BILLION: i64 = 1_000_000_000;
+        let ns = i64::try_from(clock.boot_epoch_ns + i128::from(at.0));
+        if let (Ok(ns), Some((second, text))) = (ns, &self.second)
+            && ns.div_euclid(BILLION) == *second
+        {
+            let mut whole = [b'Z'; Self::WHOLE];
+            let (head, tail) = whole.split_at_mut(Self::SECOND);
+            head.copy_from_slice(text);
+            let mut rest = ns.rem_euclid(BILLION);
+            for digit in tail[..9].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            out.extend_from_slice(&whole);
+            return;
+        }
+        let text = clock.rfc3339(at);
+        out.extend_from_slice(text.as_bytes());
+        // Years of more than four digits, and what is no time at all, are never remembered.
+        self.second = match (ns, text.as_bytes().first_chunk()) {
+            (Ok(ns), Some(head)) if text.len() == Self::WHOLE => {
+                Some((ns.div_euclid(BILLION), *head))
+            }
+            _ => None,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{BootNs, WallClock};
+    use proptest::prelude::*;
+
+    use super::{BootNs, Rfc3339, WallClock};
+
+    proptest! {
+        /// Moments near each other, so that seconds are remembered and left.
+        #[test]
+        fn remembered_seconds_make_the_same_text(
+            epoch in prop_oneof![Just(0_i128), any::<i64>().prop_map(i128::from), any::<i128>().prop_map(|n| n / 4)],
+            moments in proptest::collection::vec(0_u64..3_000_000_000, 1..8),
+        ) {
+            let mut writer = Rfc3339::default();
+            let clock = WallClock::from_epoch_ns(epoch);
+            for at in moments.into_iter().map(BootNs) {
+                let mut out = Vec::new();
+                writer.append(clock, at, &mut out);
+                prop_assert_eq!(String::from_utf8(out).expect("text"), clock.rfc3339(at));
+            }
+        }
+    }
 
     #[test]
     fn boot_time_becomes_wall_time() {

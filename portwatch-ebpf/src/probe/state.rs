@@ -10,17 +10,15 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use portwatch_common::connection::Owner;
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
-use portwatch_common::socket::TcpState;
 
 use super::ensure_cookie;
 use crate::count::counters;
-use crate::emit::{self, Origin, Requested, current, raw};
-use crate::kernel::{argument, setting};
-use crate::maps::{CONTROL, OWNERS};
-use crate::{sock, task};
+use crate::emit::{self, Origin, Requested, raw};
+use crate::kernel::{Typed, argument, offset, setting};
+use crate::maps::CONTROL;
+use crate::{sock, stream};
 
 const SYN_SENT: u8 = 2;
 const CLOSE: u8 = 7;
@@ -28,18 +26,21 @@ const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
 /// `void inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
+///
+/// While nobody streams, a change of a connection costs two plain loads and two look-ups in arrays.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     let old = context.arg::<u64>(1) as u8;
     let new = context.arg::<u64>(2) as u8;
     let context = raw(&context);
-    let sk = argument(context, 0);
-    let protocol = sock::protocol(sk);
+    // SAFETY: argument 0 is a `struct sock *`.
+    let sk = unsafe { Typed::argument(context, 0) };
+    let protocol: u16 = sk.field(offset!(sk_protocol));
     if protocol == sock::IPPROTO_TCP {
         count(old, new);
         if is_listeners_own(old, new) {
             // SAFETY: argument 0 is a `struct sock *`.
-            unsafe { listener_change(context, sk, new, true) };
+            unsafe { listener_change(context, new, true) };
         }
         stream(sk, old, new);
     } else if protocol == sock::IPPROTO_SCTP {
@@ -47,7 +48,7 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
         let ends = old == LISTEN && new == CLOSE_WAIT;
         if ends || is_listeners_own(old, new) {
             // SAFETY: argument 0 is a `struct sock *`.
-            unsafe { listener_change(context, sk, new, false) };
+            unsafe { listener_change(context, new, false) };
         }
     }
     0
@@ -72,9 +73,10 @@ fn count(old: u8, new: u8) {
 /// A listener begins or ends. The beginning is only told on the lowest rung (`listen_tentative`), where
 /// nothing better says whether the kernel accepted it.
 #[inline(always)]
-unsafe fn listener_change(context: *mut core::ffi::c_void, sk: u64, new: u8, is_tcp: bool) {
+unsafe fn listener_change(context: *mut core::ffi::c_void, new: u8, is_tcp: bool) {
     // SAFETY: the caller's promise.
     unsafe { ensure_cookie(context, 0) };
+    let sk = argument(context, 0);
     if new != LISTEN {
         emit::close(sk, Mechanism::TP_BTF);
     } else if !is_tcp || setting!(listen_tentative) != 0 {
@@ -87,37 +89,20 @@ unsafe fn listener_change(context: *mut core::ffi::c_void, sk: u64, new: u8, is_
     }
 }
 
-/// Streams the change with its owner, while somebody asks.
+/// Streams the change while somebody asks; with its owner where the owner makes it.
 #[inline(always)]
-fn stream(sk: u64, old: u8, new: u8) {
+fn stream(sk: Typed, old: u8, new: u8) {
     let Some(control) = CONTROL.get(0) else {
         return;
     };
     if control.stream_states == 0 {
         return;
     }
-    let is_listener = is_listeners_own(old, new);
-    let owner = if old == CLOSE && (new == SYN_SENT || new == LISTEN) {
-        let owner = task::owner(current());
-        let _ = OWNERS.insert(sk, owner, 0);
-        owner
+    if is_listeners_own(old, new) {
+        stream::listener_state(sk, old, new, new == LISTEN);
+    } else if old == CLOSE && new == SYN_SENT {
+        stream::owned_state(sk, old, new, control.bulk_wakeup_bytes);
     } else {
-        // SAFETY: a value of the map, copied at once.
-        match OWNERS.get_ptr(sk).map(|place| unsafe { *place }) {
-            Some(owner) => {
-                if new == CLOSE {
-                    let _ = OWNERS.remove(sk);
-                }
-                owner
-            }
-            None => Owner::NONE,
-        }
-    };
-    emit::state(
-        sk,
-        (TcpState(old), TcpState(new)),
-        owner,
-        is_listener,
-        Mechanism::TP_BTF,
-    );
+        stream::state(sk, old, new, control.bulk_wakeup_bytes);
+    }
 }

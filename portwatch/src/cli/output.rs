@@ -73,6 +73,18 @@ impl<F: AsFd> Output<F> {
         Ok(Written::Done)
     }
 
+    /// Adds whole lines, each with its newline, that are made in place; writes when enough has come together.
+    ///
+    /// # Errors
+    /// As [`Output::flush`].
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<Written> {
+        write(&mut self.buffer);
+        if self.buffer.len() >= BATCH {
+            return self.flush();
+        }
+        Ok(Written::Done)
+    }
+
     /// Writes every line that waits. Call it at the end of each batch: when no further line is at hand.
     /// After [`Written::Closed`] or [`Written::Stopped`] nothing waits any more.
     ///

@@ -6,7 +6,7 @@ use super::errno;
 use crate::decode::record::{ListenerSeen, SockInfo, UnixName};
 use crate::enrich::Enricher;
 use crate::event::{Event, EventType, Host, Mechanism, Previous, SCHEMA, Sensor, Severity, Socket};
-use crate::inventory::{Change, Interfaces, Listener, exposure, has_backlog};
+use crate::inventory::{Change, Interfaces, Listener, described, exposure};
 use crate::text::escape;
 use crate::time::{BootNs, WallClock};
 
@@ -135,37 +135,22 @@ impl Surroundings {
                 (Some(path), differs.then_some(bound), None)
             }
         };
-        let is_inet = sock.local.is_some();
-        let is_v6 = sock.family == crate::event::Family::Ipv6;
-        let is_mptcp = sock.protocol == crate::event::Protocol::Mptcp;
         Socket {
-            family: sock.family,
-            kind: sock.kind,
-            protocol: sock.protocol,
-            address: sock.local.map(|address| address.to_string()),
-            port: sock.port,
-            peer_address: sock
-                .peer
-                .filter(|_| sock.peer_port.is_some())
-                .map(|ip| ip.to_string()),
-            peer_port: sock.peer_port,
             path,
             path_as_bound,
             abstract_name,
-            backlog: has_backlog(sock).then_some(sock.backlog),
-            cookie: sock.cookie,
-            inode: sock.inode,
-            netns: Some(sock.netns),
-            interface: sock
-                .ifindex
-                .map(|index| self.interface(sock.netns, Some(index))),
-            ifindex: sock.ifindex,
-            protocol_number: sock.protocol_number.filter(|_| !is_mptcp),
-            v6only: (is_inet && is_v6).then_some(sock.v6only),
-            reuseport: (is_inet && sock.reuseport).then_some(true),
-            service: None,
-            exposure: Some(exposure(sock, unix, self.netns, &self.interfaces)),
+            ..described(
+                sock,
+                self.bound_interface(sock),
+                exposure(sock, unix, self.netns, &self.interfaces),
+            )
         }
+    }
+
+    /// The name of the interface that the socket is bound to.
+    pub(super) fn bound_interface(&self, sock: &SockInfo) -> Option<String> {
+        sock.ifindex
+            .map(|index| self.interface(sock.netns, Some(index)))
     }
 
     fn listener_socket(&self, listener: &Listener, enricher: &mut Enricher, now: BootNs) -> Socket {

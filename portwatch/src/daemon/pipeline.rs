@@ -16,8 +16,8 @@ use super::reconcile::Found;
 use super::rings::Readers;
 use super::selftest::SelfTest;
 use super::{Options, StartError};
-use crate::decode::decode;
 use crate::decode::record::Record;
+use crate::decode::{DecodeError, decode};
 use crate::enrich::{Answer, EnrichConfig, Enricher};
 use crate::event::{EventType, Mechanism, Reconciled};
 use crate::interface::server::Query;
@@ -67,6 +67,8 @@ pub(super) struct Pipeline {
     /// Holders of listeners whose closing no hook tells.
     pub(super) watched: HashSet<u32>,
     pub(super) streaming: bool,
+    /// Records of the stream were lost, and with them the owners of connections.
+    pub(super) forgotten: bool,
     pub(super) next_seq: u64,
     pub(super) events: BTreeMap<EventType, u64>,
     pub(super) lost: u64,
@@ -137,6 +139,7 @@ impl Pipeline {
             hint: None,
             watched: HashSet::new(),
             streaming: false,
+            forgotten: false,
             next_seq: 1,
             events: BTreeMap::new(),
             lost: 0,
@@ -216,9 +219,7 @@ impl Pipeline {
             .critical
             .drain(BATCH, |bytes| self.critical_record(bytes));
         if self.streaming {
-            more |= readers
-                .bulk
-                .drain(BATCH, |bytes| self.critical_record(bytes));
+            more |= self.drain_states(&mut readers.bulk);
         }
         self.readers = Some(readers);
         more
@@ -283,13 +284,15 @@ impl Pipeline {
                 event.process = Some(resolution.process);
                 self.push(event, seen.at, None, resolution.ticket);
             }
-            Ok(Record::State(seen)) => self.state_record(&seen),
+            Ok(Record::State(seen)) => self.listener_state(&seen),
             Ok(_) => self.decode_errors += 1,
-            Err(error) => {
-                tracing::warn!(%error, "a record could not be understood");
-                self.decode_errors += 1;
-            }
+            Err(error) => self.misunderstood(&error),
         }
+    }
+
+    pub(super) fn misunderstood(&mut self, error: &DecodeError) {
+        tracing::warn!(%error, "a record could not be understood");
+        self.decode_errors += 1;
     }
 
     fn next_deadline(&self) -> Option<BootNs> {
@@ -308,6 +311,7 @@ impl Pipeline {
         self.heartbeat.fetch_add(1, Ordering::Relaxed);
         self.surroundings.clock = WallClock::read();
         self.count_losses();
+        self.remember_owners();
     }
 
     fn refresh(&mut self) {

@@ -12,7 +12,7 @@ mod task;
 #[cfg(test)]
 mod wire_test;
 
-use portwatch_common::connection::StateRecord;
+use portwatch_common::connection::{OwnedStateRecord, StateRecord};
 use portwatch_common::header::{EventKind, Header, Mechanism as WireMechanism};
 use portwatch_common::listener::{CloseRecord, HeldRecord, ListenerFlags, ListenerRecord};
 use portwatch_common::process::{ExecRecord, LifeRecord};
@@ -24,7 +24,7 @@ pub use path::unix_name_of;
 pub use socket::{IPPROTO_MPTCP, protocol_of};
 
 use self::record::{
-    CloseSeen, ExecSeen, Held, LifeSeen, ListenerSeen, ProcessKey, Record, StateSeen,
+    CloseSeen, ExecSeen, Held, LifeSeen, ListenerSeen, ProcessKey, Record, RingPlace, StateSeen,
 };
 use crate::event::Mechanism;
 use crate::time::BootNs;
@@ -37,17 +37,7 @@ use crate::time::BootNs;
 /// # Errors
 /// Names the first length that does not fit or the first number that this version does not know.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
-    let (header, _) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {
-        have: bytes.len(),
-        need: size_of::<Header>(),
-    })?;
-    let record = usize::try_from(header.len)
-        .ok()
-        .and_then(|len| bytes.get(..len))
-        .ok_or(DecodeError::LengthBeyondBytes {
-            len: header.len,
-            have: bytes.len(),
-        })?;
+    let (header, record) = whole(bytes)?;
     match header.kind {
         EventKind::LISTENER_OPENED => {
             let seen = listener(record)?;
@@ -65,6 +55,33 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         EventKind::SOCKET_HELD => Ok(Record::Held(Box::new(held(record)?))),
         EventKind(other) => Err(DecodeError::UnknownKind(other)),
     }
+}
+
+/// As [`decode`] for a ring that carries nothing but state changes, without an allocation.
+///
+/// # Errors
+/// As [`decode`]; a record of any other kind is not known here.
+pub fn decode_state(bytes: &[u8]) -> Result<StateSeen, DecodeError> {
+    match whole(bytes)? {
+        (header, record) if header.kind == EventKind::CONNECTION_STATE => state(record),
+        (header, _) => Err(DecodeError::UnknownKind(header.kind.0)),
+    }
+}
+
+/// The header, and as many bytes as it says that the record has.
+fn whole(bytes: &[u8]) -> Result<(Header, &[u8]), DecodeError> {
+    let (header, _) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {
+        have: bytes.len(),
+        need: size_of::<Header>(),
+    })?;
+    let record = usize::try_from(header.len)
+        .ok()
+        .and_then(|len| bytes.get(..len))
+        .ok_or(DecodeError::LengthBeyondBytes {
+            len: header.len,
+            have: bytes.len(),
+        })?;
+    Ok((header, record))
 }
 
 /// The fixed part of a record and the data area behind it.
@@ -155,18 +172,29 @@ fn life(record: &[u8]) -> Result<LifeSeen, DecodeError> {
 }
 
 fn state(record: &[u8]) -> Result<StateSeen, DecodeError> {
-    let (wire, _): (StateRecord, _) = split(record)?;
+    let (wire, rest): (StateRecord, _) = split(record)?;
     let mut sock = socket::sock(&wire.sock)?;
     if wire.old == TcpState::LISTEN && wire.new != TcpState::CLOSE {
         // A connection that a listener has just made still has the listener's cookie (its own comes
         // later) and, before 6.15, no peer.
         sock.cookie = None;
     }
+    // A record without an owner ends here; one that is longer has it whole.
+    let owner = if rest.is_empty() {
+        None
+    } else {
+        let (owned, _): (OwnedStateRecord, _) = split(record)?;
+        task::owner(&owned.owner)
+    };
     Ok(StateSeen {
         at: BootNs(wire.header.boot_ns),
+        place: RingPlace {
+            cpu: wire.header.cpu,
+            before: wire.header.cpu_seq,
+        },
         mechanism: mechanism(wire.header.mechanism)?,
         sock,
-        owner: task::owner(&wire.owner),
+        owner,
         old: known_state(wire.old)?,
         new: known_state(wire.new)?,
     })

@@ -209,16 +209,27 @@ pub struct LifeSeen {
     pub exit_code: i32,
 }
 
+/// Where a record stood in its ring: a CPU's records count on without a hole, or some were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingPlace {
+    /// The CPU that made it.
+    pub cpu: u32,
+    /// Records that this CPU made for the ring before it, lost ones included.
+    pub before: u64,
+}
+
 /// One TCP state change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateSeen {
     /// When.
     pub at: BootNs,
+    /// Its place in the ring.
+    pub place: RingPlace,
     /// How.
     pub mechanism: Mechanism,
     /// The socket.
     pub sock: SockInfo,
-    /// The owner, when the kernel side recorded it in process context: task without image.
+    /// The owner, when it made the change itself (connect, listen): task without image.
     pub owner: Option<TaskInfo>,
     /// State before.
     pub old: TcpState,

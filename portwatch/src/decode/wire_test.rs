@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portwatch_common::connection::{Owner, StateRecord};
+use portwatch_common::connection::{OwnedStateRecord, Owner, StateRecord};
 use portwatch_common::header::{EventKind, Header, Mechanism as WireMechanism};
 use portwatch_common::listener::{CloseRecord, HeldRecord, ListenerFlags, ListenerRecord};
 use portwatch_common::process::{ExecRecord, LifeRecord};
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::record::{ProcessKey, Record, UnixName};
-use super::{DecodeError, decode};
+use super::{DecodeError, decode, decode_state};
 use crate::event::{Mechanism, Protocol};
 use crate::time::BootNs;
 
@@ -237,24 +237,45 @@ fn a_refusal_carries_its_errno() {
 
 #[test]
 fn states_owners_and_mapped_addresses() {
-    let mut wire: StateRecord = zeroed();
-    wire.header = header(EventKind::CONNECTION_STATE, size_of::<StateRecord>());
-    wire.sock = tcp4();
-    wire.sock.family = 10;
-    wire.sock.peer = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets();
-    wire.sock.peer_port = 5000;
-    wire.old = TcpState::SYN_RECV;
-    wire.new = TcpState::ESTABLISHED;
+    let mut wire: OwnedStateRecord = zeroed();
+    let state = &mut wire.state;
+    state.header = header(EventKind::CONNECTION_STATE, size_of::<OwnedStateRecord>());
+    state.header.cpu_seq = 7;
+    state.sock = tcp4();
+    state.sock.family = 10;
+    state.sock.peer = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets();
+    state.sock.peer_port = 5000;
+    state.old = TcpState::SYN_RECV;
+    state.new = TcpState::ESTABLISHED;
     wire.owner = Owner::of(&task());
     let Ok(Record::State(seen)) = decode(wire.as_bytes()) else {
         panic!("not a state");
     };
+    assert_eq!(decode_state(wire.as_bytes()).as_ref(), Ok(&*seen));
     let mapped: Ipv6Addr = "::ffff:10.0.0.1".parse().expect("an address");
     assert_eq!(seen.sock.peer, Some(IpAddr::V6(mapped)));
     assert_eq!(seen.owner.map(|owner| owner.key.pid), Some(812));
-    wire.owner = Owner::NONE;
-    wire.new = TcpState(13);
-    assert_eq!(decode(wire.as_bytes()), Err(DecodeError::UnknownState(13)));
+    assert_eq!(seen.place.before, 7);
+
+    // Without an owner the record is shorter; what the ring has behind it is not looked at.
+    wire.state.header.len = size_of::<StateRecord>() as u32;
+    assert!(matches!(decode_state(wire.as_bytes()), Ok(seen) if seen.owner.is_none()));
+    wire.state.header.len += 1;
+    assert!(matches!(
+        decode_state(wire.as_bytes()),
+        Err(DecodeError::TooShort { have: 121, .. })
+    ));
+    wire.state.header.len = size_of::<StateRecord>() as u32;
+    wire.state.new = TcpState(13);
+    assert_eq!(
+        decode_state(wire.as_bytes()),
+        Err(DecodeError::UnknownState(13))
+    );
+    wire.state.header.kind = EventKind::PROCESS_EXIT;
+    assert_eq!(
+        decode_state(wire.as_bytes()),
+        Err(DecodeError::UnknownKind(5))
+    );
 }
 
 #[test]

@@ -321,9 +321,7 @@ fn failed(event: &Event) -> String {
 }
 
 fn transition(event: &Event) -> String {
-    let owner = event.process.as_ref().map_or_else(String::new, |process| {
-        format!(", owned by {}", named(process))
-    });
+    let owner = event.process.as_ref().map_or_else(String::new, owned_by);
     let (local, peer, protocol) = match &event.socket {
         Some(socket) => (endpoint(socket), peer(socket), socket.protocol.word()),
         None => ("a connection".to_owned(), None, "tcp"),
@@ -335,6 +333,12 @@ fn transition(event: &Event) -> String {
         (_, None) => " changed its state".to_owned(),
     };
     format!("{local}/{protocol}{peer}{state}{owner}")
+}
+
+/// The end of the sentence about a connection: `, owned by nginx (pid 812, root)`.
+#[must_use]
+pub fn owned_by(process: &Process) -> String {
+    format!(", owned by {}", named(process))
 }
 
 fn ready(sensor: Option<&Sensor>) -> String {

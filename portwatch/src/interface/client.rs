@@ -17,6 +17,10 @@ use crate::sink::MAX_LINE;
 
 /// Longest line that is taken from a daemon. Events have at most 64 KiB; a status may have more.
 const MAX_DATA: usize = 4 * MAX_LINE;
+/// Bytes that are taken from the connection at once.
+const BUFFER: usize = 4 * MAX_LINE;
+/// How a line of data begins.
+const DATA: &str = r#"{"schema":"#;
 /// How long an answer may take before the daemon counts as stuck.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 
@@ -156,7 +160,7 @@ impl Client {
             _ => {}
         }
         let mut lines = Lines {
-            input: BufReader::with_capacity(MAX_LINE, self.stream),
+            input: BufReader::with_capacity(BUFFER, self.stream),
         };
         let first = lines.next_line()?.ok_or(ClientError::Lost)?;
         let reply: Reply = parse(first.as_bytes())?;
@@ -181,6 +185,29 @@ impl Tail {
     #[must_use]
     pub fn replay_from(&self) -> Option<&str> {
         self.replay_from.as_deref()
+    }
+
+    /// Replaces `block` by every line that is at hand, at least one, each with its newline; waits for the
+    /// first. False when the daemon says that no more will come.
+    ///
+    /// # Errors
+    /// As the iterator's.
+    pub fn next_block(&mut self, block: &mut String) -> Result<bool, ClientError> {
+        block.clear();
+        let at_hand = self.lines.buffered_data()?;
+        if !at_hand.is_empty() {
+            block.push_str(at_hand);
+            let used = block.len();
+            self.lines.input.consume(used);
+            return Ok(true);
+        }
+        let line = self.lines.next_data()?;
+        let is_there = line.is_some();
+        if let Some(line) = line {
+            block.push_str(&line);
+            block.push('\n');
+        }
+        Ok(is_there)
     }
 
     /// Would the next line come without waiting? If not, it is time to flush the output.
@@ -211,10 +238,25 @@ struct Lines {
 }
 
 impl Lines {
+    /// The whole lines of data at the start of what was read already; perhaps none.
+    fn buffered_data(&self) -> Result<&str, ClientError> {
+        let buffer = self.input.buffer();
+        let end = buffer.iter().rposition(|byte| *byte == b'\n');
+        let whole = &buffer[..end.map_or(0, |end| end + 1)];
+        let whole = str::from_utf8(whole).map_err(|_| not_utf8())?;
+        let is_data = |line: &&str| line.starts_with(DATA);
+        let length = whole
+            .split_inclusive('\n')
+            .take_while(is_data)
+            .map(str::len)
+            .sum();
+        Ok(&whole[..length])
+    }
+
     /// A line of data, or `None` at the end that the daemon announced.
     fn next_data(&mut self) -> Result<Option<String>, ClientError> {
         let line = self.next_line()?.ok_or(ClientError::Lost)?;
-        if line.starts_with(r#"{"schema":"#) {
+        if line.starts_with(DATA) {
             return Ok(Some(line));
         }
         let reply: Reply = parse(line.as_bytes())?;
@@ -254,12 +296,14 @@ impl Lines {
                 )));
             }
             if end.is_some() {
-                return String::from_utf8(line)
-                    .map(Some)
-                    .map_err(|_| ClientError::Protocol("a line that is not UTF-8".to_owned()));
+                return String::from_utf8(line).map(Some).map_err(|_| not_utf8());
             }
         }
     }
+}
+
+fn not_utf8() -> ClientError {
+    ClientError::Protocol("a line that is not UTF-8".to_owned())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
@@ -339,6 +383,35 @@ mod tests {
             r#"{"schema":"1"}"#
         );
         let error = tail.next().expect("error").expect_err("half a line");
+        assert!(matches!(error, ClientError::Lost));
+    }
+
+    #[test]
+    fn blocks_hold_whole_lines_of_data_only() {
+        let long = format!("{{\"schema\":\"{}\"}}\n", "x".repeat(BUFFER));
+        let answer = [
+            "{\"ok\":true}\n{\"schema\":\"1\"}\n{\"schema\":\"2\"}\n",
+            &long,
+            "{\"schema\":\"3\"}\n{\"end\":true}\n{\"schema\":\"4\"}\n",
+        ];
+        let (_dir, client) = answering(answer.concat().into_bytes());
+        let mut tail = client.tail(None, false, None).expect("accepted");
+        let (mut all, mut block) = (String::new(), String::new());
+        while tail.next_block(&mut block).expect("data") {
+            assert!(block.starts_with(DATA) && block.ends_with('\n'));
+            all.push_str(&block);
+        }
+        let data = [
+            "{\"schema\":\"1\"}\n{\"schema\":\"2\"}\n",
+            &long,
+            "{\"schema\":\"3\"}\n",
+        ];
+        assert_eq!(all, data.concat());
+
+        let (_dir, client) = answering(b"{\"ok\":true}\n{\"schema\":\"1\"}\n{\"sch".to_vec());
+        let mut tail = client.tail(None, false, None).expect("accepted");
+        assert!(tail.next_block(&mut block).expect("data"));
+        let error = tail.next_block(&mut block).expect_err("half a line");
         assert!(matches!(error, ClientError::Lost));
     }
 

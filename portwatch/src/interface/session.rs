@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -12,10 +13,13 @@ use super::peer::Peer;
 use super::protocol::{Fault, Reply, Request, Verb, to_line};
 use super::server::{Backend, Limits, Query};
 use super::status::{ClientStatus, Status};
-use crate::sink::{Interest, Line, Numbering, Reader, Selection, Subscriber};
+use crate::sink::{Interest, Item, Line, Numbering, Reader, Selection, Subscriber};
 
 /// Bytes that go into one write.
 const BATCH: usize = 64 * 1024;
+/// What may be on its way to a client that streams states, in bytes: on a busy machine it waits for its
+/// turn while tens of thousands of them happen.
+const STREAM_BUFFER: usize = 1 << 20;
 /// How often a client that shut its sending side down is asked whether it is still there.
 const HALF_CLOSED_CHECK: Duration = Duration::from_secs(1);
 
@@ -124,6 +128,11 @@ impl Session<'_> {
             states: request.states,
             since: request.since_ms.map(cutoff),
         };
+        if request.states
+            && let Err(error) = set_socket_send_buffer_size_force(&self.stream, STREAM_BUFFER)
+        {
+            tracing::debug!(%error, "a stream keeps the buffer of every socket");
+        }
         let subscription = self.context.backend.bus.subscribe(reader, interest);
         let mut subscriber = subscription.subscriber;
         self.push(&Reply::accepted(subscription.replay_from));
@@ -131,22 +140,38 @@ impl Session<'_> {
         let mut numbering = Numbering::default();
         loop {
             let batch = {
-                let lines = subscriber.next_batch(BATCH);
+                let items = subscriber.next_batch(BATCH);
                 tokio::select! {
-                    lines = lines => lines,
+                    items = items => items,
                     ended = hung_up(&self.stream) => return Err(ended),
                 }
             };
-            let Some(lines) = batch else {
+            let Some(items) = batch else {
                 self.push(&Reply::end());
                 return self.flush(|| true).await;
             };
             let mut count = 0;
-            for line in lines.iter().filter(|line| selection.admits(line.event())) {
-                let size = line.json().len() + Numbering::GROWTH;
-                self.make_room(size, &subscriber).await?;
-                numbering.append(line, &mut self.out);
-                count += 1;
+            for item in &items {
+                match item {
+                    Item::Line(line) if selection.admits(line.event()) => {
+                        let size = line.json().len() + Numbering::GROWTH;
+                        self.make_room(size, &subscriber).await?;
+                        numbering.append(line, &mut self.out);
+                        count += 1;
+                    }
+                    Item::Line(_) => {}
+                    Item::States(states) => {
+                        for index in 0..states.count() {
+                            if selection.admits_state(states, index) {
+                                numbering.append_state(states, index, &mut self.out);
+                                count += 1;
+                                if self.out.len() >= BATCH {
+                                    self.flush(|| subscriber.is_overrun()).await?;
+                                }
+                            }
+                        }
+                    }
+                }
             }
             self.flush(|| subscriber.is_overrun()).await?;
             subscriber.count_delivered(count);

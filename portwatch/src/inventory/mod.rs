@@ -6,6 +6,7 @@
 //! a record tells the address.
 
 pub mod collect;
+mod described;
 pub mod exposure;
 mod holders;
 mod identity;
@@ -36,6 +37,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use described::described;
 pub use exposure::{Interface, Interfaces, exposure};
 pub use identity::{
     has_backlog, is_listener, is_mptcp_itself, is_synthetic, is_verifiable, synthetic_id,

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::queue::{Limits, Offered, Queue};
 use super::replay::{Past, Replay};
-use crate::sink::Line;
+use crate::sink::{Item, Line, States};
 
 /// Fans events out to readers.
 ///
@@ -127,9 +127,23 @@ impl Bus {
         line.weight();
         let mut shared = lock(&self.shared);
         shared.replay.push(line);
+        self.post_all(&shared, &Item::Line(Arc::clone(line)));
+    }
+
+    /// Hands a batch of state changes to every reader that asked for those.
+    pub fn publish_states(&self, states: Arc<States>) {
+        self.published
+            .fetch_add(states.count() as u64, Ordering::Relaxed);
+        if *self.states.borrow() {
+            self.post_all(&lock(&self.shared), &Item::States(states));
+        }
+    }
+
+    fn post_all(&self, shared: &Shared, item: &Item) {
+        let is_state = item.is_state();
         for mailbox in &shared.mailboxes {
             if !is_state || mailbox.states {
-                self.post(mailbox, line);
+                self.post(mailbox, item);
             }
         }
     }
@@ -208,13 +222,14 @@ impl Bus {
             .collect()
     }
 
-    fn post(&self, mailbox: &Mailbox, line: &Arc<Line>) {
-        match lock(&mailbox.queue).offer(line) {
+    fn post(&self, mailbox: &Mailbox, item: &Item) {
+        match lock(&mailbox.queue).offer(item) {
             Offered::First => mailbox.wake.notify_one(),
             Offered::Queued => {}
             Offered::Refused => {
-                mailbox.missed.fetch_add(1, Ordering::Relaxed);
-                self.missed.fetch_add(1, Ordering::Relaxed);
+                let count = item.count() as u64;
+                mailbox.missed.fetch_add(count, Ordering::Relaxed);
+                self.missed.fetch_add(count, Ordering::Relaxed);
             }
         }
     }
@@ -235,7 +250,7 @@ impl Bus {
 impl Subscriber {
     /// Waits for lines and takes up to about `bytes` of them (at least one); `None` once the bus is
     /// closed and nothing waits. Cancelling it loses nothing.
-    pub async fn next_batch(&mut self, bytes: usize) -> Option<Vec<Arc<Line>>> {
+    pub async fn next_batch(&mut self, bytes: usize) -> Option<Vec<Item>> {
         if !self.past.is_empty() {
             let mut size = 0;
             let mut batch = Vec::new();
@@ -243,7 +258,7 @@ impl Subscriber {
                 && let Some(line) = self.past.pop_front()
             {
                 size += line.weight();
-                batch.push(line);
+                batch.push(line.into());
             }
             return Some(batch);
         }
@@ -291,7 +306,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::event::EventType;
-    use crate::sink::testing::{opened, state};
+    use crate::sink::testing::{self, opened, state, states};
 
     const READER: Reader = Reader {
         uid: 0,
@@ -310,8 +325,7 @@ mod tests {
     }
 
     async fn seqs(subscriber: &mut Subscriber) -> Vec<u64> {
-        let lines = subscriber.next_batch(usize::MAX).await.expect("open");
-        lines.iter().map(|line| line.seq()).collect()
+        testing::seqs(&subscriber.next_batch(usize::MAX).await.expect("open"))
     }
 
     #[tokio::test]
@@ -325,7 +339,10 @@ mod tests {
         }
         let late = slow.next_batch(usize::MAX).await.expect("open");
         assert_eq!(late.len(), 5);
-        let gap = late[4].event();
+        let Item::Line(gap) = &late[4] else {
+            panic!("not a line");
+        };
+        let gap = gap.event();
         assert_eq!((gap.kind, gap.seq), (EventType::Gap, 5));
         assert_eq!(gap.gap.as_ref().map(|gap| gap.lost), Some(6));
         assert_eq!(bus.missed(), 6);
@@ -348,7 +365,12 @@ mod tests {
 
         bus.publish(&state(1));
         bus.publish(&opened(2));
-        assert_eq!(seqs(&mut curious).await, [1, 2]);
+        let Item::States(batch) = states(3, 2) else {
+            panic!("not a batch");
+        };
+        bus.publish_states(batch);
+        assert_eq!(bus.published(), 4);
+        assert_eq!(seqs(&mut curious).await, [1, 2, 3, 4]);
         assert_eq!(seqs(&mut plain).await, [2]);
 
         let since = Some(Timestamp::UNIX_EPOCH);

@@ -4,59 +4,56 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::item::{Extent, Item};
 use crate::event::{Event, EventType, Gap, RingName, SCHEMA, Severity};
 use crate::sink::Line;
 
-/// Consecutive lines that one reader did not get.
+/// Consecutive events that one reader did not get.
 #[derive(Debug)]
 pub(super) struct Hole {
     lost: u64,
-    /// The first of them in the order of the stream.
-    first: Arc<Line>,
-    /// The one the kernel saw first. Order in the stream is not quite the order of time.
-    earliest: Arc<Line>,
-    /// The one the kernel saw last.
-    latest: Arc<Line>,
+    /// From the first of them in the order of the stream; the times are those that the kernel saw first
+    /// and last, because the order of the stream is not quite the order of time.
+    extent: Extent,
 }
 
 impl Hole {
-    pub(super) fn new(line: &Arc<Line>) -> Self {
+    pub(super) fn new(item: &Item) -> Self {
         Self {
-            lost: 1,
-            first: Arc::clone(line),
-            earliest: Arc::clone(line),
-            latest: Arc::clone(line),
+            lost: item.count() as u64,
+            extent: item.extent(),
         }
     }
 
-    pub(super) fn extend(&mut self, line: &Arc<Line>) {
-        self.lost += 1;
+    pub(super) fn extend(&mut self, item: &Item) {
+        self.lost += item.count() as u64;
+        let extent = item.extent();
         // RFC 3339 in UTC with a fixed number of digits sorts as text.
-        if line.event().ts < self.earliest.event().ts {
-            self.earliest = Arc::clone(line);
+        if extent.earliest < self.extent.earliest {
+            self.extent.earliest = extent.earliest;
         }
-        if line.event().ts > self.latest.event().ts {
-            self.latest = Arc::clone(line);
+        if extent.latest > self.extent.latest {
+            self.extent.latest = extent.latest;
         }
     }
 
     /// The `gap` that stands where the hole is. It takes the place of the first lost event in the
     /// daemon's stream; in the reader's output it has the next number, as every line there.
     pub(super) fn into_line(self) -> Arc<Line> {
-        let first = self.first.event();
+        let extent = self.extent;
         let events = if self.lost == 1 { "event" } else { "events" };
         Line::new(Arc::new(Event {
             schema: SCHEMA.to_owned(),
             id: Uuid::now_v7().to_string(),
-            seq: first.seq,
-            ts: first.ts.clone(),
+            seq: extent.first_seq,
+            ts: extent.first_ts,
             kind: EventType::Gap,
             severity: Severity::Warning,
             message: format!(
                 "this reader was too slow: {} {events} did not reach it",
                 self.lost
             ),
-            host: Arc::clone(&first.host),
+            host: extent.host,
             socket: None,
             process: None,
             owners: Vec::new(),
@@ -68,8 +65,8 @@ impl Hole {
             gap: Some(Gap {
                 ring: RingName::Client,
                 lost: self.lost,
-                from: self.earliest.event().ts.clone(),
-                to: self.latest.event().ts.clone(),
+                from: extent.earliest,
+                to: extent.latest,
                 probe: None,
                 cgroups: Vec::new(),
             }),

@@ -3,13 +3,15 @@
 
 use std::io::Write as _;
 
+use super::states_json::StateWriter;
 use crate::event::{Event, SCHEMA};
-use crate::sink::{Line, encode_line};
+use crate::sink::{Line, States, encode_line};
 
 /// The counter of one output. A fresh one begins at 1.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Numbering {
     last: u64,
+    writer: StateWriter,
 }
 
 impl Numbering {
@@ -29,6 +31,25 @@ impl Numbering {
         // Writing to memory does not fail.
         let _ = write!(out, "{}", self.last);
         out.extend_from_slice(tail);
+    }
+
+    /// Appends the JSON of one state change of a batch, newline included, with the next number as its
+    /// `seq`; nothing beyond the last.
+    pub fn append_state(&mut self, states: &States, index: usize, out: &mut Vec<u8>) {
+        if index < states.count() {
+            self.last += 1;
+            self.writer.append(states, index, self.last, out);
+        }
+    }
+
+    /// One state change of a batch with the next number as its `seq`, for outputs that are not JSON.
+    pub fn state_event(&mut self, states: &States, index: usize) -> Option<Event> {
+        let event = states.event(index)?;
+        self.last += 1;
+        Some(Event {
+            seq: self.last,
+            ..event
+        })
     }
 
     /// A copy of the line's event with the next number as its `seq`, for outputs that are not JSON.

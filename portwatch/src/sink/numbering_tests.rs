@@ -10,11 +10,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{EventType, example};
-use crate::sink::testing::{event, opened, state};
-use crate::sink::{Bus, Interest, Limits, MAX_LINE, Reader, Selection, Subscriber};
+use crate::sink::testing::{event, opened, state, states};
+use crate::sink::{Bus, Interest, Item, Limits, MAX_LINE, Reader, Selection, Subscriber};
 
 fn line(event: Event) -> Arc<Line> {
     Line::new(Arc::new(event))
+}
+
+fn numbering(last: u64) -> Numbering {
+    Numbering {
+        last,
+        ..Numbering::default()
+    }
 }
 
 fn appended(numbering: &mut Numbering, line: &Line) -> Vec<u8> {
@@ -33,7 +40,7 @@ fn reserialized(event: &Event, seq: u64) -> Vec<u8> {
 
 #[test]
 fn every_kind_of_event_is_spliced() {
-    let mut numbering = Numbering { last: 41 };
+    let mut numbering = numbering(41);
     for (event, seq) in example::examples().into_iter().zip(42..) {
         let line = line(event);
         let head = format!(
@@ -87,7 +94,7 @@ fn the_widest_number_still_fits() {
     let widest = |more: usize| {
         let mut long = short.clone();
         long.message.push_str(&"m".repeat(more));
-        let mut numbering = Numbering { last: u64::MAX - 1 };
+        let mut numbering = numbering(u64::MAX - 1);
         let json = appended(&mut numbering, &line(long));
         let event: Event = serde_json::from_slice(&json).expect("JSON of an event");
         assert_eq!(event.seq, u64::MAX);
@@ -123,9 +130,20 @@ impl Output {
         let Poll::Ready(Some(lines)) = batch.poll(&mut Context::from_waker(Waker::noop())) else {
             return false;
         };
-        for line in lines {
-            if self.selection.admits(line.event()) {
-                self.numbering.append(&line, &mut self.written);
+        for item in lines {
+            match item {
+                Item::Line(line) if self.selection.admits(line.event()) => {
+                    self.numbering.append(&line, &mut self.written);
+                }
+                Item::Line(_) => {}
+                Item::States(states) => {
+                    for index in 0..states.count() {
+                        if self.selection.admits_state(&states, index) {
+                            self.numbering
+                                .append_state(&states, index, &mut self.written);
+                        }
+                    }
+                }
             }
         }
         true
@@ -143,6 +161,9 @@ impl Output {
 enum Step {
     Listener,
     State,
+    States {
+        count: usize,
+    },
     Join {
         divisor: u64,
         states: bool,
@@ -157,7 +178,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Listener),
-        4 => Just(Step::State),
+        2 => Just(Step::State),
+        2 => (1_usize..4).prop_map(|count| Step::States { count }),
         1 => (1_u64..4, any::<bool>(), any::<bool>())
             .prop_map(|(divisor, states, replay)| Step::Join { divisor, states, replay }),
         2 => (any::<usize>(), 0_usize..3000).prop_map(|(reader, bytes)| Step::Read { reader, bytes }),
@@ -184,6 +206,12 @@ proptest! {
                 Step::State => {
                     place += 1;
                     bus.publish(&state(place));
+                }
+                Step::States { count } => {
+                    if let Item::States(batch) = states(place + 1, count) {
+                        bus.publish_states(batch);
+                    }
+                    place += count as u64;
                 }
                 Step::Join { divisor, states, replay } => {
                     let since = replay.then_some(Timestamp::UNIX_EPOCH);
@@ -221,7 +249,7 @@ proptest! {
         odd.id = id;
         odd.seq = old;
         let odd = line(odd);
-        prop_assert_eq!(appended(&mut Numbering { last }, &odd), reserialized(odd.event(), last + 1));
+        prop_assert_eq!(appended(&mut numbering(last), &odd), reserialized(odd.event(), last + 1));
     }
 
     #[test]

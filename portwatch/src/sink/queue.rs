@@ -2,24 +2,23 @@
 //! a hole marks the exact place. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::gap::Hole;
-use crate::sink::Line;
+use super::item::Item;
 
 /// Bounds of a queue or buffer; whichever is reached first counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Lines.
+    /// Events.
     pub lines: usize,
-    /// Bytes of those lines.
+    /// Bytes of those events.
     pub bytes: usize,
 }
 
 impl Limits {
     /// What may wait for one reader.
     pub const READER: Self = Self {
-        lines: 8192,
+        lines: 65_536,
         bytes: 4 << 20,
     };
     /// What is kept for `--since`.
@@ -29,7 +28,7 @@ impl Limits {
     };
 }
 
-/// Lines that wait for one reader, in order, with its holes.
+/// Events that wait for one reader, in order, with its holes.
 #[derive(Debug)]
 pub(super) struct Queue {
     entries: VecDeque<Entry>,
@@ -42,11 +41,11 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 enum Entry {
-    Line { line: Arc<Line>, weight: usize },
+    Item { item: Item, weight: usize },
     Hole(Hole),
 }
 
-/// What became of a line that was offered.
+/// What became of an item that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offered {
     /// The queue was empty: its reader must be woken.
@@ -68,15 +67,16 @@ impl Queue {
         }
     }
 
-    pub(super) fn offer(&mut self, line: &Arc<Line>) -> Offered {
-        let weight = line.weight();
-        if self.has_room(weight) {
+    /// A batch of state changes is taken whole or refused whole.
+    pub(super) fn offer(&mut self, item: &Item) -> Offered {
+        let (weight, count) = (item.weight(), item.count());
+        if self.has_room(weight, count) {
             let was_empty = self.entries.is_empty();
             self.refusing = false;
-            self.lines += 1;
+            self.lines += count;
             self.bytes += weight;
-            let line = Arc::clone(line);
-            self.entries.push_back(Entry::Line { line, weight });
+            let item = item.clone();
+            self.entries.push_back(Entry::Item { item, weight });
             return if was_empty {
                 Offered::First
             } else {
@@ -85,27 +85,27 @@ impl Queue {
         }
         self.refusing = true;
         match self.entries.back_mut() {
-            Some(Entry::Hole(hole)) => hole.extend(line),
-            _ => self.entries.push_back(Entry::Hole(Hole::new(line))),
+            Some(Entry::Hole(hole)) => hole.extend(item),
+            _ => self.entries.push_back(Entry::Hole(Hole::new(item))),
         }
         Offered::Refused
     }
 
-    /// Takes lines from the front until `bytes` are reached; a hole comes out as its `gap`.
-    pub(super) fn take(&mut self, bytes: usize) -> Vec<Arc<Line>> {
+    /// Takes items from the front until `bytes` are reached; a hole comes out as its `gap`.
+    pub(super) fn take(&mut self, bytes: usize) -> Vec<Item> {
         let mut taken = Vec::new();
         let mut size = 0;
         while size < bytes
             && let Some(entry) = self.entries.pop_front()
         {
             match entry {
-                Entry::Line { line, weight } => {
-                    self.lines -= 1;
+                Entry::Item { item, weight } => {
+                    self.lines -= item.count();
                     self.bytes -= weight;
                     size += weight;
-                    taken.push(line);
+                    taken.push(item);
                 }
-                Entry::Hole(hole) => taken.push(hole.into_line()),
+                Entry::Hole(hole) => taken.push(hole.into_line().into()),
             }
         }
         taken
@@ -115,7 +115,7 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Lines waiting.
+    /// Events waiting.
     pub(super) const fn len(&self) -> usize {
         self.lines
     }
@@ -125,15 +125,15 @@ impl Queue {
         self.refusing
     }
 
-    fn has_room(&self, weight: usize) -> bool {
+    fn has_room(&self, weight: usize, count: usize) -> bool {
         let Limits { lines, bytes } = self.limits;
         if self.lines == 0 {
-            // Even a line heavier than the bound: else it could never pass.
+            // Even an item heavier than the bound: else it could never pass.
             true
         } else if self.refusing {
             self.lines <= lines / 2 && self.bytes <= bytes / 2
         } else {
-            self.lines < lines && self.bytes + weight <= bytes
+            self.lines + count <= lines && self.bytes + weight <= bytes
         }
     }
 }
@@ -144,43 +144,65 @@ mod tests {
 
     use super::*;
     use crate::event::EventType;
-    use crate::sink::testing::{opened, state};
+    use crate::sink::testing::{opened, seqs, state, states, ts};
 
     const FOUR: Limits = Limits {
         lines: 4,
         bytes: 1 << 20,
     };
 
-    fn seqs(lines: &[Arc<Line>]) -> Vec<u64> {
-        lines.iter().map(|line| line.seq()).collect()
+    fn line(seq: u64) -> Item {
+        opened(seq).into()
     }
 
     #[test]
     fn the_hole_stands_where_the_lines_are_missing() {
         let mut queue = Queue::new(FOUR);
-        assert_eq!(queue.offer(&opened(1)), Offered::First);
+        assert_eq!(queue.offer(&line(1)), Offered::First);
         for seq in 2..=4 {
-            assert_eq!(queue.offer(&opened(seq)), Offered::Queued);
+            assert_eq!(queue.offer(&line(seq)), Offered::Queued);
         }
         for seq in 5..=9 {
-            assert_eq!(queue.offer(&opened(seq)), Offered::Refused);
+            assert_eq!(queue.offer(&line(seq)), Offered::Refused);
         }
         // One free place is not enough: refused until half is drained.
         assert_eq!(seqs(&queue.take(1)), [1]);
-        assert_eq!(queue.offer(&opened(10)), Offered::Refused);
+        assert_eq!(queue.offer(&line(10)), Offered::Refused);
         assert!(queue.is_refusing());
         assert_eq!(seqs(&queue.take(1)), [2]);
-        assert_eq!(queue.offer(&opened(11)), Offered::Queued);
+        assert_eq!(queue.offer(&line(11)), Offered::Queued);
         assert!(!queue.is_refusing());
 
         let rest = queue.take(usize::MAX);
         assert_eq!(seqs(&rest), [3, 4, 5, 11]);
-        let gap = rest[2].event();
-        assert_eq!(gap.kind, EventType::Gap);
-        let told = gap.gap.as_ref().expect("gap");
+        let Item::Line(gap) = &rest[2] else {
+            panic!("not a line");
+        };
+        assert_eq!(gap.kind(), EventType::Gap);
+        let told = gap.event().gap.as_ref().expect("gap");
         assert_eq!(told.lost, 6);
-        assert_eq!(told.from, opened(5).event().ts);
-        assert_eq!(told.to, opened(10).event().ts);
+        assert_eq!((&told.from, &told.to), (&ts(5), &ts(10)));
+    }
+
+    #[test]
+    fn a_batch_is_taken_or_refused_as_a_whole() {
+        let mut queue = Queue::new(FOUR);
+        assert_eq!(queue.offer(&states(1, 3)), Offered::First);
+        assert_eq!(queue.offer(&states(4, 2)), Offered::Refused);
+        assert_eq!(queue.offer(&line(6)), Offered::Refused);
+        assert_eq!(queue.len(), 3);
+        let taken = queue.take(usize::MAX);
+        assert_eq!(seqs(&taken), [1, 2, 3, 4]);
+        let Some(Item::Line(gap)) = taken.last() else {
+            panic!("not a line");
+        };
+        let told = gap.event().gap.as_ref().expect("gap");
+        assert_eq!((told.lost, &told.from, &told.to), (3, &ts(4), &ts(6)));
+        assert_eq!(
+            queue.offer(&states(7, 9)),
+            Offered::First,
+            "larger than all"
+        );
     }
 
     #[test]
@@ -190,9 +212,9 @@ mod tests {
             lines: 100,
             bytes: weight * 2,
         });
-        assert_eq!(queue.offer(&opened(1)), Offered::First);
-        assert_eq!(queue.offer(&opened(2)), Offered::Queued);
-        assert_eq!(queue.offer(&opened(3)), Offered::Refused);
+        assert_eq!(queue.offer(&line(1)), Offered::First);
+        assert_eq!(queue.offer(&line(2)), Offered::Queued);
+        assert_eq!(queue.offer(&line(3)), Offered::Refused);
     }
 
     #[test]
@@ -205,23 +227,32 @@ mod tests {
     proptest! {
         /// Whatever the rhythm of the two sides: order stays strict, and delivered + lost = offered.
         #[test]
-        fn nothing_is_lost_without_a_word(steps in proptest::collection::vec((0_u64..9, 0_usize..3000), 1..60)) {
+        fn nothing_is_lost_without_a_word(
+            steps in proptest::collection::vec((0_u64..9, 0_usize..4, 0_usize..3000), 1..60),
+        ) {
             let mut queue = Queue::new(FOUR);
             let mut offered = 0;
             let mut got = Vec::new();
-            for (offers, bytes) in steps {
+            for (offers, batch, bytes) in steps {
                 for _ in 0..offers {
-                    offered += 1;
-                    queue.offer(&opened(offered));
+                    if batch == 0 {
+                        queue.offer(&line(offered + 1));
+                    } else {
+                        queue.offer(&states(offered + 1, batch));
+                    }
+                    offered += batch.max(1) as u64;
                 }
                 prop_assert!(queue.len() <= FOUR.lines);
                 got.extend(queue.take(bytes));
             }
             got.extend(queue.take(usize::MAX));
             let mut next = 1;
-            for line in got {
-                prop_assert_eq!(line.seq(), next);
-                next += line.event().gap.as_ref().map_or(1, |gap| gap.lost);
+            for item in got {
+                prop_assert_eq!(seqs(std::slice::from_ref(&item))[0], next);
+                next += match &item {
+                    Item::Line(line) => line.event().gap.as_ref().map_or(1, |gap| gap.lost),
+                    Item::States(states) => states.count() as u64,
+                };
             }
             prop_assert_eq!(next, offered + 1);
             prop_assert!(queue.is_empty());

@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::event::{Event, EventType, Host, SCHEMA, Severity};
-use crate::sink::Line;
+use uuid::Uuid;
+
+use crate::decode::record::SockInfo;
+use crate::event::{Event, EventType, Exposure, Host, Mechanism, SCHEMA, Severity, State};
+use crate::inventory::fixture;
+use crate::sink::states::{Occasion, States, Transition};
+use crate::sink::{Item, Line};
+use crate::time::{BootNs, WallClock};
 
 /// The host of every test event.
 pub(crate) fn host() -> Arc<Host> {
@@ -21,11 +27,7 @@ pub(crate) fn event(seq: u64, kind: EventType) -> Event {
         schema: SCHEMA.to_owned(),
         id: format!("id-{seq}"),
         seq,
-        ts: format!(
-            "2026-11-21T19:00:{:02}.{:03}000000Z",
-            seq / 1000,
-            seq % 1000
-        ),
+        ts: ts(seq),
         kind,
         severity: Severity::Notice,
         message: format!("event {seq}"),
@@ -42,6 +44,57 @@ pub(crate) fn event(seq: u64, kind: EventType) -> Event {
         reconciled: None,
         sensor: None,
     }
+}
+
+/// `seq` milliseconds after 2026-11-21T19:00:00Z.
+pub(crate) fn ts(seq: u64) -> String {
+    format!(
+        "2026-11-21T19:00:{:02}.{:03}000000Z",
+        seq / 1000,
+        seq % 1000
+    )
+}
+
+/// `count` state changes from this number on, at the times of [`event`].
+pub(crate) fn states(first_seq: u64, count: usize) -> Item {
+    let transition = |index: usize| Transition {
+        at: BootNs((first_seq + index as u64) * 1_000_000),
+        sock: connection(),
+        interface: None,
+        exposure: Exposure::Loopback,
+        old: State::Established,
+        new: State::FinWait1,
+        mechanism: Mechanism::TpBtf,
+        owner: None,
+    };
+    let occasion = Occasion {
+        host: host(),
+        clock: WallClock::from_epoch_ns(1_795_287_600_000_000_000),
+        first_seq,
+        id: Uuid::now_v7(),
+        at: BootNs(u64::MAX),
+    };
+    let transitions = (0..count).map(transition).collect();
+    Item::States(States::new(occasion, transitions).expect("some"))
+}
+
+/// 127.0.0.1:80 with 127.0.0.1:40000.
+pub(crate) fn connection() -> SockInfo {
+    let mut sock = fixture::tcp(1, 1, 80);
+    let loopback = "127.0.0.1".parse().expect("an address");
+    sock.local = Some(loopback);
+    sock.peer = Some(loopback);
+    sock.peer_port = Some(40_000);
+    sock
+}
+
+/// The numbers that the items' events have in the daemon's stream.
+pub(crate) fn seqs(items: &[Item]) -> Vec<u64> {
+    let numbers = |item: &Item| match item {
+        Item::Line(line) => line.seq()..line.seq() + 1,
+        Item::States(states) => states.first_seq()..states.first_seq() + states.count() as u64,
+    };
+    items.iter().flat_map(numbers).collect()
 }
 
 /// A listener's line.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::printer::{Item, Printer};
+use super::printer::Printer;
 use crate::cli::args;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, note};
@@ -27,6 +27,7 @@ pub(super) fn run(
             "the daemon remembers no event from before {from}"
         ));
     }
+    let mut block = String::new();
     loop {
         if !lines.has_buffered_line() {
             if let ControlFlow::Break(exit) = printer.flush()? {
@@ -36,16 +37,16 @@ pub(super) fn run(
                 return Ok(interrupt.exit());
             }
         }
-        let end: Failure = match lines.next() {
-            Some(Ok(line)) => match printer.show(Item::Received(&line))? {
+        let end: Failure = match lines.next_block(&mut block) {
+            Ok(true) => match printer.received(&block)? {
                 ControlFlow::Continue(()) => continue,
                 ControlFlow::Break(exit) => return Ok(exit),
             },
-            Some(Err(error)) => error.into(),
-            None => Failure::new(
+            Ok(false) => Failure::new(
                 Exit::Unavailable,
                 "the daemon has stopped; no more events will come",
             ),
+            Err(error) => error.into(),
         };
         return match printer.flush()? {
             ControlFlow::Continue(()) => Err(end),

@@ -10,7 +10,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::printer::{Item, Printer};
+use super::printer::Printer;
 use crate::cli::args;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -19,7 +19,7 @@ use crate::cli::signal::Interrupt;
 use crate::config::{self, Paths};
 use crate::daemon::{self, Options, StartError};
 use crate::filter::Filter;
-use crate::sink::{Bus, Interest, Limits, Line, Reader, Selection, Subscriber};
+use crate::sink::{Bus, Interest, Item, Limits, Reader, Selection, Subscriber};
 
 /// Bytes that are printed between two looks at everything else.
 const BATCH: usize = 64 * 1024;
@@ -47,14 +47,18 @@ pub(super) fn run(
     };
     let mut subscriber = bus.subscribe(reader, interest).subscriber;
     let mut fault = watch(options(args.probing, &config), bus).map_err(no_thread)?;
-    let selection = Selection::new(Some(Box::new(move |event| filter.matches(event))));
+    let selection = if filter.matches_all() {
+        Selection::default()
+    } else {
+        Selection::new(Some(Box::new(move |event| filter.matches(event))))
+    };
     // Drives nothing but the waiting of this thread.
     let waiting = Builder::new_current_thread().build().map_err(no_thread)?;
     loop {
         match waiting.block_on(next(&mut subscriber, &mut fault, interrupt)) {
-            Next::Lines(lines) => {
-                for line in lines.iter().filter(|line| selection.admits(line.event())) {
-                    if let ControlFlow::Break(exit) = printer.show(Item::Published(line))? {
+            Next::Items(items) => {
+                for item in &items {
+                    if let ControlFlow::Break(exit) = show(item, &selection, &mut printer)? {
                         return Ok(exit);
                     }
                 }
@@ -68,8 +72,30 @@ pub(super) fn run(
     }
 }
 
+fn show(
+    item: &Item,
+    selection: &Selection,
+    printer: &mut Printer<impl AsFd>,
+) -> Result<ControlFlow<Exit>, Failure> {
+    match item {
+        Item::Line(line) if selection.admits(line.event()) => printer.published(line),
+        Item::Line(_) => Ok(ControlFlow::Continue(())),
+        Item::States(states) => {
+            for index in 0..states.count() {
+                if selection.admits_state(states, index) {
+                    let shown = printer.state(states, index)?;
+                    if shown.is_break() {
+                        return Ok(shown);
+                    }
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+}
+
 enum Next {
-    Lines(Vec<Arc<Line>>),
+    Items(Vec<Item>),
     End,
     Fault(Failure),
 }
@@ -83,7 +109,7 @@ async fn next(
     tokio::select! {
         biased;
         () = interrupt.asked() => Next::End,
-        Some(lines) = subscriber.next_batch(BATCH) => Next::Lines(lines),
+        Some(items) = subscriber.next_batch(BATCH) => Next::Items(items),
         fault = fault => Next::Fault(fault.unwrap_or_else(|_| {
             Failure::new(Exit::Software, "bug: the pipeline ended without a word")
         })),

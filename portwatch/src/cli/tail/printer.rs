@@ -14,16 +14,7 @@ use crate::cli::output::{Output, Written};
 use crate::cli::signal::Interrupt;
 use crate::cli::style::Terminal;
 use crate::event::Event;
-use crate::sink::Line;
-
-/// An event in the form in which it came.
-#[derive(Clone, Copy)]
-pub(super) enum Item<'a> {
-    /// From a pipeline of our own.
-    Published(&'a Line),
-    /// From the daemon: a line of JSON.
-    Received(&'a str),
-}
+use crate::sink::{Line, Numbering, States};
 
 /// Prints events until it has printed enough.
 pub(super) struct Printer<F> {
@@ -31,6 +22,8 @@ pub(super) struct Printer<F> {
     interrupt: Interrupt,
     /// Absent for JSON.
     human: Option<Human>,
+    /// Of events from a pipeline of our own; the daemon numbers its own.
+    numbering: Numbering,
     /// Events that may still be printed, with `--count`.
     left: Option<u64>,
 }
@@ -46,15 +39,80 @@ impl Printer<Stdout> {
             output: Output::new(io::stdout(), interrupt.stop()),
             interrupt,
             human,
+            numbering: Numbering::default(),
             left: tail.count.map(Into::into),
         }
     }
 }
 
 impl<F: AsFd> Printer<F> {
-    /// Adds an event; breaks when it was the last one to be printed.
-    pub(super) fn show(&mut self, item: Item<'_>) -> Result<ControlFlow<Exit>, Failure> {
-        let written = self.write_line(item)?;
+    /// Adds an event of a pipeline of our own; breaks when it was the last one to be printed.
+    pub(super) fn published(&mut self, line: &Line) -> Result<ControlFlow<Exit>, Failure> {
+        let Self {
+            output,
+            human,
+            numbering,
+            ..
+        } = self;
+        let written = match human {
+            None => output.append(|out| numbering.append(line, out)),
+            Some(human) => output.line(human.line(&numbering.event(line)).as_bytes()),
+        };
+        self.shown(written)
+    }
+
+    /// The same for a state change of a batch.
+    pub(super) fn state(
+        &mut self,
+        states: &States,
+        index: usize,
+    ) -> Result<ControlFlow<Exit>, Failure> {
+        let Self {
+            output,
+            human,
+            numbering,
+            ..
+        } = self;
+        let written = match human {
+            None => output.append(|out| numbering.append_state(states, index, out)),
+            Some(human) => match numbering.state_event(states, index) {
+                Some(event) => output.line(human.line(&event).as_bytes()),
+                None => return Ok(ControlFlow::Continue(())),
+            },
+        };
+        self.shown(written)
+    }
+
+    /// The same for whole lines of JSON from the daemon, each with its newline.
+    pub(super) fn received(&mut self, lines: &str) -> Result<ControlFlow<Exit>, Failure> {
+        if self.human.is_none() && self.left.is_none() {
+            let written = self
+                .output
+                .append(|out| out.extend_from_slice(lines.as_bytes()));
+            return self.shown(written);
+        }
+        for line in lines.split_inclusive('\n') {
+            let written = match &self.human {
+                None => self.output.line(line.as_bytes()),
+                Some(human) => self.output.line(human.line(&parse(line)?).as_bytes()),
+            };
+            let shown = self.shown(written)?;
+            if shown.is_break() {
+                return Ok(shown);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Writes what waits: at the end of each batch.
+    pub(super) fn flush(&mut self) -> Result<ControlFlow<Exit>, Failure> {
+        let written = self.output.flush().map_err(crate::cli::cannot_write)?;
+        Ok(self.judge(written))
+    }
+
+    /// Counts what was printed.
+    fn shown(&mut self, written: io::Result<Written>) -> Result<ControlFlow<Exit>, Failure> {
+        let written = written.map_err(crate::cli::cannot_write)?;
         if self.judge(written).is_break() {
             return Ok(self.judge(written));
         }
@@ -70,27 +128,6 @@ impl<F: AsFd> Printer<F> {
             }
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Writes what waits: at the end of each batch.
-    pub(super) fn flush(&mut self) -> Result<ControlFlow<Exit>, Failure> {
-        let written = self.output.flush().map_err(crate::cli::cannot_write)?;
-        Ok(self.judge(written))
-    }
-
-    /// The one place where an event becomes a line of output.
-    fn write_line(&mut self, item: Item<'_>) -> Result<Written, Failure> {
-        let written = match (&self.human, item) {
-            (None, Item::Published(line)) => self.output.line(line.json()),
-            (None, Item::Received(json)) => self.output.line(json.as_bytes()),
-            (Some(human), Item::Published(line)) => {
-                self.output.line(human.line(line.event()).as_bytes())
-            }
-            (Some(human), Item::Received(json)) => {
-                self.output.line(human.line(&parse(json)?).as_bytes())
-            }
-        };
-        written.map_err(crate::cli::cannot_write)
     }
 
     fn judge(&self, written: Written) -> ControlFlow<Exit> {
