@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn blocks_hold_whole_lines_of_data_only() {
-        let long = format!("{{\"schema\":\"{}\"}}\n", "x".repeat(BUFFER));
+        let long = format!("{{\"schema\":\"{}\"}}\n", "x".repeat(MAX_DATA - 100));
         let answer = [
             "{\"ok\":true}\n{\"schema\":\"1\"}\n{\"schema\":\"2\"}\n",
             &long,

@@ -127,14 +127,10 @@ impl Queue {
 
     fn has_room(&self, weight: usize, count: usize) -> bool {
         let Limits { lines, bytes } = self.limits;
-        if self.lines == 0 {
-            // Even an item heavier than the bound: else it could never pass.
-            true
-        } else if self.refusing {
-            self.lines <= lines / 2 && self.bytes <= bytes / 2
-        } else {
-            self.lines + count <= lines && self.bytes + weight <= bytes
-        }
+        // Even an item heavier than the bound: else it could never pass.
+        let fits = self.lines + count <= lines && self.bytes + weight <= bytes;
+        let is_drained = self.lines <= lines / 2 && self.bytes <= bytes / 2;
+        self.lines == 0 || fits && (is_drained || !self.refusing)
     }
 }
 
