@@ -3,9 +3,12 @@
 mod failure;
 mod flood;
 mod holders;
+mod hostile;
+mod identity;
 mod inventory;
 mod netns;
 mod packet;
+mod placement;
 mod process;
 mod program;
 mod raw;
@@ -19,13 +22,22 @@ mod uring;
 use portwatch_tests::harness::Scenario;
 
 /// A list of scenarios named after their functions.
+///
+/// `scenarios!(alone "module": …)` for those that flood, see [`Scenario::alone`].
 macro_rules! scenarios {
+    (alone $module:literal: $($function:ident),* $(,)?) => {
+        scenarios!(@ true, $module, $($function),*);
+    };
     ($module:literal: $($function:ident),* $(,)?) => {
+        scenarios!(@ false, $module, $($function),*);
+    };
+    (@ $alone:literal, $module:literal, $($function:ident),*) => {
         /// The scenarios of this file.
         pub(crate) const ALL: &[portwatch_tests::harness::Scenario] = &[$(
             portwatch_tests::harness::Scenario {
                 name: concat!($module, "::", stringify!($function)),
                 run: |context| $function(context).map(Into::into),
+                alone: $alone,
             },
         )*];
     };
@@ -50,6 +62,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         flood::ALL,
         stream::ALL,
         program::ALL,
+        hostile::ALL,
+        identity::ALL,
+        placement::ALL,
     ]
     .concat()
 }
