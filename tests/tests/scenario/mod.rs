@@ -1,5 +1,6 @@
 //! One file per capability; each lists its scenarios.
 
+mod control;
 mod failure;
 mod flood;
 mod holders;
@@ -13,6 +14,7 @@ mod process;
 mod program;
 mod raw;
 mod states;
+mod storm;
 mod stream;
 mod tcp;
 mod udp;
@@ -65,6 +67,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         hostile::ALL,
         identity::ALL,
         placement::ALL,
+        control::ALL,
+        storm::ALL,
     ]
     .concat()
 }

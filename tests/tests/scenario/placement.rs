@@ -49,7 +49,7 @@ fn podman(context: &Context) -> Result<Outcome> {
     )
 }
 
-/// Started in a unit, gone within a millisecond, and the unit with it.
+/// Started in a unit, and gone within a millisecond.
 fn unit_of_a_process_that_is_gone(context: &Context) -> Result<Outcome> {
     let path = "system.slice/portwatch-blink.service";
     let Some(group) = Group::new(path)? else {
@@ -63,7 +63,6 @@ fn unit_of_a_process_that_is_gone(context: &Context) -> Result<Outcome> {
     group.take(actor.pid)?;
     actor.call("blink 1 place-gone 1")?;
     actor.exit()?;
-    drop(group);
     let told = |event: &Event| event.is_opening() && event.has_argument("place-gone-0");
     let opened = watch.expect("opening", Sees::Exactly, 0, |_| false, told)?;
     demand_all(
