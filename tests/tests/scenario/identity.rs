@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use portwatch_tests::address::hex;
 use portwatch_tests::harness::expect::demand_all;
 use portwatch_tests::harness::trigger::Launch;
-use portwatch_tests::harness::{Actor, Capability, Context, Event, Kind, Outcome, Sees, locate};
+use portwatch_tests::harness::{Actor, Capability, Context, Event, Kind, Outcome, Sees, Watch, locate};
 use serde_json::json;
 
 use super::scenarios;
@@ -24,6 +24,8 @@ scenarios!("identity":
 const RENAMED: usize = 200;
 /// Processes with one pid.
 const REUSED: usize = 60;
+/// Most listeners until one comes with the hash of its program.
+const LATER: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ten thousand names a second and more: pid, program, arguments and start stay what they are.
@@ -173,7 +175,7 @@ fn replaced_executable(context: &Context) -> Result<()> {
     };
     let mut plain = Actor::start("id-plain")?;
     let sock = plain.listener(Kind::TCP4, "127.0.0.1:0", 1)?;
-    let original = hashed(&watch.opened(&plain, &sock, json!({}))?, &plain, watch)?;
+    let original = hashed(&watch.opened(&plain, &sock, json!({}))?, &mut plain, watch)?;
     let mut actor = Actor::launch("id-replaced", &launch)?;
     let other = folder.join("other");
     fs::write(&other, "#!/bin/false\n")?;
@@ -185,7 +187,7 @@ fn replaced_executable(context: &Context) -> Result<()> {
         &opened,
         &json!({"process.exe_deleted": true, "process.package": null}),
     )?;
-    let hash = hashed(&opened, &actor, watch)?;
+    let hash = hashed(&opened, &mut actor, watch)?;
     ensure!(
         hash == original,
         "hash {hash} is not that of the program that runs, {original}"
@@ -222,26 +224,19 @@ fn private_mounts(context: &Context) -> Result<()> {
     )
 }
 
-/// The hash of this event, or of a later listener's: the first of a program may come without.
-fn hashed(
-    first: &Event,
-    actor: &Actor,
-    watch: &portwatch_tests::harness::Watch,
-) -> Result<String> {
-    let known = |event: &Event| {
+/// The hash of the program, from this event or one of a later listener: the first may come without.
+fn hashed(first: &Event, actor: &mut Actor, watch: &Watch) -> Result<String> {
+    let mut event = first.clone();
+    for _ in 0..LATER {
         let hash = event.text("process.sha256");
-        (!hash.is_empty()).then(|| hash.to_owned())
-    };
-    let later = || {
-        watch
-            .all(|event| event.has_pid(actor.pid))
-            .iter()
-            .find_map(known)
-    };
-    match known(first).or_else(later) {
-        Some(hash) => Ok(hash),
-        None => bail!("no hash: {}", first.value()),
+        if !hash.is_empty() {
+            return Ok(hash.to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        let sock = actor.listener(Kind::TCP4, "127.0.0.1:0", 1)?;
+        event = watch.opened(actor, &sock, json!({}))?;
     }
+    bail!("no hash: {}", event.value())
 }
 
 fn copy_actor(to: &Path) -> Result<PathBuf> {
