@@ -312,7 +312,7 @@ impl Pipeline {
 
     fn every_second(&mut self) {
         self.heartbeat.fetch_add(1, Ordering::Relaxed);
-        self.surroundings.clock = WallClock::read();
+        self.surroundings.clock.follow(WallClock::read());
         self.count_losses();
     }
 

@@ -23,7 +23,10 @@ impl Enricher {
                 .learn(ancestor.key, &ancestor.comm, parent, None, now);
         }
         // The swapper, pid 0, is above all and says nothing.
-        let named = chain.into_iter().enumerate().filter(|(_, key)| key.pid != 0);
+        let named = chain
+            .into_iter()
+            .enumerate()
+            .filter(|(_, key)| key.pid != 0);
         let named = named.map(|(at, key)| {
             let recorded = who.ancestors.get(at).map(|ancestor| &*ancestor.comm);
             self.ancestor(key, recorded.unwrap_or_default(), now)

@@ -83,8 +83,7 @@ impl CgroupMap {
             }
             self.by_id.insert(id, Some(Arc::clone(&placement)));
         } else {
-            self.by_process
-                .insert((key, id), Arc::clone(&placement));
+            self.by_process.insert((key, id), Arc::clone(&placement));
         }
         Place::Known(placement)
     }

@@ -94,7 +94,8 @@ pub(super) fn path(hex: &str) -> Result<PathBuf> {
 fn unshare_mounts(folder: &Path) -> Result<()> {
     sys::process::unshare_mounts()?;
     let flags = rustix::mount::MountFlags::empty();
-    rustix::mount::mount("portwatch-test", folder, "tmpfs", flags, None).map_err(io::Error::from)?;
+    rustix::mount::mount("portwatch-test", folder, "tmpfs", flags, None)
+        .map_err(io::Error::from)?;
     let copy = folder.join("actor");
     fs::copy(std::env::current_exe()?, &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;

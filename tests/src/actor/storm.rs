@@ -192,11 +192,9 @@ fn everywhere(times: usize, work: impl Fn() -> Result<u64> + Sync) -> Result<u64
                 })
             })
             .collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .unwrap_or_else(|_| bail!("a thread panicked"))
-        })
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")))
     })?;
     Ok(sum.into_inner())
 }

@@ -23,8 +23,6 @@ use portwatch_tests::harness::{Actor, Event, locate, tiny};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-/// What marks the processes of this run.
-const PREFIX: &str = "churn";
 /// Processes that one command to the actor starts.
 const PART: u32 = 100;
 /// How long events may come after the last process is gone.
@@ -120,8 +118,9 @@ fn churn(arguments: &Arguments) -> Result<bool> {
     if let Some(why) = broken {
         bail!("the stream broke: {why}");
     }
+    let right = outcome?;
     ensure!(status.code() == Some(130), "portwatch ended with {status}");
-    outcome
+    Ok(right)
 }
 
 fn churn_watched(arguments: &Arguments, told: &Receiver<Told>) -> Result<bool> {
@@ -132,15 +131,16 @@ fn churn_watched(arguments: &Arguments, told: &Receiver<Told>) -> Result<bool> {
         None
     };
     let storm = arguments.exec_storm.then(Storm::start).transpose()?;
-    let mut actor = Actor::start(PREFIX)?;
+    let mut actor = Actor::start(&prefix())?;
+    let prefix = prefix();
     let rounds = arguments.count.div_ceil(PART);
     let mut pids: HashMap<String, u64> = HashMap::new();
     let start = Instant::now();
     for round in 0..rounds {
-        let command = format!("blink {PART} {PREFIX}-{round} {}", arguments.parallel);
+        let command = format!("blink {PART} {prefix}-{round} {}", arguments.parallel);
         let answer = actor.call(&command)?;
         for (at, pid) in answer.text("pids")?.split(',').enumerate() {
-            pids.insert(format!("{PREFIX}-{round}-{at}"), pid.parse()?);
+            pids.insert(format!("{prefix}-{round}-{at}"), pid.parse()?);
         }
     }
     let took = start.elapsed();
@@ -161,6 +161,11 @@ fn churn_watched(arguments: &Arguments, told: &Receiver<Told>) -> Result<bool> {
         print_table(&tally, &summary);
     }
     Ok(is_right(&tally, &summary))
+}
+
+/// What marks the processes of this run, and of no other that runs beside it.
+fn prefix() -> String {
+    format!("churn{}", std::process::id())
 }
 
 /// Starts `portwatch tail` and a thread that keeps of each line only what is counted.
@@ -255,7 +260,7 @@ fn wait_ready(told: &Receiver<Told>) -> Result<()> {
 /// Takes events until every listener was opened and closed, or none has come for a while.
 fn count(told: &Receiver<Told>, pids: &HashMap<String, u64>) -> Result<Tally> {
     let mut tally = Tally::default();
-    let by_pid: std::collections::HashSet<u64> = pids.values().copied().collect();
+    let mine = prefix();
     let all = pids.len();
     while tally.opened.len() < all || (tally.closed as usize) < all {
         let Ok(one) = told.recv_timeout(PATIENCE) else {
@@ -270,7 +275,7 @@ fn count(told: &Receiver<Told>, pids: &HashMap<String, u64>) -> Result<Tally> {
                 args,
                 parent,
             } => {
-                if !by_pid.contains(&pid) && !pids.contains_key(&token) {
+                if !token.starts_with(&mine) {
                     continue;
                 }
                 tally.wrong_pid += u32::from(pids.get(&token) != Some(&pid));
@@ -328,7 +333,10 @@ fn print_table(tally: &Tally, summary: &Summary) {
     }
     let seconds = summary.took.as_secs_f64();
     row("seconds", &format!("{seconds:.1}"));
-    row("listeners per second", &format!("{:.0}", all as f64 / seconds));
+    row(
+        "listeners per second",
+        &format!("{:.0}", all as f64 / seconds),
+    );
     println!("seq without holes");
     if let Some(example) = &tally.example {
         println!("for example {example}");

@@ -72,7 +72,7 @@ impl Group {
     ///
     /// # Errors
     /// It is gone.
-    pub fn len(&self) -> Result<usize> {
+    pub fn processes(&self) -> Result<usize> {
         Ok(self.pids()?.len())
     }
 

@@ -131,7 +131,11 @@ impl Actor {
             exe,
             args: [name, "serve".to_owned(), token.to_owned()]
                 .into_iter()
-                .chain(how.more.iter().map(|arg| arg.to_string_lossy().into_owned()))
+                .chain(
+                    how.more
+                        .iter()
+                        .map(|arg| arg.to_string_lossy().into_owned()),
+                )
                 .collect(),
         })
     }

@@ -73,8 +73,8 @@ pub fn run_quickly(program: &CStr) -> io::Result<()> {
 pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: takes flags only; CLONE_NEWNS touches no memory of ours.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-    let private = rustix::mount::MountPropagationFlags::PRIVATE
-        | rustix::mount::MountPropagationFlags::REC;
+    let private =
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(io::Error::from)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use portwatch_tests::harness::daemon::{Daemon, Home};
 use portwatch_tests::harness::watch::scale;
-use portwatch_tests::harness::{Actor, Context};
+use portwatch_tests::harness::{Actor, Capability, Context, Outcome, Sees};
 use serde_json::Value;
 
 use super::scenarios;
@@ -26,7 +26,12 @@ const AGAIN_KIB: u64 = 24 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// Its queue fills and is refused more; others miss nothing. What its queue took, the next ones use.
-fn reader_that_never_reads(context: &Context) -> Result<()> {
+fn reader_that_never_reads(context: &Context) -> Result<Outcome> {
+    if context.sees(Capability::TcpListen)? != Sees::Exactly {
+        return Ok(Outcome::Skipped(
+            "looking again tells too few to fill a queue in time".to_owned(),
+        ));
+    }
     let server = Server::start(context)?;
     deaf_readers(&server)?;
     server.recovers()?;
@@ -38,7 +43,8 @@ fn reader_that_never_reads(context: &Context) -> Result<()> {
         "grows each time: {} KiB, {once} KiB, {twice} KiB",
         server.memory
     );
-    server.recovers()
+    server.recovers()?;
+    Ok(Outcome::Done)
 }
 
 fn deaf_readers(server: &Server) -> Result<()> {
@@ -78,7 +84,7 @@ fn deaf_readers(server: &Server) -> Result<()> {
         closed.len(),
         inodes.len()
     );
-    let gaps = watch.all(|event| event.kind() == "gap");
+    let gaps = watch.all(|event| event.kind() == "gap" && event.text("gap.ring") == "client");
     ensure!(gaps.is_empty(), "the others lost: {:?}", gaps.first());
     let status = server.status()?;
     let missed = status
@@ -144,7 +150,10 @@ fn garbage(context: &Context) -> Result<()> {
     ];
     let nested = [b"{\"portwatch\":".as_slice(), &[b'['; 14_000], b"\n"].concat();
     let huge = vec![b'x'; 1024 * 1024];
-    for case in cases.into_iter().chain([nested.as_slice(), huge.as_slice()]) {
+    for case in cases
+        .into_iter()
+        .chain([nested.as_slice(), huge.as_slice()])
+    {
         for stays in [true, false] {
             let mut client = server.connect()?;
             client.set_read_timeout(Some(PATIENCE * scale()))?;
@@ -160,12 +169,14 @@ fn garbage(context: &Context) -> Result<()> {
             let _ = client.read_to_end(&mut answer);
             let answer = String::from_utf8(answer)?;
             let sane = answer.lines().all(|line| {
-                serde_json::from_str::<Value>(line).is_ok_and(|one| {
-                    one.pointer("/error/code").and_then(Value::as_u64) == Some(64)
-                })
+                serde_json::from_str::<Value>(line)
+                    .is_ok_and(|one| one.pointer("/error/code").and_then(Value::as_u64) == Some(64))
             });
             let shown = String::from_utf8_lossy(case.get(..case.len().min(60)).unwrap_or(case));
-            ensure!(sane, "to {shown:?} it says {answer:?}");
+            ensure!(
+                sane && !answer.is_empty(),
+                "to {shown:?} it says {answer:?}"
+            );
         }
     }
     // Gone in the middle of what it asked for.
@@ -181,9 +192,7 @@ fn garbage(context: &Context) -> Result<()> {
 /// A byte at a time, with no end: cut off when the time for a request is over.
 fn slow_request(context: &Context) -> Result<()> {
     let server = Server::start(context)?;
-    let mut clients: Vec<UnixStream> = (0..8)
-        .map(|_| server.connect())
-        .collect::<Result<_>>()?;
+    let mut clients: Vec<UnixStream> = (0..8).map(|_| server.connect()).collect::<Result<_>>()?;
     let start = Instant::now();
     let limit = REQUEST_TIME + PATIENCE * scale();
     let mut byte = [b' '];
@@ -251,7 +260,11 @@ impl Server {
 
     /// What `status` says, which must not take long.
     fn status(&self) -> Result<Value> {
-        let answer = self.home.command()?.args(["status", "-o", "json"]).output()?;
+        let answer = self
+            .home
+            .command()?
+            .args(["status", "-o", "json"])
+            .output()?;
         ensure!(
             answer.status.success(),
             "no status: {}",
@@ -285,7 +298,9 @@ impl Server {
 
     fn rss(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let number = line.context("no RssAnon")?.trim().trim_end_matches(" kB");
         Ok(number.parse()?)
     }

@@ -28,7 +28,8 @@ scenarios!("hostile": every_field, many_arguments, one_long_argument);
 const BYTES: &[u8] =
     b"\x1b[2J\r\n\xc2\x9b31m\xe2\x80\xae\xef\xbb\xbf\x7f\\\xff\"\xe2\x81\xa6\xe2\x80\x8bx";
 /// The same as text that is safe.
-const TOLD: &str = r#"\x1b[2J\x0d\x0a\xc2\x9b31m\xe2\x80\xae\xef\xbb\xbf\x7f\x5c\xff"\xe2\x81\xa6\xe2\x80\x8bx"#;
+const TOLD: &str =
+    r#"\x1b[2J\x0d\x0a\xc2\x9b31m\xe2\x80\xae\xef\xbb\xbf\x7f\x5c\xff"\xe2\x81\xa6\xe2\x80\x8bx"#;
 /// What the kernel keeps of a program's name that starts with `p` and these bytes: 15 bytes.
 const NAME_TOLD: &str = r"p\x1b[2J\x0d\x0a\xc2\x9b31m\xe2\x80\xae";
 /// Longest line, its end included.

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use portwatch_tests::address::hex;
 use portwatch_tests::harness::expect::demand_all;
 use portwatch_tests::harness::trigger::Launch;
-use portwatch_tests::harness::{Actor, Capability, Context, Event, Kind, Outcome, Sees, Watch, locate};
+use portwatch_tests::harness::{
+    Actor, Capability, Context, Event, Kind, Outcome, Sees, Watch, locate,
+};
 use serde_json::json;
 
 use super::scenarios;
@@ -96,7 +98,11 @@ fn reused_pid(context: &Context) -> Result<Outcome> {
     });
     let (prefix, answer) = match tried.context("the pid was never free")? {
         Ok(done) => done,
-        Err(error) if ["EPERM", "ENOSYS"].iter().any(|no| error.to_string().starts_with(no)) => {
+        Err(error)
+            if ["EPERM", "ENOSYS"]
+                .iter()
+                .any(|no| error.to_string().starts_with(no)) =>
+        {
             return Ok(Outcome::Skipped(format!("no pid can be chosen: {error}")));
         }
         Err(error) => return Err(error),

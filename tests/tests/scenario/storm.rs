@@ -42,7 +42,10 @@ fn new_images(context: &Context) -> Result<Outcome> {
     fs::copy(locate::actor()?, &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let mut storm = Actor::start("storm-exec")?;
-    let command = format!("exec-storm {MILLIS} {}", hex(program.as_os_str().as_encoded_bytes()));
+    let command = format!(
+        "exec-storm {MILLIS} {}",
+        hex(program.as_os_str().as_encoded_bytes())
+    );
     let mut names = Vec::new();
     let started: u64 = while_blowing(&mut storm, &command, |round| {
         // The parent has another image than the one it was started with: its record may be lost.
@@ -55,19 +58,19 @@ fn new_images(context: &Context) -> Result<Outcome> {
         Ok(())
     })?
     .number("count")?;
-    ensure!(started > 100, "the trigger went wrong: {started} programs started");
+    ensure!(
+        started > 100,
+        "the trigger went wrong: {started} programs started"
+    );
     let short_lived = watch.rung().sees(Capability::ShortLived) == Sees::Exactly;
     for (actor, sock, prefix) in &names {
         watch.opened(actor, sock, json!({}))?;
         for at in (0..5).filter(|_| short_lived) {
             let token = format!("{prefix}-{at}");
-            let opened = watch.expect(
-                &format!("opening by {token}"),
-                Sees::Exactly,
-                0,
-                |event| event.has_argument(&token),
-                |event| event.is_opening() && event.has_argument(&token),
-            )?;
+            let told = watch.next_after(0, PATIENCE, |event| {
+                event.is_opening() && event.has_argument(&token)
+            });
+            let opened = told.with_context(|| format!("{token} was not told"))?;
             demand_all(
                 &opened,
                 &json!({"process.exe": actor.exe, "process.ppid": actor.pid}),
@@ -112,7 +115,7 @@ fn fork_bomb(context: &Context) -> Result<Outcome> {
     let mut opened = Vec::new();
     let mut most = 0;
     while_blowing(&mut bomb, &format!("bomb {MILLIS}"), |round| {
-        most = most.max(group.len()?);
+        most = most.max(group.processes()?);
         let mut actor = Actor::start(&format!("storm-beside-{round}"))?;
         let sock = actor.listener(Kind::TCP4, "127.0.0.1:0", 1)?;
         opened.push((actor, sock));
@@ -248,9 +251,7 @@ fn while_blowing(
             round += 1;
             std::thread::sleep(Duration::from_millis(50));
         }
-        blowing
-            .join()
-            .map_err(|_| anyhow!("the storm panicked"))?
+        blowing.join().map_err(|_| anyhow!("the storm panicked"))?
     })
 }
 

@@ -14,7 +14,7 @@ use crate::cli::output::{Output, Written};
 use crate::cli::signal::Interrupt;
 use crate::cli::style::Terminal;
 use crate::event::Event;
-use crate::sink::Line;
+use crate::sink::{Line, Numbering};
 
 /// An event in the form in which it came.
 #[derive(Clone, Copy)]
@@ -31,6 +31,9 @@ pub(super) struct Printer<F> {
     interrupt: Interrupt,
     /// Absent for JSON.
     human: Option<Human>,
+    /// Of lines from a pipeline of our own; the daemon numbers what it sends.
+    numbering: Numbering,
+    numbered: Vec<u8>,
     /// Events that may still be printed, with `--count`.
     left: Option<u64>,
 }
@@ -46,6 +49,8 @@ impl Printer<Stdout> {
             output: Output::new(io::stdout(), interrupt.stop()),
             interrupt,
             human,
+            numbering: Numbering::default(),
+            numbered: Vec::new(),
             left: tail.count.map(Into::into),
         }
     }
@@ -81,7 +86,11 @@ impl<F: AsFd> Printer<F> {
     /// The one place where an event becomes a line of output.
     fn write_line(&mut self, item: Item<'_>) -> Result<Written, Failure> {
         let written = match (&self.human, item) {
-            (None, Item::Published(line)) => self.output.line(line.json()),
+            (None, Item::Published(line)) => {
+                self.numbered.clear();
+                self.numbering.append(line, &mut self.numbered);
+                self.output.line(&self.numbered)
+            }
             (None, Item::Received(json)) => self.output.line(json.as_bytes()),
             (Some(human), Item::Published(line)) => {
                 self.output.line(human.line(line.event()).as_bytes())
