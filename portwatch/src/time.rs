@@ -21,8 +21,11 @@ impl BootNs {
     }
 }
 
+/// Differences of two readings that are taken for the noise of reading, in nanoseconds.
+const NOISE_NS: u128 = 1_000_000;
+
 /// Where boot time zero lies on the wall clock. Read anew from time to time, because the wall clock is
-/// stepped and slewed while the boot clock is not.
+/// stepped while the boot clock is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WallClock {
     boot_epoch_ns: i128,
@@ -46,6 +49,14 @@ impl WallClock {
         }
         Self {
             boot_epoch_ns: best.map_or(0, |(_, epoch)| epoch),
+        }
+    }
+
+    /// Takes over a later reading if the wall clock was stepped. The noise of reading is not taken over:
+    /// one process would start at other nanoseconds in each of its events.
+    pub const fn follow(&mut self, later: Self) {
+        if self.boot_epoch_ns.abs_diff(later.boot_epoch_ns) > NOISE_NS {
+            *self = later;
         }
     }
 
@@ -138,6 +149,15 @@ mod tests {
             clock.rfc3339(BootNs(123_456_789)),
             "2026-11-21T19:42:01.123456789Z"
         );
+    }
+
+    #[test]
+    fn a_step_is_followed_and_noise_is_not() {
+        let mut clock = WallClock::from_epoch_ns(5_000_000_000);
+        clock.follow(WallClock::from_epoch_ns(5_000_900_000));
+        assert_eq!(clock, WallClock::from_epoch_ns(5_000_000_000));
+        clock.follow(WallClock::from_epoch_ns(4_998_000_000));
+        assert_eq!(clock, WallClock::from_epoch_ns(4_998_000_000));
     }
 
     #[test]

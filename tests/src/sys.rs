@@ -1,8 +1,9 @@
-//! System calls that no safe wrapper offers; with `sys/uring.rs`, the only `unsafe` of the test package.
+//! System calls that no safe wrapper offers; with `sys/process.rs` and `sys/uring.rs`, the only `unsafe` of the test package.
 //!
 //! Socket addresses travel as the bytes of a `sockaddr`, because the scenarios bind names that no
 //! typed address can express (abstract names with NULs, a family alone, 108 bytes without an end).
 
+pub mod process;
 pub mod uring;
 
 use std::ffi::c_int;

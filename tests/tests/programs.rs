@@ -23,30 +23,37 @@ fn main() -> ExitCode {
         Scenario {
             name: "nginx_master_and_workers",
             run: nginx_master_and_workers,
+            alone: false,
         },
         Scenario {
             name: "redis_on_tcp_and_unix",
             run: redis_on_tcp_and_unix,
+            alone: false,
         },
         Scenario {
             name: "python_http_server",
             run: python_http_server,
+            alone: false,
         },
         Scenario {
             name: "python_udp_server",
             run: python_udp_server,
+            alone: false,
         },
         Scenario {
             name: "threaded_server",
             run: threaded_server,
+            alone: false,
         },
         Scenario {
             name: "socket_activation",
             run: socket_activation,
+            alone: false,
         },
         Scenario {
             name: "named_network_namespace",
             run: named_network_namespace,
+            alone: false,
         },
     ])
 }

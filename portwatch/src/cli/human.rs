@@ -167,11 +167,13 @@ fn details(event: &Event) -> Vec<(Style, String)> {
         };
         details.push((Style::Plain, format!("{exe}{note}")));
     }
-    match &process.args {
-        Some(args) if args.len() > 1 => {
-            details.push((Style::Dim, args.get(1..).unwrap_or_default().join(" ")));
-        }
-        _ => {}
+    let args = process.args.as_deref().unwrap_or_default();
+    let mut args = args.get(1..).unwrap_or_default().join(" ");
+    if process.args_truncated == Some(true) {
+        args.push('…');
+    }
+    if !args.is_empty() {
+        details.push((Style::Dim, args));
     }
     details.extend(
         process

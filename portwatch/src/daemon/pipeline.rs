@@ -72,6 +72,8 @@ pub(super) struct Pipeline {
     pub(super) next_seq: u64,
     pub(super) events: BTreeMap<EventType, u64>,
     pub(super) lost: u64,
+    /// Records that the process ring is known to have dropped.
+    pub(super) processes_lost: u64,
     pub(super) decode_errors: u64,
     pub(super) since: BootNs,
     pub(super) sizes: Sizes,
@@ -143,6 +145,7 @@ impl Pipeline {
             next_seq: 1,
             events: BTreeMap::new(),
             lost: 0,
+            processes_lost: 0,
             decode_errors: 0,
             since,
             sizes: options.sizes,
@@ -215,6 +218,9 @@ impl Pipeline {
         let mut more = readers
             .process
             .drain(BATCH, |bytes| self.process_record(bytes));
+        if more {
+            self.doubt_after_loss();
+        }
         more |= readers
             .critical
             .drain(BATCH, |bytes| self.critical_record(bytes));
@@ -309,7 +315,7 @@ impl Pipeline {
 
     fn every_second(&mut self) {
         self.heartbeat.fetch_add(1, Ordering::Relaxed);
-        self.surroundings.clock = WallClock::read();
+        self.surroundings.clock.follow(WallClock::read());
         self.count_losses();
         self.remember_owners();
     }

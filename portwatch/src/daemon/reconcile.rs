@@ -254,6 +254,9 @@ impl Pipeline {
         let mut reconcile = false;
         for loss in losses {
             self.lost += loss.lost;
+            if loss.ring == RingName::Process {
+                self.enricher.on_loss();
+            }
             reconcile |= matches!(loss.ring, RingName::Critical | RingName::Probe);
             let mut event = self.surroundings.event(EventType::Gap, loss.to);
             let mut gap = loss.gap(self.surroundings.clock);
@@ -271,6 +274,18 @@ impl Pipeline {
         if reconcile {
             self.after_gap = true;
             self.look_again(MergeReason::Gap);
+        }
+    }
+
+    /// A ring out of which a whole batch came is under pressure. If it has dropped records, what is known
+    /// of images is in doubt before the listeners that were opened since are told.
+    pub(super) fn doubt_after_loss(&mut self) {
+        let counters = self.sensors.as_ref().map(Sensors::counters);
+        let Some(Ok(counters)) = counters else { return };
+        let [_, processes, _] = counters.rings;
+        if processes.dropped != self.processes_lost {
+            self.processes_lost = processes.dropped;
+            self.enricher.on_loss();
         }
     }
 

@@ -23,11 +23,19 @@ impl Enricher {
                 .learn(ancestor.key, &ancestor.comm, parent, None, now);
         }
         // The swapper, pid 0, is above all and says nothing.
-        let named = chain.into_iter().filter(|key| key.pid != 0);
-        named.map(|key| self.ancestor(key, now)).collect()
+        let named = chain
+            .into_iter()
+            .enumerate()
+            .filter(|(_, key)| key.pid != 0);
+        let named = named.map(|(at, key)| {
+            let recorded = who.ancestors.get(at).map(|ancestor| &*ancestor.comm);
+            self.ancestor(key, recorded.unwrap_or_default(), now)
+        });
+        named.collect()
     }
 
-    fn ancestor(&mut self, key: ProcessKey, now: BootNs) -> Ancestor {
+    /// One parent; `recorded` is its name at the time of the event, empty where that is not known.
+    fn ancestor(&mut self, key: ProcessKey, recorded: &[u8], now: BootNs) -> Ancestor {
         self.renew(key, now);
         let known = self
             .table
@@ -40,7 +48,10 @@ impl Enricher {
         {
             self.table.learn(key, b"", None, Some(&image), now);
         }
-        let name = self.table.name(key).unwrap_or_default();
+        let name = match recorded {
+            [] => self.table.name(key).unwrap_or_default(),
+            recorded => recorded,
+        };
         let exe = self.table.image(key).and_then(|image| image.exe.as_deref());
         render::ancestor(key.pid, name, exe)
     }

@@ -35,7 +35,8 @@ pub(super) enum Place {
 pub(super) struct CgroupMap {
     mount: PathBuf,
     by_id: Bounded<u64, Option<Arc<Placement>>>,
-    by_process: Bounded<ProcessKey, Arc<Placement>>,
+    /// With the id that the process had then: another one says that it was moved since.
+    by_process: Bounded<(ProcessKey, u64), Arc<Placement>>,
 }
 
 impl CgroupMap {
@@ -59,8 +60,12 @@ impl CgroupMap {
             Some(Some(known)) => return Place::Known(Arc::clone(known)),
             found => found.is_some(),
         };
-        if let Some(known) = self.by_process.get(&key) {
-            return Place::Known(Arc::clone(known));
+        let known = self.by_process.get(&(key, id)).map(Arc::clone);
+        // Without an id nothing says whether the process was moved since: while it lives, it is asked.
+        if id != 0
+            && let Some(known) = known
+        {
+            return Place::Known(known);
         }
         let elsewhere = if id > ROOT_ID && !walked {
             Place::Walk(id)
@@ -68,7 +73,7 @@ impl CgroupMap {
             Place::Unknown
         };
         let Some((path, unified)) = proc.open_same(key).and_then(|process| process.cgroup()) else {
-            return elsewhere;
+            return known.map_or(elsewhere, Place::Known);
         };
         let placement = Arc::new(cgroup::parse(&path));
         if unified && id > ROOT_ID {
@@ -78,7 +83,7 @@ impl CgroupMap {
             }
             self.by_id.insert(id, Some(Arc::clone(&placement)));
         } else {
-            self.by_process.insert(key, Arc::clone(&placement));
+            self.by_process.insert((key, id), Arc::clone(&placement));
         }
         Place::Known(placement)
     }
@@ -232,7 +237,16 @@ mod tests {
             ..KEY
         };
         assert_eq!(map.place(reused, 1, &proc), Place::Unknown);
+        let moved = root.path().join("proc/7/cgroup");
+        std::fs::write(&moved, "0::/system.slice/later.service\n").expect("write");
+        let later = Place::Known(Arc::new(unit("later.service")));
+        assert_eq!(map.place(KEY, 1, &proc), expected, "at the id it had then");
+        assert_eq!(map.place(KEY, 0, &proc), later, "asked while it lives");
+        std::fs::write(&moved, "0::/system.slice/last.service\n").expect("write");
+        let last = Place::Known(Arc::new(unit("last.service")));
+        assert_eq!(map.place(KEY, 0, &proc), last, "asked again");
         std::fs::remove_dir_all(root.path().join("proc")).expect("exit");
         assert_eq!(map.place(KEY, 1, &proc), expected, "remembered");
+        assert_eq!(map.place(KEY, 0, &proc), last, "remembered");
     }
 }

@@ -58,10 +58,11 @@ impl Enricher {
         }
     }
 
-    /// Reads a living process anew where nothing tells of new images: the table may hold one that it has
-    /// replaced since. What is known of one that has ended stays.
+    /// Reads a living process anew where nothing tells of new images, or records of them were lost: the
+    /// table may hold one that it has replaced since. What is known of one that has ended stays, unless
+    /// it is in doubt.
     pub(super) fn renew(&mut self, key: ProcessKey, now: BootNs) {
-        if self.execs_are_told {
+        if self.execs_are_told && !self.table.is_doubted(key) {
             return;
         }
         if let Some(process) = self.proc.open_same(key)

@@ -176,6 +176,11 @@ impl Enricher {
         }
     }
 
+    /// Records of processes were lost: what is known of images is asked for again before it is told.
+    pub fn on_loss(&mut self) {
+        self.table.doubt();
+    }
+
     /// A process was made.
     pub fn on_fork(&mut self, fork: &LifeSeen) {
         self.table.on_fork(fork);

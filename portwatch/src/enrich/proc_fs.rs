@@ -196,9 +196,16 @@ impl ProcessDir {
         Ok(image)
     }
 
-    /// The path of the working directory.
+    /// The path of the working directory; of one that was removed, the path that it had.
     pub(super) fn working_directory(&self) -> Option<Vec<u8>> {
-        self.link("cwd").ok()
+        let mut path = self.link("cwd").ok()?;
+        if path.ends_with(DELETED) {
+            let file = stamp(self.dir.as_fd(), Path::new("cwd")).ok();
+            if self.is_deleted(&path, file) {
+                path.truncate(path.len() - DELETED.len());
+            }
+        }
+        Some(path)
     }
 
     /// The arguments, at most [`CMDLINE_MAX`] bytes, and whether there were more. May wait for the

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::proc_parse::{Layout, Slot};
+use super::proc_parse::{Layout, Slot, TICK_NS};
 use crate::decode::record::{ExecSeen, ImageInfo, LifeSeen, ProcessKey};
 use crate::time::BootNs;
 
@@ -40,6 +40,8 @@ pub struct ProcessTable {
     living: HashMap<u32, Slot>,
     image_bytes: Arc<AtomicUsize>,
     stamp: u64,
+    /// Images that were learned before this may have been replaced unseen.
+    doubted: u64,
     limits: Limits,
 }
 
@@ -50,6 +52,8 @@ struct Entry {
     image: Option<Arc<Kept>>,
     rank: Rank,
     name: Name,
+    /// When the image was learned.
+    learned: u64,
     asked_proc: bool,
     /// The memory of the image, when /proc was read for it.
     layout: Option<Layout>,
@@ -71,6 +75,7 @@ impl ProcessTable {
             living: HashMap::new(),
             image_bytes: Arc::default(),
             stamp: 0,
+            doubted: 0,
             limits,
         }
     }
@@ -80,9 +85,11 @@ impl ProcessTable {
     pub fn on_exec(&mut self, exec: &ExecSeen) {
         let parent = self.current(exec.task.ppid);
         let image = self.keep(exec.image.clone());
+        let learned = self.next_stamp();
         let entry = self.entry(exec.task.key, exec.at);
         entry.name = Name::new(&exec.task.comm);
         entry.image = Some(image);
+        entry.learned = learned;
         entry.parent = entry.parent.or(parent);
         entry.asked_proc = false;
         self.evict();
@@ -91,14 +98,16 @@ impl ProcessTable {
     /// A process was made; it runs its parent's image until it replaces it.
     pub fn on_fork(&mut self, fork: &LifeSeen) {
         let parent = fork.parent.or_else(|| self.current(fork.task.ppid));
-        let inherited = parent
-            .and_then(|key| self.entries.get(&key.into()))
-            .and_then(|entry| entry.image.clone());
+        let of_parent = parent.and_then(|key| self.entries.get(&key.into()));
+        let inherited = of_parent.and_then(|entry| entry.image.clone());
+        // What is doubted in the parent is in the child.
+        let learned = of_parent.map_or(0, |entry| entry.learned);
         let entry = self.entry(fork.task.key, fork.at);
         entry.parent = parent;
         // Its own exec may have come first, through another ring.
         if entry.image.is_none() {
             entry.image = inherited;
+            entry.learned = learned;
             entry.name = Name::new(&fork.task.comm);
         }
         self.evict();
@@ -107,13 +116,29 @@ impl ProcessTable {
     /// A process ended. It is kept until the room is needed.
     pub fn on_exit(&mut self, exit: &LifeSeen) {
         let entry = self.entry(exit.task.key, exit.at);
+        if is_another(entry.key, exit.task.key) {
+            return;
+        }
         entry.name = Name::new(&exit.task.comm);
         self.bury(exit.task.key.into(), exit.at);
         self.evict();
     }
 
-    /// What another source (/proc, a listener's record) knows of a process. It fills what is missing
-    /// and replaces nothing, because lifecycle records are newer.
+    /// Records of new images were lost: every image that is known now may have been replaced since. It is
+    /// not told any more until it is learned anew.
+    pub fn doubt(&mut self) {
+        self.doubted = self.next_stamp();
+    }
+
+    /// Is what is known of this process's image in doubt?
+    #[must_use]
+    pub fn is_doubted(&self, key: ProcessKey) -> bool {
+        self.find(key)
+            .is_some_and(|entry| entry.image.is_some() && entry.learned < self.doubted)
+    }
+
+    /// What another source (/proc, a listener's record) knows of a process. It fills what is missing or
+    /// in doubt and replaces nothing else, because lifecycle records are newer.
     pub fn learn(
         &mut self,
         key: ProcessKey,
@@ -125,6 +150,7 @@ impl ProcessTable {
         let kept = image
             .filter(|_| self.image(key).is_none_or(|known| known.exe.is_none()))
             .map(|image| self.keep(image.clone()));
+        let learned = self.next_stamp();
         let entry = self.entry(key, now);
         if entry.name.is_empty() {
             entry.name = Name::new(name);
@@ -132,11 +158,13 @@ impl ProcessTable {
         entry.parent = entry.parent.or(parent);
         if kept.is_some() {
             entry.image = kept;
+            entry.learned = learned;
         }
         self.evict();
     }
 
-    /// What /proc says of a living process now, where nothing tells of new images. `image` comes without
+    /// What /proc says of a living process now, where nothing tells of new images, or records of them
+    /// were lost. `image` comes without
     /// arguments, because reading them may wait: those that are known stay, as long as the layout shows
     /// that they are of this image.
     pub(super) fn renew(
@@ -147,7 +175,9 @@ impl ProcessTable {
         layout: Option<Layout>,
         now: BootNs,
     ) {
+        let learned = self.next_stamp();
         let entry = self.entry(key, now);
+        entry.learned = learned;
         let known = entry.image.clone();
         let known = known.filter(|known| {
             layout.is_some() && entry.layout == layout && known.image.exe_inode == image.exe_inode
@@ -195,24 +225,25 @@ impl ProcessTable {
         self.evict();
     }
 
-    /// The image a process runs, or ran last.
+    /// The image a process runs, or ran last; none that is in doubt.
     #[must_use]
     pub fn image(&self, key: ProcessKey) -> Option<&ImageInfo> {
-        let entry = self.entries.get(&key.into())?;
-        entry.image.as_deref().map(|kept| &kept.image)
+        let entry = self.find(key)?;
+        let kept = entry.image.as_deref()?;
+        (entry.learned >= self.doubted).then_some(&kept.image)
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self, key: ProcessKey) -> Option<&[u8]> {
-        let entry = self.entries.get(&key.into())?;
+        let entry = self.find(key)?;
         Some(entry.name.bytes()).filter(|name| !name.is_empty())
     }
 
     /// The process that made it.
     #[must_use]
     pub fn parent(&self, key: ProcessKey) -> Option<ProcessKey> {
-        self.entries.get(&key.into())?.parent
+        self.find(key)?.parent
     }
 
     /// The living process with this pid.
@@ -260,9 +291,23 @@ impl ProcessTable {
         self.entries.len() * ENTRY_BYTES + self.image_bytes.load(Ordering::Relaxed)
     }
 
-    /// The entry of a process, made when there is none.
+    /// The entry of exactly this process.
+    fn find(&self, key: ProcessKey) -> Option<&Entry> {
+        let entry = self.entries.get(&key.into())?;
+        (!is_another(entry.key, key)).then_some(entry)
+    }
+
+    /// The entry of a process, made when there is none. One of a process that had the same pid earlier in
+    /// the same tick gives way.
     fn entry(&mut self, key: ProcessKey, at: BootNs) -> &mut Entry {
         let slot = Slot::from(key);
+        if let Some(entry) = self.entries.get(&slot)
+            && is_another(entry.key, key)
+            && entry.key.start < key.start
+        {
+            self.order.remove(&entry.rank);
+            self.entries.remove(&slot);
+        }
         let rank = match self.entries.get(&slot) {
             Some(entry) => entry.rank,
             None => self.admit(slot, at),
@@ -273,6 +318,7 @@ impl ProcessTable {
             image: None,
             rank,
             name: Name::default(),
+            learned: 0,
             asked_proc: false,
             layout: None,
         });
@@ -346,6 +392,13 @@ impl ProcessTable {
         self.stamp += 1;
         self.stamp
     }
+}
+
+/// Two processes that had the same pid within one tick: told by their starts, where both are known to
+/// the nanosecond.
+fn is_another(known: ProcessKey, key: ProcessKey) -> bool {
+    let is_exact = |key: ProcessKey| !key.start.0.is_multiple_of(TICK_NS);
+    is_exact(known) && is_exact(key) && known.start.0 != key.start.0
 }
 
 /// An image and its weight, which is given back when the last process that shares it is forgotten.

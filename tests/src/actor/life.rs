@@ -1,11 +1,14 @@
 //! The actor's commands on itself: forks, new images, identities and namespaces.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -24,7 +27,15 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &Slots) -> Result<Outcome>
             ("uid", rustix::process::getuid().as_raw().to_string()),
         ])),
         "fork" => fork_holder(),
-        "exec" => exec(words, slots),
+        "exec" => exec(&std::env::current_exe()?, words, slots),
+        "exec-as" => {
+            let (program, words) = words.split_first().context("exec-as HEX TOKEN")?;
+            exec(&path(program)?, words, slots)
+        }
+        "unshare-mounts" => {
+            unshare_mounts(&path(words.first().context("unshare-mounts HEX")?)?)?;
+            Ok(Outcome::default())
+        }
         "blink" => blink(words),
         "unshare-net" => {
             sys::unshare_network()?;
@@ -44,8 +55,7 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &Slots) -> Result<Outcome>
             Ok(Outcome::default())
         }
         "chdir" => {
-            let path = unhex(words.first().context("chdir HEX")?)?;
-            std::env::set_current_dir(std::ffi::OsString::from_vec(path))?;
+            std::env::set_current_dir(path(words.first().context("chdir HEX")?)?)?;
             Ok(Outcome::default())
         }
         "exit" => Ok(Outcome {
@@ -75,11 +85,29 @@ fn fork_holder() -> Result<Outcome> {
     }
 }
 
-/// `exec TOKEN`: replaces this image by itself with other arguments; slots and channel survive.
+/// A path in hexadecimal digits, which may hold any byte.
+pub(super) fn path(hex: &str) -> Result<PathBuf> {
+    Ok(OsString::from_vec(unhex(hex)?).into())
+}
+
+/// `unshare-mounts HEX`: a mount namespace of its own, in which this folder is a file system of its own.
+fn unshare_mounts(folder: &Path) -> Result<()> {
+    sys::process::unshare_mounts()?;
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("portwatch-test", folder, "tmpfs", flags, None)
+        .map_err(io::Error::from)?;
+    let copy = folder.join("actor");
+    fs::copy(std::env::current_exe()?, &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// `exec TOKEN`: replaces this image by itself with other arguments, `exec-as HEX TOKEN` by another
+/// program that is an actor too; slots and channel survive.
 /// The answer `ok` comes from the new image: a command sent before that would die with the old one.
-fn exec(words: &[&str], slots: &Slots) -> Result<Outcome> {
+fn exec(program: &Path, words: &[&str], slots: &Slots) -> Result<Outcome> {
     let token = words.first().context("exec TOKEN")?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(program);
     command.args(["resume", token]);
     for (name, fd) in slots {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).map_err(io::Error::from)?;

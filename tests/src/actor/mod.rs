@@ -7,6 +7,7 @@
 mod life;
 mod race;
 mod socket;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -43,7 +44,8 @@ impl Outcome {
 
 /// Runs the actor with its command line (without the program's own name).
 ///
-/// - `serve TOKEN`: obeys the channel on descriptor 0. The token only marks the arguments.
+/// - `serve TOKEN …`: obeys the channel on descriptor 0. The token only marks the arguments, as does
+///   whatever follows it.
 /// - `resume TOKEN SLOT=FD…`: what `exec` becomes; says `ok`, then serves with these slots.
 /// - `chain DEPTH TOKEN`: starts itself DEPTH times below itself, the last one serves.
 /// - `blink TOKEN`: opens a TCP listener, closes it and ends.
@@ -148,6 +150,7 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
             passenger: Some((*rest.first().context("pass SLOT")?).to_owned()),
             ..Outcome::default()
         }),
+        "renaming" | "exec-storm" | "flood" | "reuse" | "bomb" => storm::obey(verb, rest, slots),
         _ => life::obey(verb, rest, slots),
     }
 }

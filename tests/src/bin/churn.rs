@@ -2,23 +2,27 @@
 //! with the right program and arguments, and is nothing missing from `seq`?
 //!
 //! `--wrk` puts nginx under a load of short connections at the same time: the flood of transitions may
-//! not push a single listener out. Loopback only, bounded in count and time.
+//! not push a single listener out. `--exec-storm` starts programs as fast as the machine can: what the
+//! process ring loses may not make a listener wrong. Loopback only, bounded in count and time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Parser;
+use portwatch_tests::address::hex;
 use portwatch_tests::harness::program::{Program, find, free_tcp_port, nginx};
 use portwatch_tests::harness::watch::rung_args;
-use portwatch_tests::harness::{Actor, Event, locate};
+use portwatch_tests::harness::{Actor, Event, locate, tiny};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
-/// What marks the processes of this run.
-const PREFIX: &str = "churn";
 /// Processes that one command to the actor starts.
 const PART: u32 = 100;
 /// How long events may come after the last process is gone.
@@ -42,6 +46,12 @@ struct Arguments {
     /// Longest time that wrk runs, in seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     wrk_seconds: u32,
+    /// Start a tiny program again and again meanwhile, on every processor.
+    #[arg(long)]
+    exec_storm: bool,
+    /// Print the result as one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is left of one event.
@@ -54,11 +64,15 @@ enum Told {
         inode: u64,
         exe: bool,
         args: bool,
+        parent: bool,
     },
     Closed {
         inode: u64,
     },
-    Lost(u64),
+    Lost {
+        ring: String,
+        events: u64,
+    },
     Broken(String),
 }
 
@@ -70,9 +84,11 @@ struct Tally {
     wrong_pid: u32,
     wrong_exe: u32,
     wrong_args: u32,
+    wrong_parent: u32,
     twice: u32,
     closed: u32,
-    lost: u64,
+    lost: BTreeMap<String, u64>,
+    example: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -102,8 +118,9 @@ fn churn(arguments: &Arguments) -> Result<bool> {
     if let Some(why) = broken {
         bail!("the stream broke: {why}");
     }
+    let right = outcome?;
     ensure!(status.code() == Some(130), "portwatch ended with {status}");
-    outcome
+    Ok(right)
 }
 
 fn churn_watched(arguments: &Arguments, told: &Receiver<Told>) -> Result<bool> {
@@ -113,20 +130,42 @@ fn churn_watched(arguments: &Arguments, told: &Receiver<Told>) -> Result<bool> {
     } else {
         None
     };
-    let mut actor = Actor::start(PREFIX)?;
+    let storm = arguments.exec_storm.then(Storm::start).transpose()?;
+    let mut actor = Actor::start(&prefix())?;
+    let prefix = prefix();
     let rounds = arguments.count.div_ceil(PART);
     let mut pids: HashMap<String, u64> = HashMap::new();
     let start = Instant::now();
     for round in 0..rounds {
-        let command = format!("blink {PART} {PREFIX}-{round} {}", arguments.parallel);
+        let command = format!("blink {PART} {prefix}-{round} {}", arguments.parallel);
         let answer = actor.call(&command)?;
         for (at, pid) in answer.text("pids")?.split(',').enumerate() {
-            pids.insert(format!("{PREFIX}-{round}-{at}"), pid.parse()?);
+            pids.insert(format!("{prefix}-{round}-{at}"), pid.parse()?);
         }
     }
     let took = start.elapsed();
+    let execs = storm.map(Storm::end).transpose()?;
     let tally = count(told, &pids)?;
-    Ok(report(&tally, &pids, took))
+    let summary = Summary {
+        all: pids.len(),
+        missing: pids
+            .keys()
+            .filter(|token| !tally.opened.contains_key(*token))
+            .count(),
+        took,
+        execs,
+    };
+    if arguments.json {
+        print_json(&tally, &summary);
+    } else {
+        print_table(&tally, &summary);
+    }
+    Ok(is_right(&tally, &summary))
+}
+
+/// What marks the processes of this run, and of no other that runs beside it.
+fn prefix() -> String {
+    format!("churn{}", std::process::id())
 }
 
 /// Starts `portwatch tail` and a thread that keeps of each line only what is counted.
@@ -176,7 +215,10 @@ fn shrink(event: &Event, exe: &str) -> Option<Told> {
     let inode = event.number("socket.inode").unwrap_or(0);
     match event.kind() {
         "sensor.ready" => Some(Told::Ready),
-        "gap" => Some(Told::Lost(event.number("gap.lost").unwrap_or(1))),
+        "gap" => Some(Told::Lost {
+            ring: event.text("gap.ring").to_owned(),
+            events: event.number("gap.lost").unwrap_or(1),
+        }),
         "listener.closed" => Some(Told::Closed { inode }),
         "listener.opened" | "listener.present" => {
             let args: Vec<&str> = event
@@ -191,6 +233,11 @@ fn shrink(event: &Event, exe: &str) -> Option<Told> {
                 inode,
                 exe: event.text("process.exe") == exe,
                 args: args.get(1) == Some(&"blink") && args.len() == 3,
+                parent: event
+                    .at("process.ancestors")
+                    .get(0)
+                    .and_then(|parent| parent.get("exe")?.as_str())
+                    == Some(exe),
             })
         }
         _ => None,
@@ -213,7 +260,7 @@ fn wait_ready(told: &Receiver<Told>) -> Result<()> {
 /// Takes events until every listener was opened and closed, or none has come for a while.
 fn count(told: &Receiver<Told>, pids: &HashMap<String, u64>) -> Result<Tally> {
     let mut tally = Tally::default();
-    let by_pid: std::collections::HashSet<u64> = pids.values().copied().collect();
+    let mine = prefix();
     let all = pids.len();
     while tally.opened.len() < all || (tally.closed as usize) < all {
         let Ok(one) = told.recv_timeout(PATIENCE) else {
@@ -226,13 +273,20 @@ fn count(told: &Receiver<Told>, pids: &HashMap<String, u64>) -> Result<Tally> {
                 inode,
                 exe,
                 args,
+                parent,
             } => {
-                if !by_pid.contains(&pid) && !pids.contains_key(&token) {
+                if !token.starts_with(&mine) {
                     continue;
                 }
                 tally.wrong_pid += u32::from(pids.get(&token) != Some(&pid));
                 tally.wrong_exe += u32::from(!exe);
                 tally.wrong_args += u32::from(!args);
+                tally.wrong_parent += u32::from(!parent);
+                if pids.get(&token) != Some(&pid) || !(exe && args && parent) {
+                    tally.example.get_or_insert_with(|| {
+                        format!("{token:?}, pid {pid}, {exe} {args} {parent}")
+                    });
+                }
                 tally.twice += u32::from(tally.opened.insert(token, inode).is_some());
                 *tally.inodes.entry(inode).or_default() += 1;
             }
@@ -243,7 +297,7 @@ fn count(told: &Receiver<Told>, pids: &HashMap<String, u64>) -> Result<Tally> {
                     tally.closed += 1;
                 }
             }
-            Told::Lost(events) => tally.lost += events,
+            Told::Lost { ring, events } => *tally.lost.entry(ring).or_default() += events,
             Told::Broken(why) => bail!("the stream broke: {why}"),
             Told::Ready => {}
         }
@@ -251,34 +305,114 @@ fn count(told: &Receiver<Told>, pids: &HashMap<String, u64>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Prints the table; is everything as it should be?
-fn report(tally: &Tally, pids: &HashMap<String, u64>, took: Duration) -> bool {
-    let all = pids.len();
-    let missing = pids
-        .keys()
-        .filter(|token| !tally.opened.contains_key(*token))
-        .count();
-    println!("{:<34} {:>10}", "listeners opened", all);
-    println!("{:<34} {:>10}", "  told", all - missing);
-    println!("{:<34} {:>10}", "  not told", missing);
-    println!("{:<34} {:>10}", "  told twice", tally.twice);
-    println!("{:<34} {:>10}", "  told to be closed", tally.closed);
-    println!("{:<34} {:>10}", "with another pid", tally.wrong_pid);
-    println!("{:<34} {:>10}", "with another program", tally.wrong_exe);
-    println!("{:<34} {:>10}", "with other arguments", tally.wrong_args);
-    println!("{:<34} {:>10}", "told to be lost (gap)", tally.lost);
-    println!("{:<34} {:>10.1}", "seconds", took.as_secs_f64());
-    println!(
-        "{:<34} {:>10.0}",
+/// What is not counted event by event.
+struct Summary {
+    all: usize,
+    missing: usize,
+    took: Duration,
+    execs: Option<u64>,
+}
+
+fn print_table(tally: &Tally, summary: &Summary) {
+    let all = summary.all;
+    let row = |name: &str, value: &dyn std::fmt::Display| println!("{name:<34} {value:>10}");
+    row("listeners opened", &all);
+    row("  told", &(all - summary.missing));
+    row("  not told", &summary.missing);
+    row("  told twice", &tally.twice);
+    row("  told to be closed", &tally.closed);
+    row("with another pid", &tally.wrong_pid);
+    row("with another program", &tally.wrong_exe);
+    row("with other arguments", &tally.wrong_args);
+    row("with another parent", &tally.wrong_parent);
+    for (ring, lost) in &tally.lost {
+        row(&format!("told to be lost (gap, {ring})"), lost);
+    }
+    if let Some(execs) = summary.execs {
+        row("programs started meanwhile", &execs);
+    }
+    let seconds = summary.took.as_secs_f64();
+    row("seconds", &format!("{seconds:.1}"));
+    row(
         "listeners per second",
-        all as f64 / took.as_secs_f64()
+        &format!("{:.0}", all as f64 / seconds),
     );
     println!("seq without holes");
-    missing == 0
+    if let Some(example) = &tally.example {
+        println!("for example {example}");
+    }
+}
+
+fn print_json(tally: &Tally, summary: &Summary) {
+    let seconds = summary.took.as_secs_f64();
+    let mut told = json!({
+        "listeners": summary.all,
+        "told": summary.all - summary.missing,
+        "missing": summary.missing,
+        "twice": tally.twice,
+        "closed": tally.closed,
+        "wrong_pid": tally.wrong_pid,
+        "wrong_exe": tally.wrong_exe,
+        "wrong_args": tally.wrong_args,
+        "wrong_parent": tally.wrong_parent,
+        "lost": tally.lost,
+        "seconds": seconds,
+        "per_second": summary.all as f64 / seconds,
+        "ok": is_right(tally, summary),
+    });
+    if let (Some(execs), Some(told)) = (summary.execs, told.as_object_mut()) {
+        told.insert("execs".to_owned(), json!(execs));
+    }
+    println!("{told}");
+}
+
+/// Every listener told, once, rightly, to its end; lost at most records of other processes.
+fn is_right(tally: &Tally, summary: &Summary) -> bool {
+    let storm = summary.execs.is_some();
+    summary.missing == 0
         && tally.twice == 0
-        && tally.closed as usize == all
-        && tally.wrong_pid + tally.wrong_exe + tally.wrong_args == 0
-        && tally.lost == 0
+        && tally.closed as usize == summary.all
+        && tally.wrong_pid + tally.wrong_exe + tally.wrong_args + tally.wrong_parent == 0
+        && tally
+            .lost
+            .iter()
+            .all(|(ring, lost)| *lost == 0 || (storm && ring == "process"))
+}
+
+/// Programs that start and end without pause, until they are told to stop.
+struct Storm {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Storm {
+    fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let program = folder.path().join("tiny");
+        tiny::write(&program)?;
+        let mut actor = Actor::start("churn-storm")?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let program = hex(program.as_os_str().as_encoded_bytes());
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let answer = actor.call(&format!("exec-storm 1000 {program}"))?;
+                count += answer.number::<u64>("count")?;
+            }
+            drop(folder);
+            Ok(count)
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// How many programs were started.
+    fn end(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the storm panicked"))?
+    }
 }
 
 /// nginx, and wrk that opens a connection for each request; both end with the value.

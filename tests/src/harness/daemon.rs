@@ -119,15 +119,25 @@ impl Home {
         let mut command = self.command()?;
         command.args(["tail", "-o", "json"]).args(extra);
         let watch = Watch::read(command)?;
+        self.heard_by(&watch)?;
+        Ok(watch)
+    }
+
+    /// Opens listeners until this `tail` has told of one: then it has told of all that came before.
+    ///
+    /// # Errors
+    /// It hears nothing of them.
+    pub fn heard_by(&self, watch: &Watch) -> Result<()> {
         let deadline = Instant::now() + START_PATIENCE * scale();
         loop {
+            let after = watch.position();
             let knock = TcpListener::bind("127.0.0.1:0")?;
             let inode = own_inode(&knock)?;
-            let heard = watch.gather(1, KNOCK, |event| {
+            let heard = watch.next_after(after, KNOCK, |event| {
                 event.is_opening() && event.has_inode(inode)
             });
-            if !heard.is_empty() {
-                return Ok(watch);
+            if heard.is_some() {
+                return Ok(());
             }
             if Instant::now() > deadline {
                 bail!("tail hears nothing {}", watch.told(|_| false));

@@ -1,5 +1,6 @@
 //! The harness: starts portwatch and actors, reads the one and commands the others.
 
+pub mod cgroup;
 pub mod daemon;
 pub mod event;
 pub mod expect;
@@ -8,6 +9,7 @@ pub mod locate;
 pub mod program;
 pub mod rungs;
 pub mod suite;
+pub mod tiny;
 pub mod trigger;
 pub mod watch;
 

@@ -31,6 +31,9 @@ pub struct Scenario {
     pub name: &'static str,
     /// Does it, and judges what portwatch says.
     pub run: fn(&Context) -> Result<Outcome>,
+    /// Runs when all others are done, and by itself: it floods, so that others could not trust their
+    /// clocks, nor the shared portwatch its rings. It must not use the shared portwatch.
+    pub alone: bool,
 }
 
 /// What every scenario is given.
@@ -156,6 +159,24 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
         );
         return ExitCode::from(64);
     }
+    let mut arguments = Arguments::from_iter(rest);
+    let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
+        scenarios.iter().partition(|scenario| scenario.alone);
+    let first = run_part(&together, rung.clone(), &arguments);
+    if alone.is_empty() {
+        return first;
+    }
+    arguments.test_threads = Some(1);
+    let second = run_part(&alone, rung, &arguments);
+    if first == ExitCode::SUCCESS {
+        second
+    } else {
+        first
+    }
+}
+
+/// Runs scenarios that share a portwatch, and judges its stream at the end.
+fn run_part(scenarios: &[Scenario], rung: Option<String>, arguments: &Arguments) -> ExitCode {
     let context = Arc::new(Context {
         rung,
         ..Context::default()
@@ -168,7 +189,7 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         })
     });
-    let conclusion = libtest_mimic::run(&Arguments::from_iter(rest), trials.collect());
+    let conclusion = libtest_mimic::run(arguments, trials.collect());
     if let Err(error) = context.conclude() {
         eprintln!("\nthe shared stream as a whole: {error:#}");
         return ExitCode::from(101);

@@ -59,6 +59,8 @@ pub struct Launch {
     pub name: Option<std::ffi::OsString>,
     /// Links of the chain between harness and actor.
     pub chain: u32,
+    /// More arguments, behind the token.
+    pub more: Vec<std::ffi::OsString>,
 }
 
 /// A running actor, and who it is.
@@ -71,9 +73,9 @@ pub struct Actor {
     pub pid: u32,
     /// Its parent's.
     pub ppid: u32,
-    /// Its executable, as the kernel resolves it.
+    /// Its executable, as the kernel resolves it; what is no UTF-8 in it is replaced.
     pub exe: String,
-    /// Its arguments.
+    /// Its arguments, the same way.
     pub args: Vec<String>,
     /// Its real user.
     pub uid: u32,
@@ -105,6 +107,7 @@ impl Actor {
             _ => command.args(["chain", &depth, token]),
         };
         command
+            .args(&how.more)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .process_group(0);
@@ -113,10 +116,7 @@ impl Actor {
         let mut channel = Channel::new(ours);
         channel.set_patience(PATIENCE * scale())?;
         let who = ask(&mut channel, "whoami")?;
-        let exe = program
-            .to_str()
-            .context("a program path that is no UTF-8")?
-            .to_owned();
+        let exe = program.to_string_lossy().into_owned();
         let name = how
             .name
             .as_ref()
@@ -129,7 +129,14 @@ impl Actor {
             ppid: who.number("ppid")?,
             uid: who.number("uid")?,
             exe,
-            args: vec![name, "serve".to_owned(), token.to_owned()],
+            args: [name, "serve".to_owned(), token.to_owned()]
+                .into_iter()
+                .chain(
+                    how.more
+                        .iter()
+                        .map(|arg| arg.to_string_lossy().into_owned()),
+                )
+                .collect(),
         })
     }
 
@@ -284,6 +291,19 @@ impl Actor {
         self.args = vec![self.exe.clone(), "resume".to_owned(), token.to_owned()];
         self.args
             .extend(kept.iter().map(|sock| format!("{}={}", sock.slot, sock.fd)));
+        Ok(())
+    }
+
+    /// Replaces its image by another program that is an actor too. The arguments change to hold this
+    /// token, and no slot is kept.
+    ///
+    /// # Errors
+    /// The new image does not answer.
+    pub fn exec_as(&mut self, program: &Path, token: &str) -> Result<()> {
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(program.as_os_str());
+        self.call(&format!("exec-as {} {token}", hex(bytes)))?;
+        self.exe = program.to_string_lossy().into_owned();
+        self.args = vec![self.exe.clone(), "resume".to_owned(), token.to_owned()];
         Ok(())
     }
 

@@ -1,18 +1,23 @@
 //! One file per capability; each lists its scenarios.
 
+mod control;
 mod failure;
 mod flood;
 mod half;
 mod holders;
+mod hostile;
+mod identity;
 mod inventory;
 mod ladder;
 mod loss;
 mod netns;
 mod packet;
+mod placement;
 mod process;
 mod program;
 mod raw;
 mod states;
+mod storm;
 mod stream;
 mod tcp;
 mod toctou;
@@ -23,13 +28,22 @@ mod uring;
 use portwatch_tests::harness::Scenario;
 
 /// A list of scenarios named after their functions.
+///
+/// `scenarios!(alone "module": …)` for those that flood, see [`Scenario::alone`].
 macro_rules! scenarios {
+    (alone $module:literal: $($function:ident),* $(,)?) => {
+        scenarios!(@ true, $module, $($function),*);
+    };
     ($module:literal: $($function:ident),* $(,)?) => {
+        scenarios!(@ false, $module, $($function),*);
+    };
+    (@ $alone:literal, $module:literal, $($function:ident),*) => {
         /// The scenarios of this file.
         pub(crate) const ALL: &[portwatch_tests::harness::Scenario] = &[$(
             portwatch_tests::harness::Scenario {
                 name: concat!($module, "::", stringify!($function)),
                 run: |context| $function(context).map(Into::into),
+                alone: $alone,
             },
         )*];
     };
@@ -58,6 +72,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         program::ALL,
         toctou::ALL,
         ladder::ALL,
+        hostile::ALL,
+        identity::ALL,
+        placement::ALL,
+        control::ALL,
+        storm::ALL,
     ]
     .concat()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use portwatch_tests::harness::{Context, Watch, locate};
 
 use super::scenarios;
 
-scenarios!("stream": reader_gone, interrupted, counted, bad_filter);
+scenarios!("stream": reader_gone, interrupted, counted, numbered_behind_a_filter, bad_filter);
 
 /// Between two listeners that are opened to be heard of.
 const KNOCK: Duration = Duration::from_millis(20);
@@ -103,6 +103,38 @@ fn counted(context: &Context) -> Result<()> {
         "{} events instead of 2",
         watch.position()
     );
+    watch.check_stream()
+}
+
+/// What a filter keeps back is missing in no number.
+fn numbered_behind_a_filter(context: &Context) -> Result<()> {
+    let mut command = Command::new(locate::portwatch()?);
+    command
+        .args(["tail", "-o", "json", "--no-daemon", "proto == tcp"])
+        .args(rung_args(context.rung()));
+    let watch = Watch::read(command)?;
+    let opened = || watch.all(portwatch_tests::harness::Event::is_opening).len();
+    let deadline = Instant::now() + Duration::from_secs(20) * scale();
+    let mut knocks = VecDeque::new();
+    // One of each, so that between any two that are told one is not.
+    while opened() < 20 && Instant::now() < deadline {
+        if knocks.len() == KNOCKS {
+            knocks.pop_front();
+        }
+        knocks.push_back((
+            UdpSocket::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ));
+        std::thread::sleep(KNOCK);
+    }
+    ensure!(opened() >= 20, "{} openings", opened());
+    let others = watch.all(|event| event.text("socket.protocol") != "tcp");
+    ensure!(
+        others.is_empty(),
+        "told in spite of it: {:?}",
+        others.first()
+    );
+    watch.interrupt()?;
     watch.check_stream()
 }
 

@@ -262,3 +262,51 @@ proptest! {
         assert_eq!(table.bytes(), 0, "every image gave its weight back");
     }
 }
+
+/// The same pid again within one tick of /proc, which is all that a slot tells.
+#[test]
+fn two_processes_of_one_tick_are_two() {
+    let mut table = ProcessTable::new(Limits::default());
+    let at = |ns: u64| ProcessKey {
+        pid: 10,
+        start: BootNs(5_000 * MS + ns),
+    };
+    let (first, second) = (at(1), at(2));
+    table.on_exec(&exec(first, 5_000, "/bin/first"));
+    table.on_exit(&life(first, 5_001, None));
+    assert_eq!(exe(&table, second), None, "not its image");
+    table.on_fork(&life(second, 5_002, None));
+    assert_eq!(exe(&table, second), None, "inherited from nobody");
+    assert_eq!(table.current(10), Some(second));
+    table.on_exec(&exec(second, 5_003, "/bin/second"));
+    // A record of the first that comes late ends only the first.
+    table.on_exit(&life(first, 5_001, None));
+    assert_eq!(table.current(10), Some(second));
+    assert_eq!(exe(&table, second), Some("/bin/second"));
+    assert_eq!(exe(&table, first), None);
+    // /proc knows ticks only: it means whoever has the pid.
+    assert_eq!(exe(&table, key(10, 5_000)), Some("/bin/second"));
+}
+
+#[test]
+fn images_in_doubt_are_not_told_until_they_are_learned_anew() {
+    let mut table = ProcessTable::new(Limits::default());
+    let (parent, child) = (key(10, 100), key(11, 200));
+    table.on_exec(&exec(parent, 100, "/bin/sh"));
+    assert!(!table.is_doubted(parent));
+    table.doubt();
+    assert!(table.is_doubted(parent));
+    assert_eq!(exe(&table, parent), None);
+    table.on_fork(&life(child, 200, Some(parent)));
+    assert!(table.is_doubted(child), "doubt is inherited");
+    assert_eq!(exe(&table, child), None);
+    assert_eq!(table.name(parent), Some(&b"program"[..]));
+    // A listener's record carries the image of the moment.
+    table.learn(parent, b"", None, Some(&image("/bin/nc")), BootNs(300 * MS));
+    assert_eq!(exe(&table, parent), Some("/bin/nc"));
+    table.on_exec(&exec(child, 310, "/bin/id"));
+    assert_eq!(exe(&table, child), Some("/bin/id"));
+    table.doubt();
+    table.renew(child, b"x", image("/bin/su"), None, BootNs(400 * MS));
+    assert_eq!(exe(&table, child), Some("/bin/su"));
+}
