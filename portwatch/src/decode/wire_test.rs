@@ -346,6 +346,28 @@ fn one_of_each() -> Vec<Vec<u8>> {
     all
 }
 
+/// A record of every kind and special case, by name.
+pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    let names = ["unix", "refused", "closed", "held", "exec", "fork", "state"];
+    let mut all: Vec<_> = names.into_iter().zip(one_of_each()).collect();
+    let new = || Listener::new(EventKind::LISTENER_OPENED);
+    all.push(("opened", new().bytes(0)));
+    let mut tentative = new();
+    tentative.fixed.flags = ListenerFlags::TENTATIVE;
+    all.push(("tentative", tentative.bytes(0)));
+    let mut mptcp = new();
+    mptcp.fixed.sock.flags = SockFlags::MPTCP;
+    all.push(("subflow", mptcp.bytes(0)));
+    mptcp.fixed.sock.protocol = 262;
+    mptcp.fixed.sock.sk += 64;
+    all.push(("mptcp", mptcp.bytes(0)));
+    let mut relative = new().unix(b"../s\0");
+    relative.cwd = b"app\0run\0".to_vec();
+    all.push(("relative", relative.bytes(9)));
+    all.push(("abstract", new().unix(b"\0\0x\x1b").bytes(0)));
+    all
+}
+
 #[test]
 fn every_truncation_is_refused() {
     for bytes in one_of_each() {

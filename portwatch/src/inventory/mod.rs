@@ -7,6 +7,8 @@
 
 pub mod collect;
 pub mod exposure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod holders;
 mod identity;
 pub mod interfaces;

@@ -84,7 +84,7 @@ pub(super) fn read(text: Text, netns: u32) -> io::Result<Vec<Row>> {
 }
 
 /// The rows that parse; the first line is the heading.
-fn rows(text: Text, netns: u32, bytes: &[u8]) -> Vec<Row> {
+pub(super) fn rows(text: Text, netns: u32, bytes: &[u8]) -> Vec<Row> {
     let lines = bytes.split(|&byte| byte == b'\n').skip(1);
     lines
         .filter_map(|line| match text.family {

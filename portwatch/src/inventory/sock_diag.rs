@@ -269,7 +269,7 @@ struct LocalReply {
     cookie: [u32; 2],
 }
 
-fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Option<Row> {
+pub(super) fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Option<Row> {
     let (reply, rest) = InetReply::read_from_prefix(reply).ok()?;
     let v6only = attributes(rest).any(|(kind, value)| kind == INET_DIAG_SKV6ONLY && value == [1]);
     let mut sock = bare(u16::from(reply.family), kind, protocol, reply.inode, netns)?;
@@ -293,7 +293,7 @@ fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Option<Row> {
     Some(Row { sock, unix: None })
 }
 
-fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {
+pub(super) fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {
     let (reply, rest) = LocalReply::read_from_prefix(reply).ok()?;
     let mut sock = bare(
         u16::from(AF_UNIX),
@@ -319,7 +319,7 @@ fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {
     is_listener(&sock, unix.as_ref()).then_some(Row { sock, unix })
 }
 
-fn packet_row(reply: &[u8], netns: u32) -> Option<Row> {
+pub(super) fn packet_row(reply: &[u8], netns: u32) -> Option<Row> {
     let (reply, rest) = LocalReply::read_from_prefix(reply).ok()?;
     let ethertype = u16::from_ne_bytes(reply.rest);
     let kind = u16::from(reply.kind);

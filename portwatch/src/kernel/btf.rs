@@ -7,6 +7,8 @@
 //!
 //! The input is taken as hostile all the same: every access is checked, every walk has a budget.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lookup;
 
 #[cfg(test)]

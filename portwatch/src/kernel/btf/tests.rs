@@ -7,7 +7,7 @@ use super::{Btf, BtfError, Member, VMLINUX};
 
 /// A socket in small: nesting, an anonymous union within an anonymous struct, both kinds of
 /// bit-fields, a typedef, a function, a tracepoint.
-fn sample() -> Vec<u8> {
+pub(super) fn sample() -> Vec<u8> {
     let mut b = Builder::new();
     let int = b.int("int", 4);
     let short = b.int("short", 2);
