@@ -178,6 +178,17 @@ fn a_cut_path_is_no_path() {
 }
 
 #[test]
+fn an_executable_is_never_the_root() {
+    for components in [&b""[..], b"\0", b"/\0", b"\0/\0\0"] {
+        let mut listener = Listener::new(EventKind::LISTENER_OPENED);
+        listener.exe = components.to_vec();
+        let image = opened(&listener).who.image.expect("an image");
+        assert_eq!(image.exe, None, "{components:?}");
+        assert_eq!(image.exe_inode, 5, "the rest is known");
+    }
+}
+
+#[test]
 fn unix_names_keep_their_bytes() {
     let name = |listener: Listener| opened(&listener).unix;
     let new = || Listener::new(EventKind::LISTENER_OPENED);

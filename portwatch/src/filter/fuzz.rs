@@ -26,10 +26,9 @@ pub fn filter(bytes: &[u8]) {
 fn has_a_normal_form_and_answers(filter: &Filter) {
     let normal = filter.to_string();
     assert_plain(&normal);
-    let again = Filter::parse(&normal);
     if normal.len() <= MAX_BYTES {
         assert_eq!(
-            again.as_ref(),
+            Filter::parse(&normal).as_ref(),
             Ok(filter),
             "from the normal form {normal:?}"
         );
@@ -40,9 +39,6 @@ fn has_a_normal_form_and_answers(filter: &Filter) {
         assert!(matches || !filter.matches_all());
         let negated = negation.as_ref().is_some_and(|not| not.matches(event));
         assert!(!(matches && negated), "both {normal:?} and its negation");
-        if let Ok(again) = &again {
-            assert_eq!(again.matches(event), matches);
-        }
     }
 }
 
