@@ -31,10 +31,10 @@ mod tests {
 
     use super::*;
 
-    /// Inputs that are made by hand, by name.
-    type Seeds = Vec<(&'static str, Vec<u8>)>;
+    /// Makes inputs by hand, with their names.
+    type Seeds = fn() -> Vec<(&'static str, Vec<u8>)>;
 
-    const TARGETS: [(&str, fn(&[u8]), fn() -> Seeds); 11] = [
+    const TARGETS: [(&str, fn(&[u8]), Seeds); 11] = [
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
         ("control", control, crate::interface::fuzz::seeds),

@@ -114,6 +114,7 @@ fn event_of(record: &Record) -> Option<Event> {
             event.socket = Some(surroundings.socket(&seen.sock, seen.unix.as_ref()));
             let holder = crate::enrich::fuzz::process(&seen.holder, None, &surroundings.clock);
             event.process = Some(holder);
+            event.owners = vec![crate::inventory::fuzz::owner(seen)];
             event
         }
         Record::Exec(_) | Record::Fork(_) | Record::Exit(_) => return None,

@@ -15,7 +15,7 @@ use crate::decode::decode;
 use crate::decode::fuzz::{assert_sound_name, assert_sound_sock, own_bytes};
 use crate::decode::record::{Held, Record};
 use crate::enrich::proc_parse;
-use crate::event::Family;
+use crate::event::{Family, Owner};
 use crate::time::BootNs;
 
 /// Stands between records for something that the daemon does: the kind that no record has.
@@ -168,6 +168,11 @@ pub(crate) fn proc_texts(bytes: &[u8]) {
             "two readers of status disagree"
         );
     }
+}
+
+/// A holder as events show it, for `daemon::fuzz`.
+pub(crate) fn owner(held: &Held) -> Owner {
+    super::listener::owner(&held.holder, Some(held.fd))
 }
 
 fn assert_sound_row(row: &Row) {
