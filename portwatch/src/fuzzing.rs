@@ -34,7 +34,10 @@ mod tests {
     /// Makes inputs by hand, with their names.
     type Seeds = fn() -> Vec<(&'static str, Vec<u8>)>;
 
-    const TARGETS: [(&str, fn(&[u8]), Seeds); 11] = [
+    /// Name, property, seeds.
+    type Target = (&'static str, fn(&[u8]), Seeds);
+
+    const TARGETS: [Target; 11] = [
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
         ("control", control, crate::interface::fuzz::seeds),

@@ -23,7 +23,7 @@ const RUNGS: [&str; 6] = [
 ];
 const VM_KERNEL: &str = "6.1";
 /// Seconds for each fuzz target.
-const FUZZ_SECONDS: u32 = 20;
+const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
 const NEEDS: [(&str, &str); 6] = [
