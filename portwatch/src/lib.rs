@@ -10,6 +10,8 @@ pub mod decode;
 pub mod enrich;
 pub mod event;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod interface;
 pub mod inventory;
 pub mod kernel;

@@ -1,5 +1,8 @@
 //! Turns bytes that other processes chose into text that cannot move a cursor or forge a line.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 

@@ -1,6 +1,7 @@
 //! portwatch's chores, run as `cargo xtask …`.
 
 mod ebpf;
+mod fuzz;
 mod generate;
 mod host;
 mod results;
@@ -26,6 +27,8 @@ enum Chore {
     Vm(vm::Args),
     /// Run all the tests; installs what they need.
     Test(test::Args),
+    /// Search for bytes that break a parser.
+    Fuzz(fuzz::Args),
     /// Write the generated documents, or check them.
     Gen(generate::Args),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Gen(args) => generate::run(&args),
     };
     match done {

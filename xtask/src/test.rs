@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 
+use crate::fuzz;
 use crate::host;
 use crate::results::{self, Counts};
 use crate::vm;
@@ -21,6 +22,8 @@ const RUNGS: [&str; 6] = [
     "reconcile",
 ];
 const VM_KERNEL: &str = "6.1";
+/// Seconds for each fuzz target.
+const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
 const NEEDS: [(&str, &str); 6] = [
@@ -60,6 +63,8 @@ enum Step {
     Gen,
     /// The eBPF object is what the sources build, byte for byte
     Ebpf,
+    /// The fuzz targets, for a short time each
+    Fuzz,
     /// What the scenarios' triggers do, held against `/proc`
     Triggers,
     /// Scenarios on this machine's kernel
@@ -143,6 +148,7 @@ impl Step {
             }
             Self::Gen => host::run(&mut xtask(&["gen", "--check"])?)?,
             Self::Ebpf => host::run(&mut xtask(&["ebpf", "--check"])?)?,
+            Self::Fuzz => fuzz::search(FUZZ_SECONDS)?,
             Self::Triggers => return live("triggers", counts),
             Self::Scenarios => return live("scenarios", counts),
             Self::Programs => return live("programs", counts),

@@ -1,6 +1,8 @@
 //! Configuration: defaults, file, checks. Without any file the program is useful.
 
 pub mod diagnostic;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod keys;
 pub mod load;
 mod parse;

@@ -8,6 +8,8 @@ mod answerable;
 mod connections;
 mod draft;
 mod errno;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod kernel_log;
 mod look;

@@ -5,6 +5,8 @@
 //! daemon of different versions disagree with a sentence and not with a wrong event.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod path;
 pub mod record;
 mod socket;

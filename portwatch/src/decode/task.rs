@@ -77,11 +77,13 @@ pub(super) fn image<'a>(
     let (cwd, extra) = texts.split_at(cwd_len);
     let nothing = exe_len + cwd_len + args_len == 0 && wire.exe_inode == 0 && wire.flags == 0;
     let has = |flag: u16| wire.flags & flag != 0;
-    // An executable is never the root directory: an empty path means that it was not read.
-    let has_exe = !has(ImageFlags::EXE_TRUNCATED) && !exe.is_empty();
+    // An executable is never the root directory: such a path means that it was not read.
+    let exe = (!has(ImageFlags::EXE_TRUNCATED))
+        .then(|| from_leaf_first(exe))
+        .filter(|path| path != b"/");
     let is_memfd = has(ImageFlags::EXE_MEMFD);
     let image = ImageInfo {
-        exe: has_exe.then(|| from_leaf_first(exe)),
+        exe,
         exe_inode: wire.exe_inode,
         exe_dev: wire.exe_dev,
         exe_deleted: wire.exe_inode != 0 && wire.exe_nlink == 0 && !is_memfd,

@@ -178,6 +178,17 @@ fn a_cut_path_is_no_path() {
 }
 
 #[test]
+fn an_executable_is_never_the_root() {
+    for components in [&b""[..], b"\0", b"/\0", b"\0/\0\0"] {
+        let mut listener = Listener::new(EventKind::LISTENER_OPENED);
+        listener.exe = components.to_vec();
+        let image = opened(&listener).who.image.expect("an image");
+        assert_eq!(image.exe, None, "{components:?}");
+        assert_eq!(image.exe_inode, 5, "the rest is known");
+    }
+}
+
+#[test]
 fn unix_names_keep_their_bytes() {
     let name = |listener: Listener| opened(&listener).unix;
     let new = || Listener::new(EventKind::LISTENER_OPENED);
@@ -381,6 +392,28 @@ fn one_of_each() -> Vec<Vec<u8>> {
         }
         all.push(bytes);
     }
+    all
+}
+
+/// A record of every kind and special case, by name.
+pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    let names = ["unix", "refused", "closed", "held", "exec", "fork", "state"];
+    let mut all: Vec<_> = names.into_iter().zip(one_of_each()).collect();
+    let new = || Listener::new(EventKind::LISTENER_OPENED);
+    all.push(("opened", new().bytes(0)));
+    let mut tentative = new();
+    tentative.fixed.flags = ListenerFlags::TENTATIVE;
+    all.push(("tentative", tentative.bytes(0)));
+    let mut mptcp = new();
+    mptcp.fixed.sock.flags = SockFlags::MPTCP;
+    all.push(("subflow", mptcp.bytes(0)));
+    mptcp.fixed.sock.protocol = 262;
+    mptcp.fixed.sock.sk += 64;
+    all.push(("mptcp", mptcp.bytes(0)));
+    let mut relative = new().unix(b"../s\0");
+    relative.cwd = b"app\0run\0".to_vec();
+    all.push(("relative", relative.bytes(9)));
+    all.push(("abstract", new().unix(b"\0\0x\x1b").bytes(0)));
     all
 }
 

@@ -8,6 +8,8 @@ mod ancestry;
 mod bounded;
 pub mod cgroup;
 mod cgroup_map;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hash;
 mod image;
 mod mounts;

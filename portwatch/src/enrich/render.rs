@@ -96,8 +96,11 @@ fn without_padding(args: &[Vec<u8>]) -> &[Vec<u8>] {
     }
 }
 
+/// The last part that has a name: the kernel's name of a memfd may end in a slash.
 fn base_name(path: &[u8]) -> String {
-    escape(path.rsplit(|&b| b == b'/').next().unwrap_or(path))
+    let mut parts = path.rsplit(|&b| b == b'/');
+    let last = parts.find(|part| !part.is_empty());
+    last.map_or_else(|| "?".to_owned(), escape)
 }
 
 fn bounded(path: &[u8], limit: usize) -> Option<String> {
@@ -182,6 +185,24 @@ mod tests {
         assert_eq!(process(&task(b""), Some(&image), &clock).name, r"ng\x0ainx");
         assert_eq!(process(&task(b""), None, &clock).name, "?");
         assert_eq!(ancestor(1, b"", Some(b"/lib/systemd")).name, "systemd");
+    }
+
+    #[test]
+    fn a_nameless_process_is_called_by_its_executable_and_never_nothing() {
+        let of = |exe: &[u8]| {
+            let nameless = ancestor(7, b"", Some(exe)).name;
+            let image = ImageInfo {
+                exe: Some(exe.to_vec()),
+                ..ImageInfo::default()
+            };
+            let task = task(b"");
+            let clock = WallClock::from_epoch_ns(0);
+            assert_eq!(process(&task, Some(&image), &clock).name, nameless);
+            nameless
+        };
+        assert_eq!(of(b"/usr/sbin/nginx"), "nginx");
+        assert_eq!(of(b"/memfd:x/"), "memfd:x");
+        assert_eq!(of(b"//"), "?");
     }
 
     #[test]

@@ -46,7 +46,7 @@ const WELL_KNOWN: [(u16, Transport, &str); 28] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Transport {
+pub(super) enum Transport {
     Tcp,
     Udp,
     Sctp,
@@ -88,7 +88,7 @@ impl Services {
 }
 
 /// `name port/protocol alias… # comment`; the first line for a port decides.
-fn parse(text: &[u8]) -> HashMap<(u16, Transport), Arc<str>> {
+pub(super) fn parse(text: &[u8]) -> HashMap<(u16, Transport), Arc<str>> {
     let mut names = HashMap::new();
     for line in text.split(|&b| b == b'\n') {
         let line = line.split(|&b| b == b'#').next().unwrap_or_default();

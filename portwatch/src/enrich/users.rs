@@ -110,7 +110,7 @@ impl Directory {
 }
 
 /// `name:password:id:…`, the form of both files. The first line with an id decides, as in libc.
-fn parse(text: &[u8]) -> HashMap<u32, Arc<str>> {
+pub(super) fn parse(text: &[u8]) -> HashMap<u32, Arc<str>> {
     let mut names = HashMap::new();
     for line in text.split(|&b| b == b'\n') {
         let mut fields = line.split(|&b| b == b':');

@@ -93,6 +93,8 @@ fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option
     let word: Vec<char> = word.to_lowercase().chars().take(40).collect();
     let allowed = (word.len() / 3).max(1);
     candidates
+        // Names that are longer or shorter by more cannot be near: most of the work is spared.
+        .filter(|name| name.len().abs_diff(word.len()) <= allowed)
         .map(|name| (distance(&word, name), name))
         .filter(|&(distance, _)| distance <= allowed)
         .min_by_key(|&(distance, _)| distance)

@@ -25,6 +25,8 @@ mod ast;
 mod check;
 mod error;
 mod eval;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod glob;
 mod lexer;
 mod literal;

@@ -81,7 +81,10 @@ impl<'s> Parser<'s> {
     }
 
     /// One level deeper: recursion is bounded here, and nowhere else needed.
-    fn nested(&mut self, parse: fn(&mut Self) -> Result<Expr, Fault>) -> Result<Expr, Fault> {
+    fn nested(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<Expr, Fault>,
+    ) -> Result<Expr, Fault> {
         if self.depth == MAX_DEPTH {
             let message = format!("more than {MAX_DEPTH} levels of parentheses and `not`");
             return Err(Fault::at(&self.here(), message));
@@ -170,7 +173,12 @@ impl<'s> Parser<'s> {
         while self.take(Kind::Comma) {
             items.push(self.value("the comma")?);
         }
-        check::short(field, &items)
+        let term = check::short(field, &items)?;
+        match term {
+            // Its normal form has parentheses where nobody wrote any, and must be read again.
+            Expr::Or(_) => self.nested(|_| Ok(term)),
+            term => Ok(term),
+        }
     }
 
     /// What follows `in`: one item, or several in brackets.

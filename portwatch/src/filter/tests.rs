@@ -201,6 +201,14 @@ fn an_error_prints_its_place() {
 }
 
 #[test]
+fn the_deepest_filter_parses_back_from_its_normal_form() {
+    let deep = |levels| format!("{}exe:/a*,/b*", "not ".repeat(levels));
+    let deepest = Filter::parse(&deep(MAX_DEPTH - 1)).expect("a filter");
+    assert_eq!(Filter::parse(&deepest.to_string()), Ok(deepest));
+    assert!(refused(&deep(MAX_DEPTH)).1.contains("64 levels"));
+}
+
+#[test]
 fn size_and_depth_are_bounded() {
     let deep = |levels| format!("{}tcp{}", "(".repeat(levels), ")".repeat(levels));
     assert!(Filter::parse(&deep(MAX_DEPTH)).is_ok());

@@ -1,6 +1,6 @@
 //! The client's side of the control socket, for `tail`, `ls` and `status`. Blocking, bounded.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,7 @@ impl Client {
         parse(line.as_bytes())
     }
 
-    fn ask(self, request: &Request) -> Result<(Lines, Reply), ClientError> {
+    fn ask(self, request: &Request) -> Result<(Lines<UnixStream>, Reply), ClientError> {
         self.stream.set_read_timeout(Some(ANSWER_TIME))?;
         self.stream.set_write_timeout(Some(ANSWER_TIME))?;
         let line = to_line(request).map_err(|error| ClientError::Protocol(error.to_string()))?;
@@ -159,9 +159,7 @@ impl Client {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             _ => {}
         }
-        let mut lines = Lines {
-            input: BufReader::with_capacity(BUFFER, self.stream),
-        };
+        let mut lines = Lines::of(self.stream);
         let first = lines.next_line()?.ok_or(ClientError::Lost)?;
         let reply: Reply = parse(first.as_bytes())?;
         match reply.error {
@@ -176,7 +174,7 @@ impl Client {
 /// so, fails with [`ClientError::Lost`] when it just goes.
 #[derive(Debug)]
 pub struct Tail {
-    lines: Lines,
+    lines: Lines<UnixStream>,
     replay_from: Option<String>,
 }
 
@@ -232,12 +230,20 @@ impl AsFd for Tail {
     }
 }
 
+/// The lines of an answer.
 #[derive(Debug)]
-struct Lines {
-    input: BufReader<UnixStream>,
+pub(super) struct Lines<R> {
+    input: BufReader<R>,
 }
 
-impl Lines {
+impl<R: Read> Lines<R> {
+    /// The lines that come from here.
+    pub(super) fn of(input: R) -> Self {
+        Self {
+            input: BufReader::with_capacity(BUFFER, input),
+        }
+    }
+
     /// The whole lines of data at the start of what was read already; perhaps none.
     fn buffered_data(&self) -> Result<&str, ClientError> {
         let buffer = self.input.buffer();
@@ -254,7 +260,7 @@ impl Lines {
     }
 
     /// A line of data, or `None` at the end that the daemon announced.
-    fn next_data(&mut self) -> Result<Option<String>, ClientError> {
+    pub(super) fn next_data(&mut self) -> Result<Option<String>, ClientError> {
         let line = self.next_line()?.ok_or(ClientError::Lost)?;
         if line.starts_with(DATA) {
             return Ok(Some(line));

@@ -1,6 +1,8 @@
 //! The control socket: protocol, bounded server, client.
 
 pub mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod human;
 pub mod peer;
 pub mod protocol;

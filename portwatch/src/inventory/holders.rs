@@ -124,7 +124,12 @@ fn read_task(pid: u32) -> io::Result<TaskInfo> {
 }
 
 /// The name in `stat` stands in parentheses, may hold any bytes, and ends at the last one.
-fn parse_task(pid: u32, stat: &[u8], status: &[u8], loginuid: &[u8]) -> Option<TaskInfo> {
+pub(super) fn parse_task(
+    pid: u32,
+    stat: &[u8],
+    status: &[u8],
+    loginuid: &[u8],
+) -> Option<TaskInfo> {
     let open = stat.iter().position(|&byte| byte == b'(')?;
     let close = stat.iter().rposition(|&byte| byte == b')')?;
     let comm = stat.get(open + 1..close)?.to_vec();

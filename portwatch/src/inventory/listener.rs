@@ -180,11 +180,16 @@ impl Change {
     }
 }
 
-/// A holder as events show it.
+/// A holder as events show it. One that has taken its own name away is called `?`.
 pub(super) fn owner(task: &TaskInfo, fd: Option<u32>) -> Owner {
+    let name = if task.comm.is_empty() {
+        "?".to_owned()
+    } else {
+        escape(&task.comm)
+    };
     Owner {
         pid: task.key.pid,
-        name: escape(&task.comm),
+        name,
         fd,
     }
 }
@@ -203,9 +208,17 @@ pub(super) fn choose_holder<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::choose_holder;
+    use super::{choose_holder, owner};
     use crate::inventory::fixture::task;
     use crate::time::BootNs;
+
+    #[test]
+    fn a_holder_always_has_a_name() {
+        let mut nameless = task(7);
+        assert_eq!(owner(&nameless, Some(3)).name, "p7");
+        nameless.comm.clear();
+        assert_eq!(owner(&nameless, Some(3)).name, "?");
+    }
 
     #[test]
     fn the_oldest_holder_stands_for_a_listener_but_not_init() {

@@ -8,6 +8,8 @@
 pub mod collect;
 mod described;
 pub mod exposure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod holders;
 mod identity;
 pub mod interfaces;

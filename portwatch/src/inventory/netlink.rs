@@ -108,11 +108,11 @@ impl Netlink {
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Message<'a> {
+pub(super) struct Message<'a> {
     kind: u16,
     flags: u16,
     seq: u32,
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 /// An attribute's type (without its flag bits) and value.
@@ -151,7 +151,7 @@ pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes))
 }
 
-fn message(kind: u16, flags: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u16, flags: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(HEADER_LEN + payload.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
     bytes.extend_from_slice(&len.to_ne_bytes());
@@ -163,7 +163,7 @@ fn message(kind: u16, flags: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let len = usize::try_from(read_u32(bytes, 0)?).ok()?;
         let message = Message {
@@ -179,7 +179,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// The errno that ends an answer, when it is not 0. A dump that ends without one has ended well.
-fn refusal(payload: &[u8]) -> Option<io::Error> {
+pub(super) fn refusal(payload: &[u8]) -> Option<io::Error> {
     let errno = read_u32(payload, 0).unwrap_or_default().cast_signed();
     (errno != 0).then(|| io::Error::from_raw_os_error(errno.saturating_neg()))
 }

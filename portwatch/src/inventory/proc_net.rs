@@ -84,7 +84,7 @@ pub(super) fn read(text: Text, netns: u32) -> io::Result<Vec<Row>> {
 }
 
 /// The rows that parse; the first line is the heading.
-fn rows(text: Text, netns: u32, bytes: &[u8]) -> Vec<Row> {
+pub(super) fn rows(text: Text, netns: u32, bytes: &[u8]) -> Vec<Row> {
     let lines = bytes.split(|&byte| byte == b'\n').skip(1);
     lines
         .filter_map(|line| match text.family {
@@ -101,6 +101,10 @@ fn inet_row(text: Text, line: &[u8], netns: u32) -> Option<Row> {
     let inode = decimal(fields.get(9)?)?;
     let (local, number) = endpoint(fields.get(1)?)?;
     let (peer, peer_port) = endpoint(fields.get(2)?)?;
+    let is_of_family = |address: IpAddr| address.is_ipv4() == (text.family == 2);
+    if !(is_of_family(local) && is_of_family(peer)) {
+        return None;
+    }
     // A raw socket has its protocol in place of a port.
     let is_raw = text.kind == 3;
     let protocol = if is_raw { number } else { text.protocol };
@@ -224,6 +228,25 @@ mod tests {
             (Protocol::Raw, Some(1))
         );
         assert_eq!((sock.port, sock.inode), (None, Some(4242)));
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_table() {
+        let zeros = "0".repeat(32);
+        let of = |local: &str, peer: &str, table| {
+            let line = format!("heading\n 0: {local}:0016 {peer}:0000 0A 0:0 0:0 0 0 0 4242");
+            rows(table, 1, line.as_bytes()).len()
+        };
+        let (tcp, tcp6) = (text("tcp", 2, 1, 6), text("tcp6", 10, 1, 6));
+        assert_eq!(of("0100007F", "00000000", tcp), 1);
+        assert_eq!(of(&zeros, &zeros, tcp6), 1);
+        for (local, peer, table) in [
+            (zeros.as_str(), "00000000", tcp),
+            ("00000000", zeros.as_str(), tcp),
+            ("00000000", zeros.as_str(), tcp6),
+        ] {
+            assert_eq!(of(local, peer, table), 0, "{local} {peer} in {table:?}");
+        }
     }
 
     #[test]

@@ -269,8 +269,11 @@ struct LocalReply {
     cookie: [u32; 2],
 }
 
-fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Option<Row> {
+pub(super) fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Option<Row> {
     let (reply, rest) = InetReply::read_from_prefix(reply).ok()?;
+    if !matches!(reply.family, AF_INET | AF_INET6) {
+        return None;
+    }
     let v6only = attributes(rest).any(|(kind, value)| kind == INET_DIAG_SKV6ONLY && value == [1]);
     let mut sock = bare(u16::from(reply.family), kind, protocol, reply.inode, netns)?;
     let address = |bytes: [u8; 16]| match sock.family {
@@ -293,7 +296,7 @@ fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Option<Row> {
     Some(Row { sock, unix: None })
 }
 
-fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {
+pub(super) fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {
     let (reply, rest) = LocalReply::read_from_prefix(reply).ok()?;
     let mut sock = bare(
         u16::from(AF_UNIX),
@@ -319,7 +322,7 @@ fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {
     is_listener(&sock, unix.as_ref()).then_some(Row { sock, unix })
 }
 
-fn packet_row(reply: &[u8], netns: u32) -> Option<Row> {
+pub(super) fn packet_row(reply: &[u8], netns: u32) -> Option<Row> {
     let (reply, rest) = LocalReply::read_from_prefix(reply).ok()?;
     let ethertype = u16::from_ne_bytes(reply.rest);
     let kind = u16::from(reply.kind);
@@ -368,4 +371,25 @@ pub(super) fn bare(
 fn cookie([low, high]: [u32; 2]) -> Option<u64> {
     let cookie = u64::from(high) << 32 | u64::from(low);
     (cookie != 0 && cookie != u64::MAX).then_some(cookie)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::{AF_INET, AF_INET6, AF_PACKET, AF_UNIX, InetReply, inet_row};
+    use crate::event::Family;
+
+    #[test]
+    fn an_inet_socket_is_of_an_inet_family() {
+        let family_of = |family| {
+            let mut reply = InetReply::new_zeroed();
+            reply.family = family;
+            reply.inode = 4242;
+            inet_row(reply.as_bytes(), 1, 6, 1).map(|row| row.sock.family)
+        };
+        assert_eq!(family_of(AF_INET), Some(Family::Ipv4));
+        assert_eq!(family_of(AF_INET6), Some(Family::Ipv6));
+        assert_eq!((family_of(AF_UNIX), family_of(AF_PACKET)), (None, None));
+    }
 }

@@ -7,6 +7,8 @@
 //!
 //! The input is taken as hostile all the same: every access is checked, every walk has a budget.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lookup;
 
 #[cfg(test)]
@@ -32,6 +34,9 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
 const RECORD_LEN: usize = 12;
 const BUCKETS: usize = 1 << 15;
+/// Longest name that is read, its NUL included; the kernel's own limit is 512 (`KSYM_NAME_LEN`).
+/// Without one, strings that never end would make every look at a name a walk to the end.
+const MAX_STRING: usize = 1024;
 
 /// Why BTF could not be read.
 #[derive(Debug, Error)]
@@ -209,14 +214,14 @@ impl Btf {
         )
     }
 
-    /// A string without its NUL; empty when the offset is outside.
+    /// A string without its NUL; empty when the offset is outside, and when no NUL ends it soon.
     fn string(&self, offset: u32) -> &[u8] {
         let (start, end) = self.strings;
         let bytes = usize::try_from(offset)
             .ok()
             .and_then(|offset| start.checked_add(offset))
             .filter(|&at| at < end)
-            .map_or(&[][..], |at| &self.data[at..end]);
+            .map_or(&[][..], |at| &self.data[at..end.min(at + MAX_STRING)]);
         let len = bytes.iter().position(|&b| b == 0).unwrap_or(0);
         &bytes[..len]
     }

@@ -36,8 +36,8 @@ pub(super) fn owner(dpkg: &Path, names: &[Vec<u8>]) -> Option<Vec<u8>> {
 }
 
 /// Which path to look for, and in whose lists.
-struct Question<'a> {
-    path: &'a [u8],
+pub(super) struct Question<'a> {
+    pub(super) path: &'a [u8],
     whose: Whose<'a>,
 }
 
@@ -59,7 +59,7 @@ impl Question<'_> {
 
 /// A diversion renames the file of every package but one: `from`, `to`, that package, a line each.
 /// A local diversion has `:` for the package; then nobody's file lies at `from`.
-fn question<'a>(diversions: &'a [u8], name: &'a [u8]) -> Question<'a> {
+pub(super) fn question<'a>(diversions: &'a [u8], name: &'a [u8]) -> Question<'a> {
     let mut lines = diversions.split(|&b| b == b'\n');
     while let (Some(from), Some(to), Some(by)) = (lines.next(), lines.next(), lines.next()) {
         if to == name {

@@ -1,6 +1,8 @@
 //! Which installed package an executable belongs to.
 
 mod dpkg;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod rpm;
 mod rpm_header;
 

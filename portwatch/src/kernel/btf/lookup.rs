@@ -162,7 +162,8 @@ impl Btf {
                 let whole = int.target.checked_mul(8)? == bits;
                 (
                     (encoding >> 16) & 0xff,
-                    (!whole).then_some((encoding & 0xff) as u8),
+                    // A bit-field of no bits would be damage: then the width is not known.
+                    (!whole && bits != 0).then_some((encoding & 0xff) as u8),
                 )
             }
             _ => (0, None),

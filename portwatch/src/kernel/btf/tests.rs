@@ -7,7 +7,7 @@ use super::{Btf, BtfError, Member, VMLINUX};
 
 /// A socket in small: nesting, an anonymous union within an anonymous struct, both kinds of
 /// bit-fields, a typedef, a function, a tracepoint.
-fn sample() -> Vec<u8> {
+pub(super) fn sample() -> Vec<u8> {
     let mut b = Builder::new();
     let int = b.int("int", 4);
     let short = b.int("short", 2);
@@ -154,6 +154,32 @@ fn types_that_contain_themselves_end() {
     assert_eq!(btf.member_bit_offset("user", "field.x"), None);
     let loops = btf.function("takes_loop").expect("known");
     assert!(loops.params[0].starts_with('?'), "{loops:?}");
+}
+
+#[test]
+fn an_integer_of_no_bits_is_no_bit_field() {
+    let mut b = Builder::new();
+    let nothing = b.narrow_int(4, 0, 0);
+    b.structure("damaged", &[("x", nothing, 32)]);
+    let btf = Btf::parse(b.build()).expect("well formed");
+    let expected = Member {
+        bit_offset: 32,
+        bit_size: None,
+    };
+    assert_eq!(btf.member("damaged", "x"), Some(expected));
+}
+
+#[test]
+fn a_string_that_does_not_end_soon_is_no_name() {
+    let mut b = Builder::new();
+    let int = b.int("int", 4);
+    let longest = "n".repeat(super::MAX_STRING - 1);
+    b.structure(&longest, &[("x", int, 8)]);
+    let longer = "l".repeat(super::MAX_STRING);
+    b.structure(&longer, &[("x", int, 8)]);
+    let btf = Btf::parse(b.build()).expect("well formed");
+    assert_eq!(btf.member_bit_offset(&longest, "x"), Some(8));
+    assert!(!btf.has_type(&longer));
 }
 
 /// Asks everything; only that it comes back matters.

@@ -1,0 +1,4 @@
+//! Ring records.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portwatch::fuzzing::record(bytes));

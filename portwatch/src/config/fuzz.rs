@@ -1,0 +1,82 @@
+//! Any text as a configuration file: every mistake has its place, and what is taken is in range.
+
+use std::path::Path;
+
+use super::parse::apply;
+use super::{Config, Diagnostic};
+use crate::fuzzing::assert_plain;
+
+/// The property of the target `config`.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let file = Path::new("f.toml");
+    let mut config = Config::default();
+    let mistakes = apply(&mut config, file, text);
+    mistakes
+        .iter()
+        .for_each(|mistake| assert_told(mistake, text));
+    let places: Vec<_> = mistakes
+        .iter()
+        .map(|mistake| {
+            mistake
+                .place
+                .as_ref()
+                .map(|place| (place.line, place.column))
+        })
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert_in_range(&config);
+
+    let mut again = config.clone();
+    assert_eq!(apply(&mut again, file, text), mistakes);
+    assert_eq!(
+        again, config,
+        "the same file a second time changes something"
+    );
+}
+
+fn assert_told(mistake: &Diagnostic, text: &str) {
+    let shown = mistake.to_string();
+    assert!(shown.starts_with("f.toml:"), "{shown}");
+    shown.lines().for_each(assert_plain);
+    assert!((1..=2).contains(&shown.lines().count()), "{shown}");
+    assert!(!mistake.message.is_empty());
+    let place = mistake.place.as_ref();
+    assert!(place.is_some_and(|place| place.line >= 1 && place.line <= text.split('\n').count()));
+}
+
+fn assert_in_range(config: &Config) {
+    let ring = &config.ring;
+    for size in [ring.critical_kib, ring.process_kib, ring.bulk_kib] {
+        assert!(size.is_power_of_two() && (64..=1 << 20).contains(&size));
+    }
+    assert!((10..=3600).contains(&config.inventory.reconcile_seconds));
+    assert!((1..=10).contains(&config.inventory.fast_seconds));
+    assert!(config.enrich.wait_ms <= 1000);
+    assert!((1..=1024).contains(&config.control.max_clients));
+    assert!((1..=32).contains(&config.control.group.len()));
+    assert_plain(&config.control.group);
+}
+
+/// The shipped file, and mistakes of each kind.
+#[cfg(test)]
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let values = "[ring]\ncritical_kib = 0x4000\nprocess_kib=64\n[inventory]\nfast_seconds = 1\n\
+        [enrich]\nhash = false\nwait_ms = 0\n[control]\ngroup = 'adm'\nmax_clients = 1_024\n[log]\nkernel = \"debug\"\n";
+    let mistakes = "x = 1\nring = 1\n[rings]\n[ring]\ncritical_kb = 1\nhash = true\nbulk_kib = 100\n\
+        [log]\nkernel = 1979-05-27\n\"\\u001b\" = [1, {a.b = 2}]\n";
+    vec![
+        (
+            "shipped",
+            include_bytes!("../../../etc/portwatch.toml").to_vec(),
+        ),
+        ("values", values.into()),
+        ("mistakes", mistakes.into()),
+        (
+            "broken",
+            "[ring\nbulk_kib = = 3\n[log]\nkernel = \"\"\"\n".into(),
+        ),
+    ]
+}
