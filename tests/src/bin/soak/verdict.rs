@@ -1,0 +1,205 @@
+//! The verdict: what was told against what happened, and what grew. Pure.
+
+use crate::audit::Audit;
+use crate::flatness::Trend;
+use crate::judge::{Fault, Judgement};
+use crate::sample::Sample;
+
+/// Growth of the heap that still counts as flat, in percent.
+pub(crate) const FLAT_PERCENT: f64 = 2.0;
+
+/// A quantity in silence, minute by minute.
+pub(crate) struct Quantity {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pick: fn(&Sample) -> f64,
+    /// The most that it may grow, from the first third's median.
+    allowed: fn(f64) -> f64,
+}
+
+/// What must not grow.
+pub(crate) const QUANTITIES: [Quantity; 5] = [
+    Quantity {
+        name: "RssAnon",
+        unit: "KiB",
+        pick: |sample| number(sample.anon),
+        allowed: |first| first * FLAT_PERCENT / 100.0,
+    },
+    Quantity {
+        name: "RssFile without rings",
+        unit: "KiB",
+        pick: |sample| number(sample.file),
+        allowed: |first| first * FLAT_PERCENT / 100.0,
+    },
+    Quantity {
+        name: "ring pages",
+        unit: "KiB",
+        pick: |sample| number(sample.rings),
+        allowed: |first| first * FLAT_PERCENT / 100.0,
+    },
+    Quantity {
+        name: "descriptors",
+        unit: "",
+        pick: |sample| number(sample.descriptors),
+        allowed: |_| 0.0,
+    },
+    Quantity {
+        name: "threads",
+        unit: "",
+        pick: |sample| number(sample.threads),
+        // Threads for blocking calls are kept for some seconds after their last one.
+        allowed: |_| 1.0,
+    },
+];
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// Everything that must not be, in words; empty when all is well.
+    pub(crate) failures: Vec<String>,
+    /// How each of [`QUANTITIES`] went; `None` when the run was too short to say.
+    pub(crate) trends: Vec<Option<Trend>>,
+}
+
+impl Verdict {
+    pub(crate) fn new(
+        judgement: &Judgement,
+        trouble: &[String],
+        audits: &[Audit],
+        idle: &[Sample],
+    ) -> Self {
+        let mut failures = Vec::new();
+        let mut counts = std::collections::BTreeMap::<Fault, u64>::new();
+        for (fault, _) in &judgement.faults {
+            *counts.entry(*fault).or_default() += 1;
+        }
+        failures.extend(
+            counts
+                .iter()
+                .map(|(fault, count)| format!("{count} × {}", words(*fault))),
+        );
+        if !trouble.is_empty() {
+            failures.push(format!("{} gaps or breaks of the stream", trouble.len()));
+        }
+        let wrong = audits.iter().filter(|one| !one.disagreements.is_empty());
+        let wrong = wrong.count();
+        if wrong > 0 {
+            failures.push(format!("{wrong} audits found disagreements"));
+        }
+        let trends: Vec<Option<Trend>> = QUANTITIES
+            .iter()
+            .map(|quantity| quantity.trend(idle))
+            .collect();
+        for (quantity, trend) in QUANTITIES.iter().zip(&trends) {
+            let Some(trend) = trend else { continue };
+            if trend.last - trend.first > (quantity.allowed)(trend.first) {
+                failures.push(format!(
+                    "{} grew from {:.0} to {:.0} {}",
+                    quantity.name, trend.first, trend.last, quantity.unit
+                ));
+            }
+        }
+        Self { failures, trends }
+    }
+
+    /// The first line of the report.
+    pub(crate) fn headline(&self) -> String {
+        let flat = match self.trends.first() {
+            Some(Some(trend)) => {
+                let percent = trend.percent().abs().max(0.01);
+                format!("memory flat within {percent:.2} %")
+            }
+            _ => "too short to judge growth".to_owned(),
+        };
+        if self.failures.is_empty() {
+            return format!("nothing missed, doubled, misattributed or left over; {flat}");
+        }
+        format!("FAILED: {}", self.failures.join("; "))
+    }
+}
+
+impl Quantity {
+    fn trend(&self, idle: &[Sample]) -> Option<Trend> {
+        let points: Vec<(f64, f64)> = idle
+            .iter()
+            .map(|sample| (sample.at.as_secs_f64(), (self.pick)(sample)))
+            .collect();
+        Trend::of(&points)
+    }
+}
+
+/// A fault in the plural.
+pub(crate) const fn words(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Missed => "missed",
+        Fault::FoundLate => "found by looking, not seen opening",
+        Fault::Doubled => "told twice",
+        Fault::Misattributed => "told with another process, program or place",
+        Fault::ClosingMissed => "end not told",
+        Fault::ClosedWhileOpen => "told to be closed while open",
+        Fault::Unexpected => "told, never opened",
+    }
+}
+
+/// Sizes and counts here are far below 2⁵³.
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn idle(step: u64) -> Vec<Sample> {
+        let sample = |at: u64| Sample {
+            at: Duration::from_secs(at * 60),
+            anon: 10_000 + at * step,
+            threads: 4,
+            descriptors: 50,
+            ..Sample::default()
+        };
+        (0..12).map(sample).collect()
+    }
+
+    #[test]
+    fn a_leak_fails_and_a_flat_run_passes() {
+        let none = Judgement::default();
+        let flat = Verdict::new(&none, &[], &[], &idle(0));
+        assert_eq!(flat.failures, Vec::<String>::new());
+        assert!(flat.headline().ends_with("memory flat within 0.01 %"));
+        let leak = Verdict::new(&none, &[], &[], &idle(100));
+        assert_eq!(leak.failures.len(), 1);
+        assert!(leak.headline().starts_with("FAILED: RssAnon grew"));
+    }
+
+    #[test]
+    fn one_descriptor_more_is_a_leak() {
+        let mut samples = idle(0);
+        for sample in &mut samples[6..] {
+            sample.descriptors += 1;
+        }
+        let verdict = Verdict::new(&Judgement::default(), &[], &[], &samples);
+        assert_eq!(verdict.failures, ["descriptors grew from 50 to 51 "]);
+    }
+
+    #[test]
+    fn faults_gaps_and_disagreements_fail() {
+        let judgement = Judgement {
+            faults: vec![(Fault::Missed, String::new())],
+            ..Judgement::default()
+        };
+        let audit = Audit {
+            at: Duration::ZERO,
+            open: 0,
+            listed: 0,
+            in_kernel: 0,
+            took: Duration::ZERO,
+            disagreements: vec!["something".to_owned()],
+        };
+        let gap = ["a gap".to_owned()];
+        let verdict = Verdict::new(&judgement, &gap, &[audit], &idle(0));
+        assert_eq!(verdict.failures.len(), 3);
+    }
+}
