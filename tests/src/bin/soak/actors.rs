@@ -24,7 +24,6 @@ pub(crate) struct Shop {
 impl Shop {
     fn new(name: &'static str, stage: &mut Stage) -> Result<Self> {
         let actor = Actor::start(&stage.name(name))?;
-        stage.truth.process(actor.pid);
         Ok(Self {
             name,
             actor,
@@ -207,7 +206,6 @@ pub(crate) fn fork(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     let mut shop = Shop::new("fork", stage)?;
     shop.open(Kind::TCP4, stage)?;
     let child = shop.actor.call("fork")?.number("pid")?;
-    stage.truth.process(child);
     shop.actor.exit()?;
     let (_, id) = shop.goods.pop().context("nothing was opened")?;
     Ok(Some(Box::new(Orphan {
@@ -237,7 +235,6 @@ struct Heir {
 pub(crate) fn pass(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     let mut shop = Shop::new("pass", stage)?;
     let mut receiver = Actor::start(&stage.name("heir"))?;
-    stage.truth.process(receiver.pid);
     shop.open(Kind::TCP4, stage)?;
     let (sock, id) = shop.goods.pop().context("nothing was opened")?;
     let in_transit = shop.actor.pass(&sock)?;

@@ -116,8 +116,7 @@ fn against_truth(truth: &Truth, listed: &[Told], except: &[u32]) -> Vec<String> 
             }
             Some(_) => {}
             None => {
-                let is_ours = told.ours || truth.processes().contains(&told.pid);
-                if is_ours && !except.contains(&told.pid) {
+                if told.ours && !except.contains(&told.pid) {
                     wrong.push(format!("listed, never opened: {told:?}"));
                 }
             }

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Misattributed,
     /// Its end was never told.
     ClosingMissed,
+    /// One of these three, at a time of which a gap says that events were lost.
+    Lost,
     /// Told to be closed while it was open.
     ClosedWhileOpen,
     /// Told of a process of ours that opened nothing there.
@@ -42,17 +44,17 @@ pub(crate) struct Judgement {
     pub(crate) faults: Vec<(Fault, String)>,
 }
 
-/// Who is who beside the ledger.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ours<'a> {
-    /// Every process that the ledger knows.
-    pub(crate) processes: &'a HashSet<u32>,
-    /// This program, whose looks for free ports open sockets too, and the daemon with its own.
-    pub(crate) except: &'a [u32],
-}
+/// Around the times of a gap and of the ledger, which are those of before and after a call.
+const MARGIN: Duration = Duration::from_secs(2);
 
-/// Compares. Times are since the start of the run.
-pub(crate) fn judge(truth: &[Listener], told: &[Told], ours: Ours<'_>) -> Judgement {
+/// Compares. Times are since the start of the run. `except` are this program, whose looks for free ports
+/// open sockets too, and the daemon with its own.
+pub(crate) fn judge(
+    truth: &[Listener],
+    told: &[Told],
+    gaps: &[(Duration, Duration)],
+    except: &[u32],
+) -> Judgement {
     let by_inode = group(told, |told| (told.inode != 0).then_some(told.inode));
     let tokens: HashSet<&str> = truth
         .iter()
@@ -82,12 +84,12 @@ pub(crate) fn judge(truth: &[Listener], told: &[Told], ours: Ours<'_>) -> Judgem
         let about: Vec<&Told> = about.flatten().copied().collect();
         let row = judgement.rows.entry(listener.player).or_default();
         for fault in life(listener, &about, row) {
+            let fault = excuse(fault, listener, gaps);
             judgement.faults.push((fault, describe(listener, &about)));
         }
     }
     for stray in told.iter().filter(|told| told.kind != Kind::Closed) {
-        let is_ours = stray.ours || ours.processes.contains(&stray.pid);
-        if is_ours && !ours.except.contains(&stray.pid) && !known.contains(&stray.inode) {
+        if stray.ours && !except.contains(&stray.pid) && !known.contains(&stray.inode) {
             judgement
                 .faults
                 .push((Fault::Unexpected, format!("{stray:?}")));
@@ -131,6 +133,19 @@ fn life(listener: &Listener, about: &[&Told], row: &mut Row) -> Vec<Fault> {
         faults.push(Fault::ClosedWhileOpen);
     }
     faults
+}
+
+/// What is missing in a gap was told to be lost.
+fn excuse(fault: Fault, listener: &Listener, gaps: &[(Duration, Duration)]) -> Fault {
+    let (from, to) = match (fault, listener.closed) {
+        (Fault::Missed | Fault::FoundLate, _) => (listener.opened, listener.opened),
+        (Fault::ClosingMissed, Some(times)) => times,
+        _ => return fault,
+    };
+    let is_lost = gaps
+        .iter()
+        .any(|gap| gap.0 <= to + MARGIN && from <= gap.1 + MARGIN);
+    if is_lost { Fault::Lost } else { fault }
 }
 
 /// Who and where. A closing tells of the socket only: its last holder may be another process.

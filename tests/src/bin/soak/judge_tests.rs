@@ -33,13 +33,11 @@ fn told(kind: Kind, at: u32) -> Told {
 }
 
 fn faults(truth: &[Listener], story: &[Told]) -> Vec<Fault> {
-    let processes = HashSet::from([10]);
-    let ours = Ours {
-        processes: &processes,
-        except: &[1],
-    };
-    let judgement = judge(truth, story, ours);
-    judgement
+    faults_with(truth, story, &[])
+}
+
+fn faults_with(truth: &[Listener], story: &[Told], gaps: &[(Duration, Duration)]) -> Vec<Fault> {
+    judge(truth, story, gaps, &[1])
         .faults
         .into_iter()
         .map(|(fault, _)| fault)
@@ -65,6 +63,18 @@ fn what_is_not_told_is_missed() {
     );
     let late = [told(Kind::Present, 2), told(Kind::Closed, 5)];
     assert_eq!(faults(&closed, &late), [Fault::FoundLate]);
+}
+
+#[test]
+fn what_is_missing_in_a_gap_was_told_to_be_lost() {
+    let closed = [listener(Mark::Inode(5), Some(40))];
+    let early = [(SECOND, SECOND * 2)];
+    assert_eq!(faults_with(&closed, &[], &early), [Fault::Lost]);
+    let open = [told(Kind::Opened, 1)];
+    assert_eq!(faults_with(&closed, &open, &early), [Fault::ClosingMissed]);
+    let late = [(SECOND * 41, SECOND * 42)];
+    assert_eq!(faults_with(&closed, &open, &late), [Fault::Lost]);
+    assert_eq!(faults_with(&closed, &[], &late), [Fault::Missed]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use judge::{Ours, judge};
+use judge::judge;
 use report::{Report, Setting};
 use run::Run;
 use verdict::Verdict;
@@ -42,6 +42,9 @@ struct Arguments {
     /// What happens, and in which order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Others make this machine busy: a loss that a gap tells of is reported, but is no failure.
+    #[arg(long)]
+    crowded: bool,
     /// Where the report goes.
     #[arg(long, default_value = "target/soak")]
     out: PathBuf,
@@ -73,12 +76,19 @@ fn soak(arguments: &Arguments) -> Result<bool> {
     let outcome = run.play(arguments.minutes)?;
     let story = run.stream.story();
     let except = [std::process::id(), run.daemon.pid()];
-    let ours = Ours {
-        processes: run.stage.truth.processes(),
-        except: &except,
-    };
-    let judgement = judge(run.stage.truth.listeners(), &story.told, ours);
-    let verdict = Verdict::new(&judgement, &story.trouble, &outcome.audits, &outcome.idle);
+    let judgement = judge(
+        run.stage.truth.listeners(),
+        &story.told,
+        &story.gaps,
+        &except,
+    );
+    let verdict = Verdict::new(
+        &judgement,
+        &story,
+        &outcome.audits,
+        &outcome.idle,
+        arguments.crowded,
+    );
     let report = Report {
         setting: &setting,
         outcome: &outcome,

@@ -24,8 +24,7 @@ struct Served {
 }
 
 impl Served {
-    fn new(program: Program, stage: &mut Stage) -> Self {
-        stage.truth.process(program.pid());
+    const fn new(program: Program) -> Self {
         Self {
             program,
             listeners: Vec::new(),
@@ -51,8 +50,8 @@ impl Served {
         Ok(self)
     }
 
-    fn enter(self) -> Option<Box<dyn Player>> {
-        Some(Box::new(self))
+    fn enter(self) -> Box<dyn Player> {
+        Box::new(self)
     }
 }
 
@@ -74,11 +73,11 @@ pub(crate) fn nginx(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     };
     let workers = 1 + u32::try_from(stage.chance.below(3))?;
     let port = free_tcp_port()?;
-    let served = Served::new(start_nginx(&program, port, workers)?, stage);
+    let served = Served::new(start_nginx(&program, port, workers)?);
     let served = served.has("nginx", ("tcp", format!("127.0.0.1:{port}")), stage)?;
     // The first one stays: it is the residents'.
     stage.web_port.get_or_insert(port);
-    Ok(served.enter())
+    Ok(Some(served.enter()))
 }
 
 /// Redis on a port and a path.
@@ -99,10 +98,10 @@ pub(crate) fn redis(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
             .arg(folder.path());
         Ok(command)
     })?;
-    let served = Served::new(running, stage)
+    let served = Served::new(running)
         .has("redis", ("tcp", format!("127.0.0.1:{port}")), stage)?
         .has("redis", ("unix", path.display().to_string()), stage)?;
-    Ok(served.enter())
+    Ok(Some(served.enter()))
 }
 
 /// `python3 -m http.server`.
@@ -119,12 +118,9 @@ pub(crate) fn python_http(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> 
             .current_dir(folder.path());
         Ok(command)
     })?;
-    let served = Served::new(running, stage).has(
-        "python http",
-        ("tcp", format!("127.0.0.1:{port}")),
-        stage,
-    )?;
-    Ok(served.enter())
+    let served =
+        Served::new(running).has("python http", ("tcp", format!("127.0.0.1:{port}")), stage)?;
+    Ok(Some(served.enter()))
 }
 
 /// A UDP server in Python.
@@ -144,12 +140,9 @@ pub(crate) fn python_udp(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
         command.args(["-c", &script]);
         Ok(command)
     })?;
-    let served = Served::new(running, stage).has(
-        "python udp",
-        ("udp", format!("127.0.0.1:{port}")),
-        stage,
-    )?;
-    Ok(served.enter())
+    let served =
+        Served::new(running).has("python udp", ("udp", format!("127.0.0.1:{port}")), stage)?;
+    Ok(Some(served.enter()))
 }
 
 /// systemd's activator, which becomes the service at the first connection.
@@ -164,12 +157,12 @@ pub(crate) fn activation(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
         command.arg(&service).arg("600");
         Ok(command)
     })?;
-    let served = Served::new(running, stage);
+    let served = Served::new(running);
     let served = served.has("activation", ("tcp", format!("127.0.0.1:{port}")), stage)?;
     if stage.chance.percent(60) {
         wait_for(port)?;
     }
-    Ok(served.enter())
+    Ok(Some(served.enter()))
 }
 
 /// A load of short connections on the residents' nginx, for a few seconds.
@@ -186,7 +179,6 @@ pub(crate) fn burst(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
             .arg(format!("http://127.0.0.1:{port}/"));
         Ok(command)
     })?;
-    stage.truth.process(running.pid());
     Ok(Some(Box::new(Load(running))))
 }
 

@@ -182,11 +182,10 @@ impl Report<'_> {
             let each = audit.disagreements.iter();
             each.map(move |what| format!("audit at {at:.0} s: {what}"))
         });
-        let all: Vec<String> = self
-            .story
-            .trouble
-            .iter()
-            .cloned()
+        let gaps = self.story.gap_words.iter();
+        let all: Vec<String> = gaps
+            .map(|words| format!("gap {words}"))
+            .chain(self.story.trouble.iter().cloned())
             .chain(faults)
             .chain(audits)
             .collect();
@@ -224,11 +223,12 @@ impl Report<'_> {
         let rows: Vec<Value> = rows.collect();
         json!({
             "verdict": self.verdict.headline(), "passed": self.verdict.failures.is_empty(),
-            "failures": self.verdict.failures, "seed": self.setting.seed,
+            "failures": self.verdict.failures, "losses": self.verdict.losses, "seed": self.setting.seed,
             "minutes": self.setting.minutes, "build": self.setting.build,
             "filled_s": self.outcome.filled.as_secs_f64(), "took_s": self.outcome.took.as_secs_f64(),
             "listeners": rows, "faults": faults, "stream": {
                 "lines": self.story.lines, "lost": self.story.lost, "trouble": self.story.trouble,
+                "gaps": self.story.gap_words,
             },
             "audits": audits, "samples": samples(&self.outcome.samples),
             "idle": samples(&self.outcome.idle), "status": self.outcome.status,

@@ -272,10 +272,9 @@ impl Run {
         let story = self.stream.story();
         let mut open = HashSet::new();
         for told in &story.told {
-            let is_ours = told.ours || self.stage.truth.processes().contains(&told.pid);
             if told.kind == Kind::Closed {
                 open.remove(&told.inode);
-            } else if is_ours && told.pid != self.daemon.pid() {
+            } else if told.ours && told.pid != self.daemon.pid() {
                 open.insert(told.inode);
             }
         }

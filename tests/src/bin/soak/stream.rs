@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use portwatch_tests::harness::Event;
@@ -45,11 +45,15 @@ pub(crate) struct Story {
     pub(crate) told: Vec<Told>,
     /// Lines by `type`.
     pub(crate) lines: HashMap<String, u64>,
-    /// `gap` events, broken lines, holes in `seq`: each in words.
+    /// Broken lines and holes in `seq`, in words.
     pub(crate) trouble: Vec<String>,
-    /// Records that the gaps stand for.
+    /// Times of which a `gap` says that events about listeners were lost, since the start of the run.
+    pub(crate) gaps: Vec<(Duration, Duration)>,
+    /// All the `gap` events, in words.
+    pub(crate) gap_words: Vec<String>,
+    /// Records that they stand for.
     pub(crate) lost: u64,
-    ended: bool,
+    pub(crate) ended: bool,
 }
 
 /// The running `tail`; killed when dropped.
@@ -71,7 +75,8 @@ impl Stream {
         let output = child.stdout.take().context("tail has no output")?;
         let story = Arc::new(Mutex::new(Story::default()));
         let shared = Arc::clone(&story);
-        std::thread::spawn(move || read(output, start, &shared));
+        let wall = SystemTime::now() - start.elapsed();
+        std::thread::spawn(move || read(output, (start, wall), &shared));
         Ok(Self { child, story })
     }
 
@@ -122,9 +127,25 @@ impl Story {
             self.trouble.push(words);
         }
     }
+
+    /// `wall` is when the run started.
+    fn gap(&mut self, event: &Event, wall: SystemTime) {
+        self.lost += event.number("gap.lost").unwrap_or(1);
+        if self.gap_words.len() < KEPT {
+            self.gap_words.push(event.at("gap").to_string());
+        }
+        let start = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let times = ["gap.from", "gap.to"].map(|key| since(start, event.text(key)));
+        // Processes that were not seen cost no listener.
+        if let [Some(from), Some(to)] = times
+            && event.text("gap.ring") != "process"
+        {
+            self.gaps.push((from, to));
+        }
+    }
 }
 
-fn read(output: ChildStdout, start: Instant, shared: &Mutex<Story>) {
+fn read(output: ChildStdout, (start, wall): (Instant, SystemTime), shared: &Mutex<Story>) {
     let mut due: Option<u64> = None;
     for (index, line) in BufReader::new(output).split(b'\n').enumerate() {
         let Ok(line) = line else { break };
@@ -145,9 +166,7 @@ fn read(output: ChildStdout, start: Instant, shared: &Mutex<Story>) {
         due = seq.map(|seq| seq + 1);
         *story.lines.entry(event.kind().to_owned()).or_default() += 1;
         if event.kind() == "gap" {
-            story.lost += event.number("gap.lost").unwrap_or(1);
-            let at = arrived.duration_since(start).as_secs_f32();
-            story.complain(format!("gap at {at:.0} s: {}", event.at("gap")));
+            story.gap(&event, wall);
         }
         story.told.extend(shrink(&event, start));
     }
@@ -190,9 +209,40 @@ pub(crate) fn shrink(event: &Event, start: Instant) -> Option<Told> {
     })
 }
 
+/// A time of day, `…T23:59:58.9…Z`, as time since the start of the run. Days are not looked at: the times
+/// of a gap are of the last minutes.
+fn since(start: Duration, text: &str) -> Option<Duration> {
+    const DAY: f64 = 86_400.0;
+    let (_, time) = text.split_once('T')?;
+    let mut seconds = 0.0;
+    for part in time.strip_suffix('Z')?.split(':') {
+        seconds = seconds * 60.0 + part.parse::<f64>().ok()?;
+    }
+    let start = start.as_secs_f64() % DAY;
+    // A gap may begin before the run: then at its start.
+    let elapsed = (seconds - start + DAY / 2.0).rem_euclid(DAY) - DAY / 2.0;
+    Duration::try_from_secs_f64(elapsed.max(0.0)).ok()
+}
+
 /// Pids fit; 0 is nobody.
 fn number(value: Option<u64>) -> u32 {
     value
         .and_then(|value| u32::try_from(value).ok())
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_is_placed_in_the_run() {
+        let start = Duration::from_secs(5 * 86_400 + 86_399);
+        let seconds = |text: &str| since(start, text).map(|time| time.as_secs_f64());
+        assert_eq!(seconds("2026-11-21T23:59:59.000000000Z"), Some(0.0));
+        let late = seconds("2026-11-22T00:00:01.500000000Z").expect("a time");
+        assert!((late - 2.5).abs() < 1e-6, "{late}");
+        assert_eq!(seconds("2026-11-21T23:00:00Z"), Some(0.0));
+        assert_eq!(seconds("no time"), None);
+    }
 }

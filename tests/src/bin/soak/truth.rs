@@ -1,6 +1,5 @@
 //! What really happened: every listener that this run opened, by whom, where and until when.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -43,26 +42,19 @@ pub(crate) struct Id(usize);
 pub(crate) struct Truth {
     start: Instant,
     listeners: Vec<Listener>,
-    processes: HashSet<u32>,
 }
 
 impl Truth {
-    pub(crate) fn new(start: Instant) -> Self {
+    pub(crate) const fn new(start: Instant) -> Self {
         Self {
             start,
             listeners: Vec::new(),
-            processes: HashSet::new(),
         }
     }
 
     /// Time since the start of the run.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
-    }
-
-    /// A process of ours, whether it opens anything or not.
-    pub(crate) fn process(&mut self, pid: u32) {
-        self.processes.insert(pid);
     }
 
     pub(crate) fn open(
@@ -72,7 +64,6 @@ impl Truth {
         (protocol, place): (&'static str, Option<String>),
         mark: Mark,
     ) -> Id {
-        self.process(pid);
         self.listeners.push(Listener {
             player,
             pid,
@@ -96,10 +87,6 @@ impl Truth {
 
     pub(crate) fn listeners(&self) -> &[Listener] {
         &self.listeners
-    }
-
-    pub(crate) const fn processes(&self) -> &HashSet<u32> {
-        &self.processes
     }
 }
 

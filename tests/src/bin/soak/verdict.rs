@@ -4,6 +4,7 @@ use crate::audit::Audit;
 use crate::flatness::Trend;
 use crate::judge::{Fault, Judgement};
 use crate::sample::Sample;
+use crate::stream::Story;
 
 /// Growth of the heap that still counts as flat, in percent.
 pub(crate) const FLAT_PERCENT: f64 = 2.0;
@@ -57,6 +58,8 @@ pub(crate) const QUANTITIES: [Quantity; 5] = [
 pub(crate) struct Verdict {
     /// Everything that must not be, in words; empty when all is well.
     pub(crate) failures: Vec<String>,
+    /// What gaps told of, in words.
+    pub(crate) losses: Option<String>,
     /// How each of [`QUANTITIES`] went; `None` when the run was too short to say.
     pub(crate) trends: Vec<Option<Trend>>,
 }
@@ -64,22 +67,31 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) fn new(
         judgement: &Judgement,
-        trouble: &[String],
+        story: &Story,
         audits: &[Audit],
         idle: &[Sample],
+        crowded: bool,
     ) -> Self {
         let mut failures = Vec::new();
         let mut counts = std::collections::BTreeMap::<Fault, u64>::new();
         for (fault, _) in &judgement.faults {
             *counts.entry(*fault).or_default() += 1;
         }
+        let lost = counts.remove(&Fault::Lost).unwrap_or(0);
+        let gaps = story.lines.get("gap").copied().unwrap_or(0);
+        let losses = (gaps > 0).then(|| {
+            format!("{gaps} gaps, in which {lost} openings or closings of the run were lost")
+        });
+        if !crowded {
+            failures.extend(losses.clone());
+        }
         failures.extend(
             counts
                 .iter()
                 .map(|(fault, count)| format!("{count} × {}", words(*fault))),
         );
-        if !trouble.is_empty() {
-            failures.push(format!("{} gaps or breaks of the stream", trouble.len()));
+        if !story.trouble.is_empty() {
+            failures.push(format!("{} breaks of the stream", story.trouble.len()));
         }
         let wrong = audits.iter().filter(|one| !one.disagreements.is_empty());
         let wrong = wrong.count();
@@ -99,7 +111,11 @@ impl Verdict {
                 ));
             }
         }
-        Self { failures, trends }
+        Self {
+            failures,
+            losses,
+            trends,
+        }
     }
 
     /// The first line of the report.
@@ -112,7 +128,14 @@ impl Verdict {
             _ => "too short to judge growth".to_owned(),
         };
         if self.failures.is_empty() {
-            return format!("nothing missed, doubled, misattributed or left over; {flat}");
+            let losses = self
+                .losses
+                .as_deref()
+                .map(|words| format!("; told losses: {words}"));
+            let losses = losses.unwrap_or_default();
+            return format!(
+                "nothing missed in silence, doubled, misattributed or left over; {flat}{losses}"
+            );
         }
         format!("FAILED: {}", self.failures.join("; "))
     }
@@ -136,6 +159,7 @@ pub(crate) const fn words(fault: Fault) -> &'static str {
         Fault::Doubled => "told twice",
         Fault::Misattributed => "told with another process, program or place",
         Fault::ClosingMissed => "end not told",
+        Fault::Lost => "lost in a gap that was told",
         Fault::ClosedWhileOpen => "told to be closed while open",
         Fault::Unexpected => "told, never opened",
     }
@@ -166,10 +190,10 @@ mod tests {
     #[test]
     fn a_leak_fails_and_a_flat_run_passes() {
         let none = Judgement::default();
-        let flat = Verdict::new(&none, &[], &[], &idle(0));
+        let flat = Verdict::new(&none, &Story::default(), &[], &idle(0), false);
         assert_eq!(flat.failures, Vec::<String>::new());
         assert!(flat.headline().ends_with("memory flat within 0.01 %"));
-        let leak = Verdict::new(&none, &[], &[], &idle(100));
+        let leak = Verdict::new(&none, &Story::default(), &[], &idle(100), false);
         assert_eq!(leak.failures.len(), 1);
         assert!(leak.headline().starts_with("FAILED: RssAnon grew"));
     }
@@ -180,7 +204,13 @@ mod tests {
         for sample in &mut samples[6..] {
             sample.descriptors += 1;
         }
-        let verdict = Verdict::new(&Judgement::default(), &[], &[], &samples);
+        let verdict = Verdict::new(
+            &Judgement::default(),
+            &Story::default(),
+            &[],
+            &samples,
+            false,
+        );
         assert_eq!(verdict.failures, ["descriptors grew from 50 to 51 "]);
     }
 
@@ -198,8 +228,15 @@ mod tests {
             took: Duration::ZERO,
             disagreements: vec!["something".to_owned()],
         };
-        let gap = ["a gap".to_owned()];
-        let verdict = Verdict::new(&judgement, &gap, &[audit], &idle(0));
-        assert_eq!(verdict.failures.len(), 3);
+        let story = Story {
+            lines: [("gap".to_owned(), 2)].into(),
+            trouble: vec!["half a line".to_owned()],
+            ..Story::default()
+        };
+        let audits = [audit];
+        let verdict = |crowded| Verdict::new(&judgement, &story, &audits, &idle(0), crowded);
+        assert_eq!(verdict(false).failures.len(), 4);
+        assert_eq!(verdict(true).failures.len(), 3);
+        assert!(verdict(true).losses.is_some());
     }
 }
