@@ -45,6 +45,9 @@ struct Arguments {
     /// Others make this machine busy: a loss that a gap tells of is reported, but is no failure.
     #[arg(long)]
     crowded: bool,
+    /// How the portwatch under test was built, for the report.
+    #[arg(long, default_value = if cfg!(debug_assertions) { "debug" } else { "release" })]
+    build: String,
     /// Where the report goes.
     #[arg(long, default_value = "target/soak")]
     out: PathBuf,
@@ -66,11 +69,7 @@ fn soak(arguments: &Arguments) -> Result<bool> {
     let setting = Setting {
         seed: arguments.seed,
         minutes: arguments.minutes,
-        build: if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        },
+        build: arguments.build.clone(),
     };
     let mut run = Run::new(arguments.seed)?;
     let outcome = run.play(arguments.minutes)?;

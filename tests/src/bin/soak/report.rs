@@ -23,7 +23,7 @@ const SHOWN: usize = 40;
 pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) minutes: u32,
-    pub(crate) build: &'static str,
+    pub(crate) build: String,
 }
 
 /// Everything that is reported.
