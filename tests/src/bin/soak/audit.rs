@@ -27,6 +27,8 @@ pub(crate) struct Audit {
     pub(crate) in_kernel: usize,
     /// Until everything agreed.
     pub(crate) took: Duration,
+    /// One of those that took so long.
+    pub(crate) waited_for: Option<String>,
     /// What did not, when the time was up.
     pub(crate) disagreements: Vec<String>,
 }
@@ -41,6 +43,7 @@ pub(crate) fn audit(
     except: &[u32],
 ) -> Result<Audit> {
     let begun = Instant::now();
+    let mut waited_for = None;
     let netns = rustix::fs::stat("/proc/self/ns/net")?.st_ino;
     loop {
         let before = kernel_view::look()?;
@@ -60,9 +63,11 @@ pub(crate) fn audit(
                 listed: listed.len(),
                 in_kernel: after.len(),
                 took: begun.elapsed(),
+                waited_for,
                 disagreements,
             });
         }
+        waited_for = disagreements.pop();
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -163,8 +163,9 @@ impl Report<'_> {
         let most = samples.iter().map(|sample| sample.anon).max().unwrap_or(0);
         let _ = writeln!(
             out,
-            "\nRssAnon at its highest: {most} KiB. Processes remembered when the tables were full: {}. \
+            "\nRssAnon at the start: {} KiB, at its highest: {most} KiB. Processes remembered when the tables were full: {}. \
              Processor time: {:.1} % of one processor in noise, {:.2} % in silence.",
+            samples.first().map_or(0, |sample| sample.anon),
             self.outcome.remembered,
             load(samples, self.outcome.filled, 2.0),
             silent_load(&self.outcome.idle),
@@ -210,6 +211,7 @@ impl Report<'_> {
             json!({
                 "at_s": audit.at.as_secs_f64(), "open": audit.open, "listed": audit.listed,
                 "in_kernel": audit.in_kernel, "took_s": audit.took.as_secs_f64(),
+                "waited_for": audit.waited_for,
                 "disagreements": audit.disagreements,
             })
         });

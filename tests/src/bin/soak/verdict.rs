@@ -226,6 +226,7 @@ mod tests {
             listed: 0,
             in_kernel: 0,
             took: Duration::ZERO,
+            waited_for: None,
             disagreements: vec!["something".to_owned()],
         };
         let story = Story {
