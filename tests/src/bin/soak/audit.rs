@@ -36,7 +36,7 @@ pub(crate) struct Audit {
 /// Looks until all agree or the time is up.
 ///
 /// # Errors
-/// `ls` fails, or the kernel's tables cannot be read.
+/// `ls` cannot be started, or the kernel's tables cannot be read. A refusal is a disagreement.
 pub(crate) fn audit(
     ls: impl Fn() -> Result<Command>,
     truth: &Truth,
@@ -47,10 +47,16 @@ pub(crate) fn audit(
     let netns = rustix::fs::stat("/proc/self/ns/net")?.st_ino;
     loop {
         let before = kernel_view::look()?;
-        let listed = list(ls()?)?;
+        let answer = list(ls()?);
         let after = kernel_view::look()?;
-        let mut disagreements = against_truth(truth, &listed, except);
-        disagreements.extend(against_kernel(&listed, &before, &after, netns));
+        let (listed, mut disagreements) = match answer {
+            Ok(listed) => (listed, Vec::new()),
+            Err(error) => (Vec::new(), vec![format!("{error:#}")]),
+        };
+        if disagreements.is_empty() {
+            disagreements = against_truth(truth, &listed, except);
+            disagreements.extend(against_kernel(&listed, &before, &after, netns));
+        }
         if disagreements.is_empty() || begun.elapsed() > PATIENCE * scale() {
             let open = truth
                 .listeners()
@@ -79,7 +85,7 @@ fn list(mut ls: Command) -> Result<Vec<Told>> {
         .context("cannot run portwatch ls")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("portwatch ls failed ({}): {said}", output.status);
+        bail!("ls ended with {}: {}", output.status, said.trim());
     }
     let now = Instant::now();
     let lines = output

@@ -81,13 +81,7 @@ fn soak(arguments: &Arguments) -> Result<bool> {
         &story.gaps,
         &except,
     );
-    let verdict = Verdict::new(
-        &judgement,
-        &story,
-        &outcome.audits,
-        &outcome.idle,
-        arguments.crowded,
-    );
+    let verdict = Verdict::new(&judgement, &story, &outcome, arguments.crowded);
     let report = Report {
         setting: &setting,
         outcome: &outcome,

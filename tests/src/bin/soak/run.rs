@@ -65,6 +65,8 @@ pub(crate) struct Outcome {
     pub(crate) filled: Duration,
     /// Processes that the daemon remembered then.
     pub(crate) remembered: u64,
+    /// Why it ended before its time.
+    pub(crate) broken: Option<String>,
     /// The daemon's last `status`.
     pub(crate) status: Value,
     /// The whole run, with its end.
@@ -112,40 +114,50 @@ impl Run {
         }
         self.residents.push(Shop::resident(&mut self.stage)?);
         let remembered = self.fill()?;
-        let filled = self.stage.truth.now();
-        let (mut idle, mut audits) = (Vec::new(), Vec::new());
-        for minute in 1..=minutes {
-            let end = Instant::now() + MINUTE;
-            while Instant::now() + (MINUTE - NOISE) < end {
-                self.act()?;
-            }
-            self.silence()?;
-            let audit = self.audit()?;
-            println!(
-                "minute {minute}: {} listeners so far, {} open, agreed after {:.1} s, {} disagreements",
-                self.stage.truth.listeners().len(),
-                audit.open,
-                audit.took.as_secs_f32(),
-                audit.disagreements.len(),
-            );
-            audits.push(audit);
-            for _ in 0..READINGS {
-                std::thread::sleep(PAUSE);
-                idle.push(self.sample()?);
-            }
-            std::thread::sleep(end.saturating_duration_since(Instant::now()));
-        }
-        let status = self.status()?;
-        self.finish()?;
-        Ok(Outcome {
-            samples: std::mem::take(&mut self.samples),
-            idle,
-            audits,
-            filled,
+        let mut outcome = Outcome {
+            samples: Vec::new(),
+            idle: Vec::new(),
+            audits: Vec::new(),
+            filled: self.stage.truth.now(),
             remembered,
-            status,
-            took: self.stage.truth.now(),
-        })
+            status: Value::Null,
+            broken: None,
+            took: Duration::ZERO,
+        };
+        let played = (1..=minutes).try_for_each(|minute| self.minute(minute, &mut outcome));
+        let ended = played.and_then(|()| {
+            outcome.status = self.status()?;
+            self.finish()
+        });
+        outcome.broken = ended.err().map(|error| format!("{error:#}"));
+        outcome.samples = std::mem::take(&mut self.samples);
+        outcome.took = self.stage.truth.now();
+        Ok(outcome)
+    }
+
+    /// Noise, silence, comparison, measurement.
+    fn minute(&mut self, minute: u32, outcome: &mut Outcome) -> Result<()> {
+        let end = Instant::now() + MINUTE;
+        while Instant::now() + (MINUTE - NOISE) < end {
+            self.act()?;
+        }
+        self.silence()?;
+        let audit = self.audit()?;
+        println!(
+            "minute {minute}: {} listeners so far, {} open, agreed after {:.1} s, {} disagreements",
+            self.stage.truth.listeners().len(),
+            audit.open,
+            audit.took.as_secs_f32(),
+            audit.disagreements.len(),
+        );
+        outcome.audits.push(audit);
+        for _ in 0..READINGS {
+            std::thread::sleep(PAUSE);
+            let sample = self.sample()?;
+            outcome.idle.push(sample);
+        }
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        Ok(())
     }
 
     /// Waits until `tail` hears what happens now: it may have come after the daemon was ready.
@@ -231,12 +243,19 @@ impl Run {
     }
 
     fn status(&self) -> Result<Value> {
-        let mut status = self.home.command()?;
-        let output = status.args(["status", "-o", "json"]).output()?;
-        serde_json::from_slice(&output.stdout).with_context(|| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            format!("portwatch status said nothing: {said}")
-        })
+        let deadline = Instant::now() + LAST_WORDS * scale();
+        loop {
+            let mut status = self.home.command()?;
+            let output = status.args(["status", "-o", "json"]).output()?;
+            if output.status.success() {
+                return serde_json::from_slice(&output.stdout).context("status is no JSON");
+            }
+            if Instant::now() > deadline {
+                let said = String::from_utf8_lossy(&output.stderr);
+                bail!("portwatch status does not answer: {}", said.trim());
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     fn sample(&mut self) -> Result<Sample> {

@@ -1,8 +1,8 @@
 //! The verdict: what was told against what happened, and what grew. Pure.
 
-use crate::audit::Audit;
 use crate::flatness::Trend;
 use crate::judge::{Fault, Judgement};
+use crate::run::Outcome;
 use crate::sample::Sample;
 use crate::stream::Story;
 
@@ -68,11 +68,14 @@ impl Verdict {
     pub(crate) fn new(
         judgement: &Judgement,
         story: &Story,
-        audits: &[Audit],
-        idle: &[Sample],
+        outcome: &Outcome,
         crowded: bool,
     ) -> Self {
-        let mut failures = Vec::new();
+        let broken = outcome.broken.as_ref();
+        let mut failures: Vec<String> = broken
+            .map(|why| format!("the run broke off: {why}"))
+            .into_iter()
+            .collect();
         let mut counts = std::collections::BTreeMap::<Fault, u64>::new();
         for (fault, _) in &judgement.faults {
             *counts.entry(*fault).or_default() += 1;
@@ -93,14 +96,17 @@ impl Verdict {
         if !story.trouble.is_empty() {
             failures.push(format!("{} breaks of the stream", story.trouble.len()));
         }
-        let wrong = audits.iter().filter(|one| !one.disagreements.is_empty());
+        let wrong = outcome
+            .audits
+            .iter()
+            .filter(|one| !one.disagreements.is_empty());
         let wrong = wrong.count();
         if wrong > 0 {
             failures.push(format!("{wrong} audits found disagreements"));
         }
         let trends: Vec<Option<Trend>> = QUANTITIES
             .iter()
-            .map(|quantity| quantity.trend(idle))
+            .map(|quantity| quantity.trend(&outcome.idle))
             .collect();
         for (quantity, trend) in QUANTITIES.iter().zip(&trends) {
             let Some(trend) = trend else { continue };
@@ -175,6 +181,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::audit::Audit;
+
+    fn outcome(idle: Vec<Sample>) -> Outcome {
+        Outcome {
+            samples: Vec::new(),
+            idle,
+            audits: Vec::new(),
+            filled: Duration::ZERO,
+            remembered: 0,
+            broken: None,
+            status: serde_json::Value::Null,
+            took: Duration::ZERO,
+        }
+    }
 
     fn idle(step: u64) -> Vec<Sample> {
         let sample = |at: u64| Sample {
@@ -190,10 +210,10 @@ mod tests {
     #[test]
     fn a_leak_fails_and_a_flat_run_passes() {
         let none = Judgement::default();
-        let flat = Verdict::new(&none, &Story::default(), &[], &idle(0), false);
+        let flat = Verdict::new(&none, &Story::default(), &outcome(idle(0)), false);
         assert_eq!(flat.failures, Vec::<String>::new());
         assert!(flat.headline().ends_with("memory flat within 0.01 %"));
-        let leak = Verdict::new(&none, &Story::default(), &[], &idle(100), false);
+        let leak = Verdict::new(&none, &Story::default(), &outcome(idle(100)), false);
         assert_eq!(leak.failures.len(), 1);
         assert!(leak.headline().starts_with("FAILED: RssAnon grew"));
     }
@@ -207,8 +227,7 @@ mod tests {
         let verdict = Verdict::new(
             &Judgement::default(),
             &Story::default(),
-            &[],
-            &samples,
+            &outcome(samples),
             false,
         );
         assert_eq!(verdict.failures, ["descriptors grew from 50 to 51 "]);
@@ -234,10 +253,14 @@ mod tests {
             trouble: vec!["half a line".to_owned()],
             ..Story::default()
         };
-        let audits = [audit];
-        let verdict = |crowded| Verdict::new(&judgement, &story, &audits, &idle(0), crowded);
-        assert_eq!(verdict(false).failures.len(), 4);
-        assert_eq!(verdict(true).failures.len(), 3);
+        let outcome = Outcome {
+            audits: vec![audit],
+            broken: Some("no more ports".to_owned()),
+            ..outcome(idle(0))
+        };
+        let verdict = |crowded| Verdict::new(&judgement, &story, &outcome, crowded);
+        assert_eq!(verdict(false).failures.len(), 5);
+        assert_eq!(verdict(true).failures.len(), 4);
         assert!(verdict(true).losses.is_some());
     }
 }
