@@ -82,10 +82,10 @@ impl Stage {
         })
     }
 
-    /// A word that nobody else of this run uses.
+    /// A word that nobody else uses, in this run or beside it.
     pub(crate) fn name(&mut self, what: &str) -> String {
         self.names += 1;
-        format!("soak-{what}-{}", self.names)
+        format!("soak-{}-{what}-{}", std::process::id(), self.names)
     }
 
     /// One of the kinds.
