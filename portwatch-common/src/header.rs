@@ -63,7 +63,8 @@ wire! {
         pub cpu: u32,
         /// Reserved, zero.
         pub reserved2: u32,
-        /// This CPU's count of records on this ring before this one (seen, not emitted): a hole is a loss.
+        /// This CPU's count of records on this ring before this one (seen, not emitted), to look at in a dump;
+        /// probes that interrupt each other may read the same number.
         pub cpu_seq: u64,
     } size 32
 }

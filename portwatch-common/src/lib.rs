@@ -15,6 +15,7 @@ pub mod listener;
 pub mod offsets;
 pub mod process;
 pub mod settings;
+pub mod share;
 pub mod socket;
 pub mod task;
 

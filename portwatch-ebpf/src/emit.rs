@@ -8,33 +8,28 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
 use aya_ebpf::maps::RingBuf;
 use aya_log_ebpf::{debug, warn};
 use portwatch_common::connection::{Owner, StateRecord};
-use portwatch_common::counters::{Counters, Ring};
+use portwatch_common::counters::Ring;
 use portwatch_common::header::{EventKind, Header, Mechanism};
 use portwatch_common::listener::{CloseRecord, DATA_LEN, ListenerRecord};
 use portwatch_common::process::{ExecRecord, LifeRecord};
 use portwatch_common::socket::{TcpState, UNIX_NAME_LEN};
 
+use crate::count::{add_one, counters};
 use crate::kernel::offset;
-use crate::maps::{BULK, CONTROL, COUNTERS, CRITICAL, PROCESS, TRACKED};
+use crate::maps::{BULK, CONTROL, CRITICAL, PROCESS, TRACKED};
 use crate::path::{SLACK, is_equal, not, walk};
-use crate::{image, sock, task};
+use crate::{image, share, sock, task};
 
 /// `bpf_ringbuf_query`: bytes that wait to be read.
-const AVAILABLE_DATA: u64 = 0;
+pub const AVAILABLE_DATA: u64 = 0;
 /// `bpf_ringbuf_query`: size of the ring.
-const RING_SIZE: u64 = 1;
+pub const RING_SIZE: u64 = 1;
 
 /// A record with its data area and the slack that masked writes may reach.
 #[repr(C)]
 struct WithData<T> {
     fixed: T,
     data: [u8; DATA_LEN + SLACK],
-}
-
-/// This CPU's counters.
-#[inline(always)]
-pub fn counters() -> Option<*mut Counters> {
-    COUNTERS.get_ptr_mut(0)
 }
 
 /// The task that runs now.
@@ -233,7 +228,7 @@ pub fn track(sk: u64) {
         && let Some(counters) = counters()
     {
         // SAFETY: this CPU's own counters.
-        unsafe { (*counters).tracked_overflow += 1 };
+        unsafe { add_one(&raw mut (*counters).tracked_overflow) };
     }
 }
 
@@ -354,10 +349,16 @@ fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
     let cpu_seq = unsafe {
         let seen = &raw mut (*counters).rings[index].seen;
         let before = *seen;
-        *seen = before + 1;
+        add_one(seen);
         before
     };
-    match ring.reserve_bytes(size_of::<T>(), 0) {
+    let is_shared = name.0 == Ring::CRITICAL.0;
+    let reserved = if is_shared && !share::admits(ring, size_of::<T>() as u64) {
+        None
+    } else {
+        ring.reserve_bytes(size_of::<T>(), 0)
+    };
+    match reserved {
         Some(mut entry) => {
             let place = entry.as_mut_ptr().cast::<T>();
             core::mem::forget(entry);
@@ -369,7 +370,10 @@ fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
         }
         None => {
             // SAFETY: as above.
-            unsafe { (*counters).rings[index].dropped += 1 };
+            unsafe { add_one(&raw mut (*counters).rings[index].dropped) };
+            if is_shared {
+                share::lost();
+            }
             warn!(
                 (),
                 "ring {} is full: a record of {} bytes was dropped",
@@ -406,7 +410,7 @@ impl<T> Slot<T> {
             (*header).reserved2 = 0;
             (*header).cpu_seq = self.cpu_seq;
             if let Some(counters) = counters() {
-                (*counters).rings[self.ring.0 as usize].emitted += 1;
+                add_one(&raw mut (*counters).rings[self.ring.0 as usize].emitted);
             }
             generated::bpf_ringbuf_submit(self.place.cast(), flags);
         }

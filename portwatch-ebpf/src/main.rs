@@ -4,11 +4,21 @@
 //! read; every record is counted before its place in the ring is reserved, so that a loss is a number.
 #![no_std]
 #![no_main]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    expect(
+        internal_features,
+        reason = "no stable name for an atomic addition on this target"
+    )
+)]
 #![expect(
     unreachable_pub,
     reason = "the program macros demand public functions, and the modules around them follow suit"
 )]
 
+#[cfg(target_arch = "bpf")]
+mod count;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
@@ -21,6 +31,8 @@ mod maps;
 mod path;
 #[cfg(target_arch = "bpf")]
 mod probe;
+#[cfg(target_arch = "bpf")]
+mod share;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]

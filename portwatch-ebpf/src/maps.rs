@@ -6,6 +6,7 @@ use portwatch_common::connection::Owner;
 use portwatch_common::counters::Counters;
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
+use portwatch_common::share::{SHARES, Share};
 
 /// Listeners only: nothing that floods may push one out. User space sets the sizes at load.
 #[map]
@@ -31,6 +32,11 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 /// UDP listener's close from a client's, and a repeated `listen()` with a new backlog from the first.
 #[map]
 pub static TRACKED: HashMap<u64, u64> = HashMap::with_max_entries(65_536, 0);
+
+/// What each cgroup took of a crowded ring of listeners, by cgroup id. LRU: who makes cgroups to no end
+/// evicts accounts, and gains by that one share an account.
+#[map]
+pub static CROWD: LruHashMap<u64, Share> = LruHashMap::with_max_entries(SHARES, 0);
 
 /// Owner of a connection, recorded in process context at connect; only filled while states are streamed.
 #[map]

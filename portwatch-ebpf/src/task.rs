@@ -86,7 +86,7 @@ pub unsafe fn fill_ancestors(task: u64, out: *mut [Ancestor; MAX_ANCESTORS]) {
 
 /// The id of the task's cgroup in the default hierarchy.
 #[inline(always)]
-fn cgroup_id(task: u64) -> u64 {
+pub fn cgroup_id(task: u64) -> u64 {
     let set: u64 = field(task, offset!(task_cgroups));
     let group: u64 = field(set, offset!(css_set_dfl_cgrp));
     let node: u64 = field(group, offset!(cgroup_kn));

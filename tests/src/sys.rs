@@ -8,6 +8,7 @@ pub mod uring;
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::AtomicU8;
 
 /// Longest `sockaddr` any family here uses (`sockaddr_un`: 110 bytes).
 const SOCKADDR_MAX: usize = 128;
@@ -46,6 +47,54 @@ pub fn bind(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
     // SAFETY: pointer and length describe one live slice, which the kernel only reads.
     let ret = unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), length(address)) };
     check(ret)
+}
+
+/// `bind(2)` with the bytes of a `sockaddr` that another thread may change meanwhile.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn bind_shared(fd: BorrowedFd<'_>, address: &[AtomicU8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(address.len()).unwrap_or(0);
+    // SAFETY: pointer and length describe one live slice of atomic bytes, which the kernel only reads;
+    // what it reads of a byte that changes is the old value or the new one.
+    let ret = unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), length) };
+    check(ret)
+}
+
+/// `dup2(2)`: puts what `fd` refers to at the number of `place`, whatever was there.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn replace(fd: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: plain integers. `place` is open and stays open, so its owner still owns a descriptor.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), place.as_raw_fd()) })
+}
+
+/// Makes the socket drop every packet that arrives, before TCP sees it (`SO_DETACH_FILTER` ends it).
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn drop_incoming(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut program = [libc::sock_filter {
+        code: u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or(0),
+        jt: 0,
+        jf: 0,
+        k: 0,
+    }];
+    let filter = libc::sock_fprog {
+        len: 1,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel reads one `sock_fprog`, which is live, and the one instruction that it points to.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap_or(0),
+        )
+    })
 }
 
 /// `connect(2)` with the bytes of a `sockaddr`.

@@ -106,6 +106,12 @@ impl Built {
         let inputs = Inputs::read(root)?;
         let path = compile::compile(root, &reference, arch)?;
         let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if may_panic(&object) {
+            bail!(
+                "a probe may panic, so no kernel would load it: look for a division or an index \
+                 that the compiler has to check"
+            );
+        }
         let manifest = Manifest {
             object: Object {
                 arch: arch.name.to_owned(),
@@ -127,6 +133,13 @@ impl Built {
             object.arch, object.size, object.sha256
         )
     }
+}
+
+/// Does core's panic machinery stand in the symbols? It does only when something calls it, and the loader,
+/// which knows no cold sections, would leave that call dangling.
+fn may_panic(object: &[u8]) -> bool {
+    let symbol = b"core9panicking";
+    object.windows(symbol.len()).any(|part| part == symbol)
 }
 
 /// Writes a file only when its content changes, so that an unchanged build rebuilds nothing else.

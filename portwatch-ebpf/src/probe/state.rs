@@ -16,7 +16,8 @@ use portwatch_common::listener::ListenerFlags;
 use portwatch_common::socket::TcpState;
 
 use super::ensure_cookie;
-use crate::emit::{self, Origin, Requested, counters, current, raw};
+use crate::count::counters;
+use crate::emit::{self, Origin, Requested, current, raw};
 use crate::kernel::{argument, setting};
 use crate::maps::{CONTROL, OWNERS};
 use crate::{sock, task};
@@ -63,7 +64,7 @@ fn is_listeners_own(old: u8, new: u8) -> bool {
 fn count(old: u8, new: u8) {
     if let Some(counters) = counters() {
         let cell = (usize::from(old & 0xf) << 4) | usize::from(new & 0xf);
-        // SAFETY: this CPU's own counters; eight bits index 256 cells.
+        // SAFETY: this CPU's own counters, and only this program's; eight bits index 256 cells.
         unsafe { (*counters).transitions[cell] += 1 };
     }
 }

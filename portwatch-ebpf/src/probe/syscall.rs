@@ -2,7 +2,9 @@
 //!
 //! Trap `io_uring_blind`: operations through io_uring make no system call; the report of this rung says so.
 //! Trap `toctou`: a descriptor's socket is read from the descriptor table at exit, and its name from the
-//! socket. Only a refused bind is told by its argument, because the socket has nothing to read.
+//! socket; another thread may have put another socket there, which is told only if it is what the call
+//! makes: bound, or listening. Only a refused bind is told by its argument, because the socket has
+//! nothing to read.
 //!
 //! Entries hold the system call's arguments from byte 16 on, exits the result at byte 16; the layout is
 //! the tracepoint's published format.
@@ -13,7 +15,7 @@ use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 use portwatch_common::settings::SyscallSignals;
 
-use super::{enter, leave, listen, udp};
+use super::{enter, leave, listen, udp, unix};
 use crate::emit::{self, Origin, Requested, current};
 use crate::kernel::setting;
 use crate::maps::{Call, Pending};
@@ -40,11 +42,12 @@ pub fn bind_exit(context: TracePointContext) -> u32 {
     let family = sock::family(sk);
     let wanted = if result != 0 {
         SyscallSignals::FAILURES
-    } else if family == sock::AF_UNIX && sock::kind(sk) == sock::SOCK_DGRAM {
+    } else if family == sock::AF_UNIX && unix::is_bound_datagram(sk) {
         SyscallSignals::UNIX_BIND
     } else if family == sock::AF_PACKET && sock::packet_protocol(sk) != 0 {
         SyscallSignals::PACKET
-    } else if udp::is_reported(sock::protocol(sk)) && family != sock::AF_UNIX {
+    } else if family != sock::AF_UNIX && udp::is_reported(sock::protocol(sk)) && sock::port(sk) != 0
+    {
         SyscallSignals::UDP_BIND
     } else {
         0
@@ -80,7 +83,7 @@ pub fn listen_exit(context: TracePointContext) -> u32 {
     let sk = if result == 0 { sock::listening(sk) } else { sk };
     let wanted = if result != 0 {
         SyscallSignals::FAILURES
-    } else if sock::family(sk) == sock::AF_UNIX {
+    } else if sock::family(sk) == sock::AF_UNIX && unix::is_listener(sk) {
         SyscallSignals::UNIX_LISTEN
     } else if listen::is_news(sk) {
         SyscallSignals::INET_LISTEN

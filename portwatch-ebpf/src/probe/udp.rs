@@ -10,7 +10,8 @@ use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::{enter, leave, result};
-use crate::emit::{self, Origin, Requested, counters, raw, track};
+use crate::count::{add_one, counters};
+use crate::emit::{self, Origin, Requested, raw, track};
 use crate::kernel::argument;
 use crate::maps::{Call, TRACKED};
 use crate::sock;
@@ -168,6 +169,6 @@ pub fn closed(sk: u64, mechanism: Mechanism) {
         && let Some(counters) = counters()
     {
         // SAFETY: this CPU's own counters.
-        unsafe { (*counters).udp_autobinds += 1 };
+        unsafe { add_one(&raw mut (*counters).udp_autobinds) };
     }
 }

@@ -138,5 +138,11 @@ pub fn unix_close_kprobe(context: ProbeContext) -> u32 {
 /// Was this reported? An accepted connection shares its listener's name, but not its state.
 #[inline(always)]
 pub fn is_listener(sk: u64) -> bool {
-    sock::state(sk) == LISTEN || (sock::kind(sk) == sock::SOCK_DGRAM && sock::has_unix_name(sk))
+    sock::state(sk) == LISTEN || is_bound_datagram(sk)
+}
+
+/// A datagram socket receives as soon as it has a name.
+#[inline(always)]
+pub fn is_bound_datagram(sk: u64) -> bool {
+    sock::kind(sk) == sock::SOCK_DGRAM && sock::has_unix_name(sk)
 }

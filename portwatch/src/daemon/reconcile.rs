@@ -9,7 +9,7 @@ use portwatch_common::socket::TcpState;
 use super::look;
 use super::pipeline::Pipeline;
 use crate::decode::record::{SockId, SockInfo};
-use crate::event::{EventType, Reconciled, RingName};
+use crate::event::{EventType, GapCgroup, Reconciled, RingName};
 use crate::inventory::collect::{self, Collected};
 use crate::inventory::{MergeReason, Merged, Snapshot};
 use crate::probe::sensors::Sensors;
@@ -18,6 +18,9 @@ use crate::time::BootNs;
 
 /// From an owner's end to the look at what it held: closing its descriptors comes after its end is told.
 const HINT_NS: u64 = 10_000_000;
+
+/// Cgroups that one `gap` names at most.
+const GAP_CGROUPS: usize = 16;
 
 /// What a look outside of the pipeline found.
 pub(super) enum Found {
@@ -234,6 +237,7 @@ impl Pipeline {
             }
         };
         let misses = sensors.recursion_misses();
+        let crowd = sensors.crowd();
         let at = BootNs::now();
         while self.drain() {}
         let reading = Reading {
@@ -244,6 +248,7 @@ impl Pipeline {
                 .into_iter()
                 .map(|(probe, count)| (Arc::from(probe), count))
                 .collect(),
+            crowd,
         };
         let losses = self.ledger.read(&reading);
         let mut reconcile = false;
@@ -251,7 +256,16 @@ impl Pipeline {
             self.lost += loss.lost;
             reconcile |= matches!(loss.ring, RingName::Critical | RingName::Probe);
             let mut event = self.surroundings.event(EventType::Gap, loss.to);
-            event.gap = Some(loss.gap(self.surroundings.clock));
+            let mut gap = loss.gap(self.surroundings.clock);
+            let most = loss.cgroups.iter().take(GAP_CGROUPS);
+            gap.cgroups = most
+                .map(|&(id, lost)| GapCgroup {
+                    id,
+                    path: self.enricher.cgroup_path(id),
+                    lost,
+                })
+                .collect();
+            event.gap = Some(gap);
             self.push(event, loss.to, None, None);
         }
         if reconcile {

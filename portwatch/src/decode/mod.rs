@@ -156,10 +156,16 @@ fn life(record: &[u8]) -> Result<LifeSeen, DecodeError> {
 
 fn state(record: &[u8]) -> Result<StateSeen, DecodeError> {
     let (wire, _): (StateRecord, _) = split(record)?;
+    let mut sock = socket::sock(&wire.sock)?;
+    if wire.old == TcpState::LISTEN && wire.new != TcpState::CLOSE {
+        // A connection that a listener has just made still has the listener's cookie (its own comes
+        // later) and, before 6.15, no peer.
+        sock.cookie = None;
+    }
     Ok(StateSeen {
         at: BootNs(wire.header.boot_ns),
         mechanism: mechanism(wire.header.mechanism)?,
-        sock: socket::sock(&wire.sock)?,
+        sock,
         owner: task::owner(&wire.owner),
         old: known_state(wire.old)?,
         new: known_state(wire.new)?,

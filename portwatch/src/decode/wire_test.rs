@@ -258,6 +258,23 @@ fn states_owners_and_mapped_addresses() {
 }
 
 #[test]
+fn an_accepted_connection_does_not_have_its_listeners_cookie() {
+    let cookie = |old, new| {
+        let mut wire: StateRecord = zeroed();
+        wire.header = header(EventKind::CONNECTION_STATE, size_of::<StateRecord>());
+        wire.sock = tcp4();
+        (wire.sock.cookie, wire.old, wire.new) = (77, old, new);
+        match decode(wire.as_bytes()) {
+            Ok(Record::State(seen)) => seen.sock.cookie,
+            other => panic!("not a state: {other:?}"),
+        }
+    };
+    assert_eq!(cookie(TcpState::LISTEN, TcpState::SYN_RECV), None);
+    assert_eq!(cookie(TcpState::LISTEN, TcpState::CLOSE), Some(77));
+    assert_eq!(cookie(TcpState::CLOSE, TcpState::LISTEN), Some(77));
+}
+
+#[test]
 fn processes_and_holders() {
     let mut exec: ExecRecord = zeroed();
     exec.header = header(EventKind::PROCESS_EXEC, size_of::<ExecRecord>() + 4);

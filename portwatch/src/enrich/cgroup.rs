@@ -13,6 +13,8 @@ const ID_LEN: usize = 64;
 /// Where a process is placed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
+    /// The path itself, escaped.
+    pub path: String,
     /// systemd unit, as systemd prints it (escapes such as `\x2d` in place).
     pub unit: Option<String>,
     /// Innermost container.
@@ -22,14 +24,17 @@ pub struct Placement {
 /// Reads a cgroup path, as in /proc/PID/cgroup.
 #[must_use]
 pub fn parse(path: &[u8]) -> Placement {
+    let path = path.get(..PATH_MAX).unwrap_or(path);
+    let escaped = escape(path);
     // A group that its owner named in bad UTF-8 must not hide the unit above it.
-    let path = String::from_utf8_lossy(path.get(..PATH_MAX).unwrap_or(path));
+    let path = String::from_utf8_lossy(path);
     let parts: Vec<&str> = path
         .split('/')
         .filter(|part| !part.is_empty() && *part != "..")
         .map(unescape_cgroup)
         .collect();
     Placement {
+        path: escaped,
         unit: unit(&parts),
         container: container(&parts),
     }

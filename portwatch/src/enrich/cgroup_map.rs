@@ -88,6 +88,15 @@ impl CgroupMap {
         self.by_id.insert(id, placement);
     }
 
+    /// The path of a cgroup, if it was met before.
+    pub(super) fn path(&mut self, id: u64) -> Option<String> {
+        if id == ROOT_ID {
+            return Some("/".to_owned());
+        }
+        let placement = self.by_id.get(&id)?.as_ref()?;
+        Some(placement.path.clone())
+    }
+
     fn id_of(&self, path: &[u8]) -> Option<u64> {
         let relative = Path::new(std::ffi::OsStr::from_bytes(path.strip_prefix(b"/")?));
         let found = stamp(rustix::fs::CWD, &self.mount.join(relative)).ok();
@@ -109,7 +118,8 @@ pub(super) fn walk(mount: &Path, id: u64) -> Option<Placement> {
             let path = entry.path();
             if entry.ino() == id {
                 let inside = path.strip_prefix(mount).ok()?;
-                return Some(cgroup::parse(inside.as_os_str().as_bytes()));
+                let path = [b"/", inside.as_os_str().as_bytes()].concat();
+                return Some(cgroup::parse(&path));
             }
             if seen >= WALK_MAX {
                 return None;
@@ -147,6 +157,7 @@ mod tests {
 
     fn unit(name: &str) -> Placement {
         Placement {
+            path: format!("/system.slice/{name}"),
             unit: Some(name.into()),
             container: None,
         }
@@ -175,6 +186,11 @@ mod tests {
         std::fs::remove_dir_all(root.path().join("proc")).expect("exit");
         let other = ProcessKey { pid: 8, ..KEY };
         assert_eq!(map.place(other, id, &proc), expected);
+        assert_eq!(map.path(id).as_deref(), Some("/system.slice/a.service"));
+        assert_eq!(
+            (map.path(1).as_deref(), map.path(id + 1)),
+            (Some("/"), None)
+        );
         assert_eq!(map.place(other, id + 1, &proc), Place::Walk(id + 1));
         assert_eq!(map.place(other, 0, &proc), Place::Unknown);
     }

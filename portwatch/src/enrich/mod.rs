@@ -186,6 +186,11 @@ impl Enricher {
         self.table.on_exit(exit);
     }
 
+    /// The path of a cgroup below the mount of cgroup2, escaped, if one of its processes was met.
+    pub fn cgroup_path(&mut self, id: u64) -> Option<String> {
+        self.cgroups.path(id)
+    }
+
     /// All that is known of a process without waiting, and a ticket if more is to come.
     pub fn resolve(&mut self, who: &Who, now: BootNs, clock: &WallClock) -> Resolution {
         let key = who.task.key;

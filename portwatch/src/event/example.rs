@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;
 use super::{
-    Ancestor, Container, Event, EventType, Exposure, Family, Gap, Host, Mechanism, Owner, Previous,
-    Process, Protocol, Reconciled, RingName, SCHEMA, Sensor, Severity, Socket, SocketType, State,
+    Ancestor, Container, Event, EventType, Exposure, Family, Gap, GapCgroup, Host, Mechanism,
+    Owner, Previous, Process, Protocol, Reconciled, RingName, SCHEMA, Sensor, Severity, Socket,
+    SocketType, State,
 };
 
 /// One event of each type, in the order of [`EventType::ALL`].
@@ -104,6 +105,11 @@ fn example(kind: EventType, seq: u64) -> Event {
                 from: "2026-11-21T19:41:58.000214000Z".to_owned(),
                 to: "2026-11-21T19:42:00.871002113Z".to_owned(),
                 probe: None,
+                cgroups: vec![GapCgroup {
+                    id: 4711,
+                    path: Some("/system.slice/batch.service".to_owned()),
+                    lost: 12,
+                }],
             }),
             ..event
         },

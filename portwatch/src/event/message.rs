@@ -382,7 +382,17 @@ fn lost(gap: &Gap) -> String {
             format!("the probe {probe} did not run for {count} {between}")
         }
         (RingName::Probe, None) => format!("a probe did not run for {count} {between}"),
-        (ring, _) => format!("lost {count} on the {} ring {between}", ring.word()),
+        (ring, _) => {
+            let most = gap.cgroups.first().map(|cgroup| match &cgroup.path {
+                Some(path) => format!(", {} of them of cgroup {path}", cgroup.lost),
+                None => format!(", {} of them of cgroup {}", cgroup.lost, cgroup.id),
+            });
+            let ring = ring.word();
+            format!(
+                "lost {count} on the {ring} ring {between}{}",
+                most.unwrap_or_default()
+            )
+        }
     }
 }
 

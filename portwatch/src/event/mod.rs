@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use kind::{EventType, Severity};
 pub use process::{Ancestor, Container, Owner, Process};
-pub use sensor::{Gap, Mechanism, Reconciled, RingName, Sensor, SignalMechanism};
+pub use sensor::{Gap, GapCgroup, Mechanism, Reconciled, RingName, Sensor, SignalMechanism};
 pub use socket::{Exposure, Family, Protocol, Socket, SocketType, State};
 
 /// The name of this schema; a change that must break a reader bumps the number.

@@ -115,6 +115,22 @@ pub struct Gap {
     /// The probe, for recursion misses.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub probe: Option<String>,
+    /// Whose events they were, most first: the cgroups that filled the ring of listeners. At most 16;
+    /// together they may be fewer than `lost`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub cgroups: Vec<GapCgroup>,
+}
+
+/// What one cgroup lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GapCgroup {
+    /// Its id: the inode of its directory below the mount of cgroup2.
+    pub id: u64,
+    /// Its path below the mount of cgroup2, when known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// How many events.
+    pub lost: u64,
 }
 
 /// What looking again after a loss found.

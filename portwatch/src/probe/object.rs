@@ -26,6 +26,8 @@ pub mod names {
     pub const CONTROL: &str = "CONTROL";
     /// Reported listeners by socket address.
     pub const TRACKED: &str = "TRACKED";
+    /// Accounts of a crowded ring by cgroup.
+    pub const CROWD: &str = "CROWD";
     /// Field offsets.
     pub const OFFSETS: &str = "OFFSETS";
     /// Constants fixed at load.

@@ -10,6 +10,7 @@ use aya::programs::Iter;
 use portwatch_common::counters::{Counters, RINGS, Ring, TRANSITIONS};
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
+use portwatch_common::share::Share;
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 use super::load::LoadError;
@@ -20,6 +21,7 @@ use crate::decode::record::SockId;
 /// The counters as the machine words they are: aya reads plain old data only.
 type CounterWords = [u64; size_of::<Counters>() / 8];
 type ControlWords = [u64; size_of::<Control>() / 8];
+type ShareWords = [u64; size_of::<Share>() / 8];
 
 /// Most bytes that one inventory may give: a quarter of a million sockets.
 const MAX_INVENTORY: u64 = 256 * 1024 * size_of::<HeldRecord>() as u64;
@@ -41,6 +43,7 @@ pub struct Sensors {
     counters: PerCpuArray<MapData, CounterWords>,
     control: Array<MapData, ControlWords>,
     tracked: HashMap<MapData, u64, u64>,
+    crowd: HashMap<MapData, u64, ShareWords>,
     programs: Vec<&'static str>,
     iterator: Option<&'static str>,
     switches: Control,
@@ -65,6 +68,7 @@ impl Sensors {
         let counters = PerCpuArray::try_from(take(names::COUNTERS)?).map_err(wrong)?;
         let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
         let tracked = HashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
+        let crowd = HashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
         let is_iterator = |program: &&Program| matches!(program.attach, Attach::Iter { .. });
         Ok(Self {
             ebpf,
@@ -72,6 +76,7 @@ impl Sensors {
             counters,
             control,
             tracked,
+            crowd,
             programs: programs.iter().map(|program| program.name).collect(),
             iterator: programs
                 .iter()
@@ -108,6 +113,18 @@ impl Sensors {
             }
         }
         Ok(sum)
+    }
+
+    /// Records of listeners that were dropped, by cgroup id. Only cgroups that met a crowded ring are
+    /// here; the one that met it longest ago may have been forgotten.
+    #[must_use]
+    pub fn crowd(&self) -> Vec<(u64, u64)> {
+        let accounts = self.crowd.iter().flatten();
+        let lost = accounts.filter_map(|(cgroup, words)| {
+            let share = Share::read_from_bytes(words.as_bytes()).ok()?;
+            Some((cgroup, share.lost))
+        });
+        lost.filter(|(_, lost)| *lost > 0).collect()
     }
 
     /// Streams connection states, or stops.

@@ -29,6 +29,8 @@ pub struct Reading {
     pub received: [u64; RINGS],
     /// Runs that the kernel skipped, by probe (`recursion_misses`).
     pub misses: Vec<(Arc<str>, u64)>,
+    /// Dropped records of listeners by cgroup id, since the start.
+    pub crowd: Vec<(u64, u64)>,
 }
 
 /// Why records are missing.
@@ -62,6 +64,9 @@ pub struct Loss {
     pub to: BootNs,
     /// The probe, for skipped runs.
     pub probe: Option<Arc<str>>,
+    /// Whose they were, for a full ring of listeners: cgroup id and count, most first. The kernel keeps
+    /// a bounded number of accounts, so these may be fewer than `lost`.
+    pub cgroups: Vec<(u64, u64)>,
 }
 
 impl Loss {
@@ -74,6 +79,7 @@ impl Loss {
             from: clock.rfc3339(self.from),
             to: clock.rfc3339(self.to),
             probe: self.probe.as_deref().map(str::to_owned),
+            cgroups: Vec::new(),
         }
     }
 }
@@ -88,6 +94,7 @@ pub struct Ledger {
     pending_overflow: u64,
     tracked_overflow: u64,
     misses: HashMap<Arc<str>, u64>,
+    crowd: HashMap<u64, u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,6 +115,7 @@ impl Ledger {
             pending_overflow: 0,
             tracked_overflow: 0,
             misses: HashMap::new(),
+            crowd: HashMap::new(),
         }
     }
 
@@ -128,6 +136,7 @@ impl Ledger {
                     from,
                     to,
                     probe: probe.cloned(),
+                    cgroups: Vec::new(),
                 });
             }
         };
@@ -165,6 +174,11 @@ impl Ledger {
                 from,
                 Some(probe),
             );
+        }
+        let full =
+            |loss: &&mut Loss| loss.ring == RingName::Critical && loss.cause == Cause::RingFull;
+        if let Some(loss) = losses.iter_mut().find(full) {
+            loss.cgroups = advance_crowd(&mut self.crowd, &reading.crowd);
         }
         self.before = self.at;
         self.at = to;
@@ -231,6 +245,28 @@ fn advance(known: &mut u64, now: u64) -> u64 {
     way
 }
 
+/// What each cgroup lost since the last time, most first. Only the accounts that the kernel still has
+/// are remembered, so that this is as bounded as they are.
+fn advance_crowd(known: &mut HashMap<u64, u64>, crowd: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let before = std::mem::take(known);
+    let mut lost: Vec<(u64, u64)> = crowd
+        .iter()
+        .map(|&(cgroup, now)| {
+            let mut account = before.get(&cgroup).copied().unwrap_or_default();
+            let way = if now < account {
+                now
+            } else {
+                advance(&mut account, now)
+            };
+            known.insert(cgroup, now);
+            (cgroup, way)
+        })
+        .filter(|(_, lost)| *lost > 0)
+        .collect();
+    lost.sort_unstable_by_key(|&(cgroup, lost)| (std::cmp::Reverse(lost), cgroup));
+    lost
+}
+
 /// A difference that is a loss once two readings in a row show it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shortfall {
@@ -275,6 +311,7 @@ mod tests {
             counters,
             received: [emitted, 0, 0],
             misses: Vec::new(),
+            crowd: Vec::new(),
         }
     }
 
@@ -295,6 +332,20 @@ mod tests {
         assert_eq!((gap.lost, gap.probe), (3, None));
         assert_eq!(gap.from, "1970-01-01T00:00:00.000000010Z");
         assert_eq!(gap.to, "1970-01-01T00:00:00.000000020Z");
+    }
+
+    #[test]
+    fn a_full_ring_names_the_cgroups_that_lost() {
+        let mut ledger = Ledger::new(BootNs(0));
+        let mut first = reading(10, 9, 4, 5, 0);
+        first.crowd = vec![(7, 1), (8, 4)];
+        assert_eq!(ledger.read(&first)[0].cgroups, [(8, 4), (7, 1)]);
+        // Without a loss nobody is named; 8 was forgotten in the kernel and has begun anew.
+        first.at = BootNs(20);
+        assert_eq!(told(&ledger.read(&first)), []);
+        let mut second = reading(30, 20, 10, 10, 0);
+        second.crowd = vec![(7, 3), (8, 3), (9, 0)];
+        assert_eq!(ledger.read(&second)[0].cgroups, [(8, 3), (7, 2)]);
     }
 
     #[test]
@@ -398,8 +449,8 @@ mod tests {
                     counters.rings[ring].seen = counters.rings[ring].seen.wrapping_add(in_flight);
                 }
                 let at = BootNs(u64::try_from(step).expect("few steps"));
-                let misses = Vec::new();
-                for loss in ledger.read(&Reading { at, counters, received, misses }) {
+                let (misses, crowd) = (Vec::new(), Vec::new());
+                for loss in ledger.read(&Reading { at, counters, received, misses, crowd }) {
                     prop_assert_eq!(loss.cause, Cause::RingFull);
                     let index = NAMES.iter().position(|name| *name == loss.ring);
                     told[index.expect("a ring")] += loss.lost;

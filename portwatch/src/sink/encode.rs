@@ -140,6 +140,7 @@ fn texts(event: &mut Event) -> Vec<&mut String> {
     }
     if let Some(gap) = &mut event.gap {
         all.extend(gap.probe.iter_mut());
+        all.extend(gap.cgroups.iter_mut().flat_map(|cgroup| &mut cgroup.path));
     }
     if let Some(sensor) = &mut event.sensor {
         let optional = [

@@ -71,6 +71,7 @@ impl Hole {
                 from: self.earliest.event().ts.clone(),
                 to: self.latest.event().ts.clone(),
                 probe: None,
+                cgroups: Vec::new(),
             }),
             reconciled: None,
             sensor: None,

@@ -5,6 +5,7 @@
 //! goes on with the same conversation.
 
 mod life;
+mod race;
 mod socket;
 
 use std::collections::BTreeMap;
@@ -138,8 +139,11 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     match *verb {
         "thread" => in_thread(rest, slots),
         "socket" | "set" | "bind" | "listen" | "name" | "cookie" | "connect" | "accept"
-        | "send" | "drain" | "shutdown" | "dup" | "close" | "open" | "uring-bind"
-        | "uring-listen" => socket::obey(verb, rest, slots),
+        | "send" | "drain" | "shutdown" | "dup" | "close" | "open" | "open-path"
+        | "connect-deaf" | "hear" | "uring-bind" | "uring-listen" => {
+            socket::obey(verb, rest, slots)
+        }
+        "race-address" | "race-descriptor" => race::obey(verb, rest, slots),
         "pass" => Ok(Outcome {
             passenger: Some((*rest.first().context("pass SLOT")?).to_owned()),
             ..Outcome::default()

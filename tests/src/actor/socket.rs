@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use anyhow::{Context as _, Result, bail};
 
 use super::{Outcome, Slots, number, slot};
-use crate::address::Address;
+use crate::address::{Address, unhex};
 use crate::sys::{self, uring};
 
 /// `IPPROTO_*` numbers differ from socket levels only in name.
@@ -19,6 +19,7 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
     match verb {
         "socket" => return open_slot(words, slots),
         "open" => return open_many(words, slots),
+        "open-path" => return open_path(words, slots),
         "accept" | "dup" => return second_slot(verb, words, slots),
         "close" => {
             let name = words.first().context("close SLOT")?;
@@ -34,6 +35,8 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
         "bind" => sys::bind(fd, &address(words, 1)?)?,
         "listen" => rustix::net::listen(fd, number(words, 1)?).map_err(io::Error::from)?,
         "connect" => sys::connect(fd, &address(words, 1)?)?,
+        "connect-deaf" => connect_deaf(fd, &address(words, 1)?)?,
+        "hear" => sys::set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)?,
         "send" => sys::send_to(fd, &address(words, 1)?)?,
         "drain" => drain(fd)?,
         "shutdown" => {
@@ -68,6 +71,34 @@ fn open_slot(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     let name = words.first().context("socket SLOT …")?;
     let fd = sys::socket(number(words, 1)?, number(words, 2)?, number(words, 3)?)?;
     let outcome = describe(std::os::fd::AsFd::as_fd(&fd))?;
+    slots.insert((*name).to_owned(), fd);
+    Ok(outcome)
+}
+
+/// `connect-deaf SLOT ADDRESS`: sends its SYN and hears no answer, until `hear SLOT`: the connection
+/// stays half-open at the other end.
+fn connect_deaf(fd: BorrowedFd<'_>, address: &[u8]) -> Result<()> {
+    sys::drop_incoming(fd)?;
+    rustix::io::ioctl_fionbio(fd, true).map_err(io::Error::from)?;
+    match sys::connect(fd, address) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => bail!("connected at once, although no answer could be heard"),
+    }
+}
+
+/// `open-path SLOT HEX`: the path with `O_PATH`, which opens what lies there without touching it.
+fn open_path(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
+    let name = words.first().context("open-path SLOT HEX")?;
+    let path = unhex(words.get(1).context("open-path SLOT HEX")?)?;
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path.as_slice(), flags, rustix::fs::Mode::empty())
+        .map_err(io::Error::from)?;
+    let inode = rustix::fs::fstat(&fd).map_err(io::Error::from)?.st_ino;
+    let outcome = Outcome::facts([
+        ("fd", fd.as_raw_fd().to_string()),
+        ("inode", inode.to_string()),
+    ]);
     slots.insert((*name).to_owned(), fd);
     Ok(outcome)
 }
@@ -131,7 +162,7 @@ fn describe(fd: BorrowedFd<'_>) -> Result<Outcome> {
 }
 
 /// The inode in `socket:[N]`.
-fn inode_of(fd: BorrowedFd<'_>) -> Result<u64> {
+pub(super) fn inode_of(fd: BorrowedFd<'_>) -> Result<u64> {
     let target = fs::read_link(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()))?;
     bracketed(&target.to_string_lossy())
 }

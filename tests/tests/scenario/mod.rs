@@ -2,8 +2,11 @@
 
 mod failure;
 mod flood;
+mod half;
 mod holders;
 mod inventory;
+mod ladder;
+mod loss;
 mod netns;
 mod packet;
 mod process;
@@ -12,6 +15,7 @@ mod raw;
 mod states;
 mod stream;
 mod tcp;
+mod toctou;
 mod udp;
 mod unix;
 mod uring;
@@ -46,10 +50,14 @@ pub(crate) fn all() -> Vec<Scenario> {
         process::ALL,
         netns::ALL,
         states::ALL,
+        half::ALL,
         inventory::ALL,
         flood::ALL,
+        loss::ALL,
         stream::ALL,
         program::ALL,
+        toctou::ALL,
+        ladder::ALL,
     ]
     .concat()
 }

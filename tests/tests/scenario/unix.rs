@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use portwatch_tests::address::Address;
-use portwatch_tests::harness::{Actor, Context, Kind};
+use portwatch_tests::address::{Address, hex};
+use portwatch_tests::harness::{Actor, Capability, Context, Kind, Sees};
 use serde_json::{Value, json};
 
 use super::scenarios;
 
 scenarios!("unix":
     stream_path, seqpacket_path, dgram_path, relative_path, abstract_bytes, autobind, longest_path,
-    longest_abstract,
+    longest_abstract, opened_as_a_path,
 );
 
 fn stream_path(context: &Context) -> Result<()> {
@@ -128,6 +128,58 @@ fn longest_abstract(context: &Context) -> Result<()> {
         &address,
         json!({"abstract": name}),
     )
+}
+
+/// `O_PATH` opens the name in the file system: its inode is a socket's by mode, but no socket. Who holds
+/// that is no holder, and nobody listens on it.
+fn opened_as_a_path(context: &Context) -> Result<()> {
+    let watch = context.watch()?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().canonicalize()?.join("socket");
+    let mut actor = Actor::start("unix-o-path")?;
+    let sock = actor.socket(Kind::UNIX_STREAM)?;
+    actor.bind(&sock, &Address::path(&path))?;
+    actor.listen(&sock, 1)?;
+    let opened = watch.opened(&actor, &sock, json!({"path": text(&path)?}))?;
+
+    let mut other = Actor::start("unix-o-path-other")?;
+    let answer = other.call(&format!(
+        "open-path p {}",
+        hex(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+    ))?;
+    let inode: u64 = answer.number("inode")?;
+    anyhow::ensure!(inode != sock.inode, "the trigger went wrong: one inode");
+    for call in ["listen p 1", "bind p unix:"] {
+        let error = other.refused(call)?;
+        anyhow::ensure!(
+            error == "errno-9" || error == "errno-88",
+            "the trigger went wrong: {call} gives {error}"
+        );
+    }
+    // A fresh portwatch looks at every descriptor there is, the path's too.
+    let fresh = context.fresh(&[])?;
+    let present = fresh.opening_of(0, &actor, &sock, Sees::ByReconcile)?;
+    anyhow::ensure!(
+        present.has_pid(actor.pid) && !present.owner_pids().contains(&u64::from(other.pid)),
+        "only {} holds it, not {}: {}",
+        actor.pid,
+        other.pid,
+        present.value()
+    );
+    for watch in [watch, &fresh] {
+        watch.absent(
+            "event about the path's holder",
+            Capability::Unix,
+            0,
+            |event| {
+                event.has_pid(other.pid)
+                    || (event.has_inode(inode)
+                        && event.text("socket.path") == text(&path).unwrap_or(""))
+            },
+        )?;
+    }
+    actor.close(&sock)?;
+    watch.closed(&sock, &opened).map(drop)
 }
 
 fn life(

@@ -29,7 +29,7 @@ fn each_type_says_what_happened() {
             "[::ffff:10.0.0.2]:6379/tcp with [::ffff:10.0.0.9]:44112 went from SYN_RECV to ESTABLISHED, owned by redis-server (pid 2204, uid 999)",
             "2 sensors are ready: tcp.listen by fexit, socket.close by cgroup",
             "udp.bind makes do with cgroup: the kernel refuses fexit programs (EPERM); not seen: binds that the kernel refuses; to mend it, boot a kernel with CONFIG_KPROBES",
-            "lost 12 events on the critical ring between 2026-11-21T19:41:58.000214000Z and 2026-11-21T19:42:00.871002113Z",
+            "lost 12 events on the critical ring between 2026-11-21T19:41:58.000214000Z and 2026-11-21T19:42:00.871002113Z, 12 of them of cgroup /system.slice/batch.service",
             "looked again at 214 sockets in 1.1 ms: 1 listener had not been reported, 2 were gone, 0 had changed",
         ]
     );

@@ -1,0 +1,111 @@
+//! Every signal stands on the rung that its ladder has at this height, and `doctor` said so before.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use portwatch_tests::harness::daemon::Home;
+use portwatch_tests::harness::watch::output;
+use portwatch_tests::harness::{Context, Rung};
+use serde_json::Value;
+
+use super::scenarios;
+
+scenarios!("ladder": every_signal_on_its_rung);
+
+/// The ladders, best first; below each lies looking again.
+const LADDERS: [(&str, &[&str]); 12] = [
+    (
+        "tcp.listen",
+        &["fexit", "kretprobe", "cgroup", "tp_btf", "tracepoint"],
+    ),
+    ("tcp.backlog", &["fexit", "kretprobe", "tracepoint"]),
+    ("udp.bind", &["fexit", "kretprobe", "cgroup", "tracepoint"]),
+    ("udp.close", &["fentry", "kprobe", "cgroup"]),
+    ("unix.bind", &["fexit", "kretprobe", "tracepoint"]),
+    ("unix.listen", &["fexit", "kretprobe", "tracepoint"]),
+    ("unix.close", &["fentry", "kprobe"]),
+    ("packet.open", &["fexit", "kretprobe", "tracepoint"]),
+    ("packet.close", &["fentry", "kprobe"]),
+    ("raw.open", &["fexit", "kprobe", "cgroup", "tracepoint"]),
+    ("raw.close", &["fentry", "kprobe", "cgroup"]),
+    ("bind.failed", &["fexit", "kretprobe", "tracepoint"]),
+];
+
+/// How reasons say that something is not there.
+const ABSENCES: [&str; 5] = [
+    "has no",
+    "do not tell of",
+    "is not mounted",
+    "is built without",
+    "is not the host's",
+];
+
+/// A program that the verifier refuses, or a prototype that is not known any more, costs a rung in
+/// silence: everything else may still pass one rung below.
+fn every_signal_on_its_rung(context: &Context) -> Result<()> {
+    let rung = context.watch()?.rung();
+    let home = Home::new()?;
+    let daemon = home.start(context.rung())?;
+    let answer = home.command()?.args(["status", "-o", "json"]).output()?;
+    drop(daemon);
+    let status: Value = serde_json::from_slice(&answer.stdout)?;
+    let given = list(status.get("mechanisms"));
+    for (name, ladder) in LADDERS {
+        let signal = of_signal(given, name)?;
+        let due = due(ladder, rung);
+        if text(signal, "mechanism") == due {
+            continue;
+        }
+        let rejected = list(signal.get("rejected"));
+        let reason = rejected
+            .iter()
+            .find(|rejected| text(rejected, "mechanism") == due)
+            .map_or("", |rejected| text(rejected, "reason"));
+        // What this kernel or machine does not have is a reason; what portwatch cannot cope with is none.
+        if !ABSENCES.iter().any(|absence| reason.contains(absence)) {
+            bail!("{name} should stand on {due}: {signal}");
+        }
+    }
+    if context.rung().is_none() {
+        let doctor: Value = serde_json::from_slice(&output(&["doctor", "-o", "json"])?.stdout)?;
+        let promised = list(doctor.get("signals"));
+        for signal in given {
+            let doctors = of_signal(promised, text(signal, "signal"))?;
+            ensure!(
+                text(doctors, "mechanism") == text(signal, "mechanism"),
+                "doctor promised {doctors}, given is {signal}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The best step of the ladder that is not above the rung.
+fn due(ladder: &[&'static str], rung: Rung) -> &'static str {
+    let height = |name: &str| {
+        let name = match name {
+            "fentry" => "fexit",
+            "kprobe" => "kretprobe",
+            other => other,
+        };
+        Rung::ALL.iter().position(|rung| rung.name() == name)
+    };
+    ladder
+        .iter()
+        .find(|step| height(step) >= height(rung.name()))
+        .copied()
+        .unwrap_or("reconcile")
+}
+
+fn of_signal<'a>(signals: &'a [Value], name: &str) -> Result<&'a Value> {
+    signals
+        .iter()
+        .find(|signal| text(signal, "signal") == name)
+        .with_context(|| format!("nothing is told of {name}"))
+}
+
+fn list(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
