@@ -1,4 +1,4 @@
-//! `cargo xtask ebpf`: rebuilds the committed eBPF object, or checks it byte for byte.
+//! `cargo xtask ebpf`: rebuilds the committed eBPF objects, or checks them byte for byte.
 
 mod compile;
 mod manifest;
@@ -10,13 +10,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::host;
-use manifest::{Inputs, MANIFEST, Manifest, OBJECT, Object, sha256};
+use manifest::{ARCHES, Arch, Inputs, Manifest, Object, sha256};
 use toolchain::Reference;
 
 /// Arguments of the chore.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Rebuild and compare with the committed object; write nothing.
+    /// Rebuild and compare with the committed objects; write nothing.
     #[arg(long)]
     check: bool,
 }
@@ -24,19 +24,22 @@ pub(crate) struct Args {
 /// Runs the chore.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = host::root()?;
-    if args.check {
-        check(&root)
-    } else {
-        rebuild(&root)
+    for arch in ARCHES {
+        if args.check {
+            check(&root, arch)?;
+        } else {
+            rebuild(&root, arch)?;
+        }
     }
+    Ok(())
 }
 
-fn rebuild(root: &Path) -> Result<()> {
-    let built = Built::new(root)?;
-    store(root, OBJECT, &built.object)?;
+fn rebuild(root: &Path, arch: Arch) -> Result<()> {
+    let built = Built::new(root, arch)?;
+    store(root, arch.object, &built.object)?;
     let mut text = serde_json::to_string_pretty(&built.manifest).context("cannot write JSON")?;
     text.push('\n');
-    store(root, MANIFEST, text.as_bytes())?;
+    store(root, arch.manifest, text.as_bytes())?;
     println!("{}", built.summary());
     Ok(())
 }
@@ -44,12 +47,13 @@ fn rebuild(root: &Path) -> Result<()> {
 /// Fails when the sources, the object and the manifest disagree, or when the same toolchain no
 /// longer builds the same bytes. A toolchain that moved on is news, not a failure: the probes
 /// must still compile, and the notice asks for a new manifest.
-fn check(root: &Path) -> Result<()> {
-    let Some(committed) = Manifest::load(root)? else {
-        bail!("{MANIFEST} is missing; write it with `cargo xtask ebpf`");
+fn check(root: &Path, arch: Arch) -> Result<()> {
+    let (name, manifest) = (arch.object, arch.manifest);
+    let Some(committed) = Manifest::load(root, arch)? else {
+        bail!("{manifest} is missing; write it with `cargo xtask ebpf`");
     };
-    let object = fs::read(root.join(OBJECT))
-        .with_context(|| format!("cannot read {OBJECT}; write it with `cargo xtask ebpf`"))?;
+    let object = fs::read(root.join(name))
+        .with_context(|| format!("cannot read {name}; write it with `cargo xtask ebpf`"))?;
     let departures = committed.departures(&Inputs::read(root)?, &object);
     if !departures.is_empty() {
         bail!(
@@ -58,7 +62,7 @@ fn check(root: &Path) -> Result<()> {
             departures.join("\n  ")
         );
     }
-    let built = Built::new(root)?;
+    let built = Built::new(root, arch)?;
     if committed.toolchain != built.manifest.toolchain {
         println!(
             "NOTICE: the toolchain has moved on, so a comparison of bytes would say nothing.\n  \
@@ -74,7 +78,7 @@ fn check(root: &Path) -> Result<()> {
     }
     if built.object != object {
         bail!(
-            "the same sources and the same toolchain built another object: {OBJECT} has sha256 \
+            "the same sources and the same toolchain built another object: {name} has sha256 \
              {}, the rebuilt one {}; if nobody touched the committed file, the build depends on \
              something that the manifest does not name (compare it with target/ebpf/{}/ebpf/portwatch)",
             committed.object.sha256,
@@ -96,11 +100,11 @@ struct Built {
 }
 
 impl Built {
-    fn new(root: &Path) -> Result<Self> {
+    fn new(root: &Path, arch: Arch) -> Result<Self> {
         let reference = Reference::find()?;
         // Inputs first: a file saved during the build must make the manifest stale, not wrong.
         let inputs = Inputs::read(root)?;
-        let path = compile::compile(root, &reference)?;
+        let path = compile::compile(root, &reference, arch)?;
         let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         if may_panic(&object) {
             bail!(
@@ -110,13 +114,13 @@ impl Built {
         }
         let manifest = Manifest {
             object: Object {
-                arch: compile::ARCH.to_owned(),
+                arch: arch.name.to_owned(),
                 target: compile::TARGET.to_owned(),
                 sha256: sha256(&object),
                 size: object.len(),
             },
             toolchain: reference.versions,
-            flags: compile::flags(),
+            flags: compile::flags(arch),
             inputs,
         };
         Ok(Self { object, manifest })
@@ -125,8 +129,8 @@ impl Built {
     fn summary(&self) -> String {
         let (object, toolchain) = (&self.manifest.object, &self.manifest.toolchain);
         format!(
-            "{} bytes, sha256 {}, built with {toolchain}",
-            object.size, object.sha256
+            "{}: {} bytes, sha256 {}, built with {toolchain}",
+            object.arch, object.size, object.sha256
         )
     }
 }

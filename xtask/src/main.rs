@@ -5,6 +5,7 @@ mod fuzz;
 mod generate;
 mod host;
 mod results;
+mod soak;
 mod test;
 mod vm;
 
@@ -25,6 +26,8 @@ enum Chore {
     Ebpf(ebpf::Args),
     /// Boot a Debian kernel under QEMU and run the scenario suite there.
     Vm(vm::Args),
+    /// Let random programs come and go for minutes: is every listener told, does nothing grow?
+    Soak(soak::Args),
     /// Run all the tests; installs what they need.
     Test(test::Args),
     /// Search for bytes that break a parser.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Vm(args) => vm::run(&args),
+        Chore::Soak(args) => soak::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Gen(args) => generate::run(&args),

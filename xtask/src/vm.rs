@@ -1,6 +1,9 @@
 //! `cargo xtask vm`: boots Debian kernels under QEMU and runs the scenario suite there.
 
+mod apt;
+mod arch;
 mod cpio;
+mod cross;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -16,6 +19,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::host;
 use crate::results::{self, Counts};
+use arch::Arch;
+use cross::Cross;
 use initramfs::Contents;
 use kernel::Kernel;
 use machine::{End, Machine, Run};
@@ -29,6 +34,9 @@ const BOOTS: u32 = 3;
 /// Arguments of the chore.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Architecture of the guest; another than the host's is cross-compiled
+    #[arg(long, value_name = "ARCH", value_enum, default_value_t)]
+    pub(crate) arch: Arch,
     /// Kernel series (5.10, 6.1, 6.12, 7.3, or another that Debian carries) or path of an image;
     /// may be repeated
     #[arg(long = "kernel", value_name = "SERIES|PATH", default_value = "6.1")]
@@ -91,19 +99,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Boots every kernel once for every rung, prints the table and returns it.
 pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
-    machine::require()?;
+    machine::require(args.arch)?;
     let root = host::root()?;
     let kernels = args
         .kernels
         .iter()
-        .map(|wanted| kernel::resolve(wanted))
+        .map(|wanted| kernel::resolve(wanted, args.arch))
         .collect::<Result<Vec<_>>>()?;
-    let suite = Suite::build(&root, &args.suite, args.release)?;
+    let cross = match args.arch {
+        Arch::Amd64 => None,
+        Arch::Arm64 => Some(Cross::find(args.arch)?),
+    };
+    let suite = Suite::build(&root, &args.suite, args.release, cross.as_ref())?;
     let mut append = args.append.clone();
     if !args.without.is_empty() {
         append = format!("pw.without={} {append}", args.without.join(","));
     }
     let machine = Machine {
+        arch: args.arch,
         cpus: args.cpus,
         memory: args.memory,
         timeout: Duration::from_secs(args.timeout),

@@ -1,12 +1,16 @@
 //! The built eBPF object, part of this program, so that nothing has to be found at run time.
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!(
-    "the committed eBPF object is for x86_64: its kprobe programs read that machine's argument registers"
+    "there are eBPF objects for x86_64 and aarch64 only: kprobe programs read a machine's argument registers"
 );
 
 /// The ELF file that `cargo xtask ebpf` builds; its manifest lies beside it in the tree.
+#[cfg(target_arch = "x86_64")]
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/portwatch.bpf.o");
+/// The ELF file that `cargo xtask ebpf` builds; its manifest lies beside it in the tree.
+#[cfg(target_arch = "aarch64")]
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/portwatch.bpf.arm64.o");
 
 /// Names of maps and globals in the object.
 pub mod names {

@@ -21,7 +21,12 @@ use rustix::system::RebootCommand;
 const RUN: &str = "/etc/portwatch-vm.run";
 /// Kernel modules, to be loaded in the order of their names.
 const MODULES: &str = "/modules";
-const OUTPUT: &str = "/dev/ttyS1";
+/// The second serial port. The Arm board's first one has a name of its own.
+const OUTPUT: &str = if cfg!(target_arch = "aarch64") {
+    "/dev/ttyS0"
+} else {
+    "/dev/ttyS1"
+};
 /// Leads the lines that are for `cargo xtask vm` and not from the program.
 const MARK: &str = "@vm";
 

@@ -4,23 +4,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::manifest::PACKAGE;
+use super::manifest::{Arch, PACKAGE};
 use super::toolchain::Reference;
 use crate::host;
 
 /// The target: little-endian BPF.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
-/// The architecture whose `pt_regs` the kernel probes read.
-pub(crate) const ARCH: &str = "x86_64";
 /// Compiler flags that every machine passes alike. The manifest records them.
-pub(crate) fn flags() -> Vec<String> {
-    vec![format!("--cfg=bpf_target_arch=\"{ARCH}\"")]
+pub(crate) fn flags(arch: Arch) -> Vec<String> {
+    vec![format!("--cfg=bpf_target_arch=\"{}\"", arch.name)]
 }
 
-/// Builds and returns the object's path, in a target directory of its own.
-pub(crate) fn compile(root: &Path, reference: &Reference) -> Result<PathBuf> {
+/// Builds for one architecture and returns the object's path, in a target directory of its own.
+pub(crate) fn compile(root: &Path, reference: &Reference, arch: Arch) -> Result<PathBuf> {
     let target_dir = root.join("target/ebpf");
-    let mut rustflags = flags();
+    let mut rustflags = flags(arch);
     rustflags.extend(remaps(root, reference)?);
     let mut cargo = reference.cargo()?;
     cargo

@@ -13,10 +13,30 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The committed object, from the repository's root.
-pub(crate) const OBJECT: &str = "portwatch/ebpf/portwatch.bpf.o";
-/// Its manifest, from the repository's root.
-pub(crate) const MANIFEST: &str = "portwatch/ebpf/portwatch.bpf.json";
+/// An architecture with an object of its own: kprobe programs read its argument registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arch {
+    /// As the compiler names it.
+    pub(crate) name: &'static str,
+    /// The committed object, from the repository's root.
+    pub(crate) object: &'static str,
+    /// Its manifest, from the repository's root.
+    pub(crate) manifest: &'static str,
+}
+
+/// Every architecture that portwatch is built for.
+pub(crate) const ARCHES: [Arch; 2] = [
+    Arch {
+        name: "x86_64",
+        object: "portwatch/ebpf/portwatch.bpf.o",
+        manifest: "portwatch/ebpf/portwatch.bpf.json",
+    },
+    Arch {
+        name: "aarch64",
+        object: "portwatch/ebpf/portwatch.bpf.arm64.o",
+        manifest: "portwatch/ebpf/portwatch.bpf.arm64.json",
+    },
+];
 /// The package whose program the object is.
 pub(crate) const PACKAGE: &str = "portwatch-ebpf";
 /// Where the sources are, from the repository's root.
@@ -86,14 +106,15 @@ impl std::fmt::Display for Toolchain {
 
 impl Manifest {
     /// Reads the committed manifest. `Ok(None)`: there is none yet.
-    pub(crate) fn load(root: &Path) -> Result<Option<Self>> {
-        let path = root.join(MANIFEST);
+    pub(crate) fn load(root: &Path, arch: Arch) -> Result<Option<Self>> {
+        let name = arch.manifest;
+        let path = root.join(name);
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {MANIFEST}"))?;
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
         let manifest = serde_json::from_str(&text).with_context(|| {
-            format!("{MANIFEST} is not a manifest; write it anew with `cargo xtask ebpf`")
+            format!("{name} is not a manifest; write it anew with `cargo xtask ebpf`")
         })?;
         Ok(Some(manifest))
     }
@@ -116,7 +137,8 @@ impl Manifest {
         );
         if self.object.sha256 != sha256(object) {
             found.push(format!(
-                "{OBJECT} is not the object that its manifest describes"
+                "the object for {} is not the one that its manifest describes",
+                self.object.arch
             ));
         }
         found

@@ -3,10 +3,11 @@
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::apt::{PrivateApt, unpack};
+use super::arch::Arch;
 use super::mirror;
 use crate::host;
 
@@ -22,7 +23,7 @@ pub(crate) struct Kernel {
 }
 
 /// Turns what the user asked for (`6.1`, or the path of an image) into a kernel.
-pub(crate) fn resolve(wanted: &str) -> Result<Kernel> {
+pub(crate) fn resolve(wanted: &str, arch: Arch) -> Result<Kernel> {
     if wanted.contains('/') {
         return from_image(Path::new(wanted));
     }
@@ -30,12 +31,15 @@ pub(crate) fn resolve(wanted: &str) -> Result<Kernel> {
     if numbers().count() != 2 || !numbers().all(|number| number.is_ok()) {
         bail!("--kernel {wanted}: give a series such as 6.1, or the path of a kernel image");
     }
-    let home = host::cache(&format!("kernels/{wanted}"))?;
+    let home = host::cache(&match arch {
+        Arch::Amd64 => format!("kernels/{wanted}"),
+        Arch::Arm64 => format!("kernels/{}-{wanted}", arch.debian()),
+    })?;
     let tree = home.join("tree");
     if let Some(kernel) = find(&tree)? {
         return Ok(kernel);
     }
-    fetch(wanted, &home, &tree)?;
+    fetch(wanted, arch, &home, &tree)?;
     find(&tree)?.with_context(|| {
         format!(
             "the packages of kernel {wanted} hold no image; delete {}",
@@ -104,7 +108,7 @@ fn find(tree: &Path) -> Result<Option<Kernel>> {
     Ok(None)
 }
 
-fn fetch(series: &str, home: &Path, tree: &Path) -> Result<()> {
+fn fetch(series: &str, arch: Arch, home: &Path, tree: &Path) -> Result<()> {
     for tool in ["apt-get", "apt-cache", "dpkg-deb"] {
         if host::find(tool).is_none() {
             bail!(
@@ -117,7 +121,7 @@ fn fetch(series: &str, home: &Path, tree: &Path) -> Result<()> {
         "fetching kernel {series} from Debian {suite} into {}",
         home.display()
     );
-    let apt = PrivateApt::new(home, suite)?;
+    let apt = PrivateApt::new(home, &[(&mirror::debian()?, suite)], arch)?;
     host::run(apt.command("apt-get").args(["-qq", "update"])).with_context(|| {
         format!(
             "cannot read Debian {suite}; if apt names a missing key, install debian-archive-keyring \
@@ -127,13 +131,13 @@ fn fetch(series: &str, home: &Path, tree: &Path) -> Result<()> {
     let names = host::output(apt.command("apt-cache").args([
         "search",
         "--names-only",
-        "^linux-.*-cloud-amd64",
+        &format!("^linux-.*-cloud-{}", arch.debian()),
     ]))?;
     let names: Vec<&str> = names
         .lines()
         .filter_map(|line| line.split(' ').next())
         .collect();
-    let Some(packages) = choose(series, &names) else {
+    let Some(packages) = choose(series, arch, &names) else {
         bail!("Debian {suite} has no cloud kernel {series}; give --kernel PATH");
     };
     let debs = home.join("debs");
@@ -145,21 +149,13 @@ fn fetch(series: &str, home: &Path, tree: &Path) -> Result<()> {
             .current_dir(&debs),
     )
     .with_context(|| format!("cannot download {}", packages.join(" ")))?;
-    // Extracted beside and then renamed: a tree in the cache is a whole one.
-    let partial = home.join("partial");
-    let _ = fs::remove_dir_all(&partial);
-    for deb in fs::read_dir(&debs).context("cannot list the downloaded packages")? {
-        let deb = deb.context("cannot list the downloaded packages")?.path();
-        host::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&partial))?;
-    }
-    fs::rename(&partial, tree).with_context(|| format!("cannot create {}", tree.display()))?;
-    fs::remove_dir_all(&debs).context("cannot remove the downloaded packages")
+    unpack(&debs, tree)
 }
 
 /// The packages of the newest release of a series: the image, and its modules where Debian packs
 /// them apart. An unsigned image is preferred, because its package depends on nothing else.
-fn choose(series: &str, names: &[&str]) -> Option<Vec<String>> {
-    const FLAVOUR: &str = "-cloud-amd64";
+fn choose(series: &str, arch: Arch, names: &[&str]) -> Option<Vec<String>> {
+    let flavour = format!("-cloud-{}", arch.debian());
     let series = format!("{series}.");
     let release = |name: &str| {
         let rest = name
@@ -168,7 +164,7 @@ fn choose(series: &str, names: &[&str]) -> Option<Vec<String>> {
         let (release, _) = rest
             .strip_suffix("-unsigned")
             .unwrap_or(rest)
-            .split_once(FLAVOUR)?;
+            .split_once(&flavour)?;
         release.starts_with(&series).then(|| release.to_owned())
     };
     let newest = names
@@ -176,11 +172,11 @@ fn choose(series: &str, names: &[&str]) -> Option<Vec<String>> {
         .filter_map(|name| release(name))
         .max_by(|a, b| by_version(a, b))?;
     let image = [
-        format!("linux-binary-{newest}{FLAVOUR}"),
-        format!("linux-image-{newest}{FLAVOUR}-unsigned"),
-        format!("linux-image-{newest}{FLAVOUR}"),
+        format!("linux-binary-{newest}{flavour}"),
+        format!("linux-image-{newest}{flavour}-unsigned"),
+        format!("linux-image-{newest}{flavour}"),
     ];
-    let modules = format!("linux-modules-{newest}{FLAVOUR}");
+    let modules = format!("linux-modules-{newest}{flavour}");
     let exists = |name: &String| names.contains(&name.as_str());
     let image = image.into_iter().find(exists)?;
     Some([image, modules].into_iter().filter(exists).collect())
@@ -194,50 +190,6 @@ fn by_version(a: &str, b: &str) -> Ordering {
             .collect()
     };
     numbers(a).cmp(&numbers(b))
-}
-
-/// apt with its own lists, cache and sources, so that neither the system's state nor its pins matter.
-struct PrivateApt {
-    options: Vec<String>,
-}
-
-impl PrivateApt {
-    fn new(home: &Path, suite: &str) -> Result<Self> {
-        let home = home.join("apt");
-        for dir in ["state/lists/partial", "cache/archives/partial"] {
-            let dir = home.join(dir);
-            fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        }
-        let (status, list) = (home.join("status"), home.join("sources.list"));
-        let line = format!(
-            "deb [arch=amd64 signed-by={}] {} {suite} main\n",
-            mirror::keyrings()?,
-            mirror::debian()?
-        );
-        fs::write(&list, line).with_context(|| format!("cannot write {}", list.display()))?;
-        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
-        let options = vec![
-            format!("Dir::State={}", home.join("state").display()),
-            format!("Dir::State::status={}", status.display()),
-            format!("Dir::Cache={}", home.join("cache").display()),
-            format!("Dir::Etc::SourceList={}", list.display()),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            "Dir::Etc::Preferences=/dev/null".to_owned(),
-            "Dir::Etc::PreferencesParts=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
-            // As root apt would fetch as `_apt`, who cannot write below somebody's home.
-            "APT::Sandbox::User=".to_owned(),
-        ];
-        Ok(Self { options })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8");
-        command.args(self.options.iter().flat_map(|option| ["-o", option]));
-        command
-    }
 }
 
 #[cfg(test)]
@@ -256,10 +208,10 @@ mod tests {
             "linux-image-cloud-amd64",
         ];
         assert_eq!(
-            choose("6.1", &names),
+            choose("6.1", Arch::Amd64, &names),
             Some(vec!["linux-image-6.1.0-50-cloud-amd64-unsigned".to_owned()])
         );
-        assert_eq!(choose("6.6", &names), None);
+        assert_eq!(choose("6.6", Arch::Amd64, &names), None);
     }
 
     #[test]
@@ -273,7 +225,7 @@ mod tests {
             "linux-modules-7.2.12+deb13-cloud-amd64",
         ];
         assert_eq!(
-            choose("7.2", &names),
+            choose("7.2", Arch::Amd64, &names),
             Some(vec![
                 "linux-binary-7.2.12+deb13-cloud-amd64".to_owned(),
                 "linux-modules-7.2.12+deb13-cloud-amd64".to_owned(),
@@ -284,13 +236,13 @@ mod tests {
     #[test]
     fn a_kernel_is_a_series_or_a_path() {
         assert!(
-            resolve("latest")
+            resolve("latest", Arch::Amd64)
                 .unwrap_err()
                 .to_string()
                 .contains("such as 6.1")
         );
         assert!(
-            resolve("./no-such-image")
+            resolve("./no-such-image", Arch::Amd64)
                 .unwrap_err()
                 .to_string()
                 .contains("no such image")

@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::arch::Arch;
 use super::kernel::Kernel;
 use crate::host;
 
-const QEMU: &str = "qemu-system-x86_64";
 /// Leads the init's own lines on the second serial port (`tests/src/bin/vm_init.rs`).
 const MARK: &str = "@vm ";
 
 /// The hardware, and how long it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
+    /// The board.
+    pub(crate) arch: Arch,
     /// Virtual processors.
     pub(crate) cpus: u16,
     /// Memory in MiB.
@@ -55,9 +57,10 @@ pub(crate) struct Run {
 }
 
 /// Installs QEMU where that is possible.
-pub(crate) fn require() -> Result<()> {
-    if host::find(QEMU).is_none() {
-        host::install(&["qemu-system-x86"], "booting kernels")?;
+pub(crate) fn require(arch: Arch) -> Result<()> {
+    let (qemu, package) = arch.qemu();
+    if host::find(qemu).is_none() {
+        host::install(&[package], "booting kernels")?;
     }
     Ok(())
 }
@@ -69,7 +72,7 @@ impl Machine {
         let mut child = self
             .command(kernel, initramfs, log)
             .spawn()
-            .with_context(|| format!("cannot start {QEMU}"))?;
+            .with_context(|| format!("cannot start {}", self.arch.qemu().0))?;
         let output = child.stdout.take().context("QEMU has no output")?;
         let reader = thread::spawn(move || {
             let mut lines = Vec::new();
@@ -90,8 +93,12 @@ impl Machine {
 
     fn command(&self, kernel: &Kernel, initramfs: &Path, log: &Path) -> Command {
         // `quiet` leaves warnings and worse on the console; every byte there costs emulated time.
-        let append = format!("console=ttyS0 quiet panic=-1 rdinit=/init {}", self.append);
-        let mut qemu = Command::new(QEMU);
+        let append = format!(
+            "console={} quiet panic=-1 rdinit=/init {}",
+            self.arch.console(),
+            self.append
+        );
+        let mut qemu = Command::new(self.arch.qemu().0);
         qemu.args(["-accel", "tcg", "-cpu", "max", "-nic", "none", "-no-reboot"])
             .args([
                 "-smp",
@@ -100,13 +107,7 @@ impl Machine {
                 &self.memory.to_string(),
             ])
             .args(["-display", "none", "-monitor", "none"])
-            // First port: the kernel's console, second: the suite's output.
-            .args([
-                "-serial",
-                &format!("file:{}", log.display()),
-                "-serial",
-                "stdio",
-            ])
+            .args(self.arch.board(log))
             .arg("-kernel")
             .arg(&kernel.image)
             .arg("-initrd")

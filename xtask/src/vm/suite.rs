@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::cross::Cross;
 use crate::host;
 
 const PACKAGE: &str = "portwatch-tests";
@@ -25,19 +26,30 @@ pub(crate) struct Suite {
 
 impl Suite {
     /// Builds `name`, a test target of portwatch-tests, or else one of its programs.
-    pub(crate) fn build(root: &Path, name: &str, release: bool) -> Result<Self> {
+    /// With a cross compiler, for its architecture.
+    pub(crate) fn build(
+        root: &Path,
+        name: &str,
+        release: bool,
+        cross: Option<&Cross>,
+    ) -> Result<Self> {
+        let compile = |args: &[&str]| match cross {
+            Some(cross) => {
+                let mut cargo = cross.cargo(root);
+                cargo.args(args);
+                cargo
+            }
+            None => cargo(root, args),
+        };
         let profile: &[&str] = if release { &["--release"] } else { &[] };
-        let mut bins = cargo(
-            root,
-            &["build", "--package", "portwatch", "--package", PACKAGE],
-        );
+        let mut bins = compile(&["build", "--package", "portwatch", "--package", PACKAGE]);
         let bins = executables(bins.arg("--bins").args(profile), "bin")?;
         let named = |wanted: &str| {
             let found = bins.iter().find(|(name, _)| name == wanted);
             found.map(|(_, path)| path.clone())
         };
         let executable = if is_test(root, name)? {
-            let mut test = cargo(root, &["test", "--no-run", "--package", PACKAGE]);
+            let mut test = compile(&["test", "--no-run", "--package", PACKAGE]);
             let built = executables(test.args(["--test", name]).args(profile), "test")?;
             built.into_iter().next().map(|(_, path)| path)
         } else {
