@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use super::condition::{self, Claim, Condition};
+use super::deprived;
+use super::report::Report;
 use super::rungs::{Capability, Rung, Sees};
-use super::watch::{self, Watch};
+use super::watch::Watch;
 
 /// What became of a scenario that did not fail.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct Scenario {
 #[derive(Debug, Default)]
 pub struct Context {
     rung: Option<String>,
+    condition: Option<&'static Condition>,
+    report: Report,
     shared: OnceLock<Result<Watch, String>>,
     starting: Mutex<()>,
 }
@@ -72,6 +78,12 @@ impl Context {
         self.rung.as_deref()
     }
 
+    /// What was taken away from portwatch.
+    #[must_use]
+    pub const fn condition(&self) -> Option<&'static Condition> {
+        self.condition
+    }
+
     /// What the rung in use sees of this.
     ///
     /// # Errors
@@ -104,9 +116,7 @@ impl Context {
                 "{rung} does not see it, and says so"
             )));
         }
-        let mut args = vec!["doctor".to_owned(), "-o".to_owned(), "json".to_owned()];
-        args.extend(watch::rung_args(self.rung()));
-        let doctor = watch::output(&args)?;
+        let doctor = deprived::doctor(self.rung())?;
         let told = String::from_utf8_lossy(&doctor.stdout);
         if names_it(&told) {
             return Ok(Outcome::Skipped(format!(
@@ -117,6 +127,23 @@ impl Context {
             "rung {rung} does not see {capability:?}, but neither sensor.degraded nor doctor says \
              so (none of {words:?} in either); doctor: {told}"
         ))
+    }
+
+    /// Reports what portwatch said of itself.
+    fn tell(&self) {
+        if let Some(Ok(watch)) = self.shared.get() {
+            self.report.find("rung", &watch.rung().name().into());
+            for kind in ["sensor.ready", "sensor.degraded"] {
+                for event in watch.all(|event| event.kind() == kind) {
+                    self.report.find(kind, event.at("sensor"));
+                }
+            }
+        }
+        if let Ok(doctor) = deprived::doctor(self.rung())
+            && let Ok(value) = serde_json::from_slice(&doctor.stdout)
+        {
+            self.report.find("doctor", &value);
+        }
     }
 
     /// Judges the shared stream as a whole, after the last scenario.
@@ -156,24 +183,75 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
         );
         return ExitCode::from(64);
     }
+    let condition = match asked_condition() {
+        Ok(condition) => condition,
+        Err(unknown) => {
+            eprintln!("{unknown}");
+            return ExitCode::from(64);
+        }
+    };
     let context = Arc::new(Context {
         rung,
+        condition,
+        report: Report::asked_for(),
         ..Context::default()
     });
-    let trials = scenarios.iter().map(|scenario| {
-        let (context, run) = (Arc::clone(&context), scenario.run);
-        Trial::ignorable_test(scenario.name, move || match as_root(run, &context) {
-            Ok(Outcome::Done) => Ok(Completion::Completed),
-            Ok(Outcome::Skipped(why)) => Ok(Completion::ignored_with(why)),
-            Err(error) => Err(Failed::from(format!("{error:#}"))),
-        })
+    let refused = condition.is_some_and(|one| matches!(one.claim, Claim::Refuses(_)));
+    // Where portwatch has to refuse, there is nothing that it could see.
+    let own = scenarios.iter().filter(|_| !refused);
+    let trials = condition
+        .map(|_| &deprived::SCENARIO)
+        .into_iter()
+        .chain(own);
+    let trials = trials.map(|scenario| {
+        let (context, scenario) = (Arc::clone(&context), *scenario);
+        Trial::ignorable_test(scenario.name, move || perform(scenario, &context))
     });
-    let conclusion = libtest_mimic::run(&Arguments::from_iter(rest), trials.collect());
+    let mut arguments = Arguments::from_iter(rest);
+    let threads = std::env::var("PORTWATCH_TEST_THREADS").ok();
+    arguments.test_threads = arguments
+        .test_threads
+        .or_else(|| threads.and_then(|number| number.parse().ok()));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if context.report.is_read() {
+        context.tell();
+    }
     if let Err(error) = context.conclude() {
         eprintln!("\nthe shared stream as a whole: {error:#}");
+        context.report.find("stream", &format!("{error:#}").into());
         return ExitCode::from(101);
     }
     conclusion.exit_code()
+}
+
+/// Runs one scenario and reports it.
+fn perform(scenario: Scenario, context: &Context) -> Result<Completion, Failed> {
+    context.report.begin(scenario.name);
+    let started = Instant::now();
+    let result = as_root(scenario.run, context);
+    let (word, why) = match &result {
+        Ok(Outcome::Done) => ("passed", String::new()),
+        Ok(Outcome::Skipped(why)) => ("skipped", why.clone()),
+        Err(error) => ("failed", format!("{error:#}")),
+    };
+    context
+        .report
+        .end(scenario.name, word, &why, started.elapsed());
+    match result {
+        Ok(Outcome::Done) => Ok(Completion::Completed),
+        Ok(Outcome::Skipped(why)) => Ok(Completion::ignored_with(why)),
+        Err(error) => Err(Failed::from(format!("{error:#}"))),
+    }
+}
+
+fn asked_condition() -> Result<Option<&'static Condition>, String> {
+    let Ok(name) = std::env::var("PORTWATCH_TEST_CONDITION") else {
+        return Ok(None);
+    };
+    let known = || condition::ALL.map(|one| one.name).join(", ");
+    condition::named(&name)
+        .map(Some)
+        .ok_or_else(|| format!("no condition {name:?}; there are {}", known()))
 }
 
 /// Probes are for root; a plain `cargo test` of a user says so instead of failing.
