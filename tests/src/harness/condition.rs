@@ -138,7 +138,7 @@ const fn without(name: &'static str, drops: &'static [&'static str], claim: Clai
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, Change, named};
+    use super::{ALL, Change, Condition, named};
 
     #[test]
     fn every_name_is_found_and_means_one_condition() {
@@ -160,9 +160,9 @@ mod tests {
 
     #[test]
     fn lockdown_comes_last_because_only_a_boot_lifts_it() {
-        let locks = |at: usize| matches!(ALL[at].change, Change::LockDown(_));
-        for at in 1..ALL.len() {
-            assert!(locks(at) || !locks(at - 1), "{}", ALL[at].name);
+        let locks = |one: &Condition| matches!(one.change, Change::LockDown(_));
+        for pair in ALL.windows(2) {
+            assert!(locks(&pair[1]) || !locks(&pair[0]), "{}", pair[1].name);
         }
     }
 }

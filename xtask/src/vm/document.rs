@@ -207,41 +207,60 @@ fn blind(outcomes: &[Outcome]) -> String {
     text
 }
 
+/// One thing that is not seen, and who said so.
+struct Statement<'a> {
+    blind_to: &'a str,
+    mechanism: &'a str,
+    signals: Vec<&'a str>,
+    kernels: Vec<&'a str>,
+}
+
 /// The `sensor.degraded` of these cells as a list; what only some kernels say names them.
 fn statements(of_cell: &[&Outcome]) -> String {
-    let mut said: BTreeMap<(String, String), (Vec<String>, Vec<&str>)> = BTreeMap::new();
+    let mut said: Vec<Statement<'_>> = Vec::new();
     for outcome in of_cell {
         for sensor in outcome.found("sensor.degraded") {
-            let key = (
-                word(sensor, "blind_to").to_owned(),
-                word(sensor, "mechanism").to_owned(),
-            );
-            let (signals, kernels) = said.entry(key).or_default();
+            let (blind_to, mechanism) = (word(sensor, "blind_to"), word(sensor, "mechanism"));
             let signal = match word(sensor, "signal") {
                 "" => word(sensor, "reason"),
                 signal => signal,
             };
-            if !signals.iter().any(|known| known == signal) {
-                signals.push(signal.to_owned());
-            }
-            if !kernels.contains(&outcome.kernel.as_str()) {
-                kernels.push(&outcome.kernel);
+            let known = said
+                .iter_mut()
+                .find(|one| (one.blind_to, one.mechanism) == (blind_to, mechanism));
+            match known {
+                Some(known) => {
+                    add(&mut known.signals, signal);
+                    add(&mut known.kernels, &outcome.kernel);
+                }
+                None => said.push(Statement {
+                    blind_to,
+                    mechanism,
+                    signals: vec![signal],
+                    kernels: vec![&outcome.kernel],
+                }),
             }
         }
     }
-    let mut text = String::new();
-    for ((blind_to, mechanism), (signals, kernels)) in said {
-        let by = match mechanism.as_str() {
+    let lines = said.iter().map(|one| {
+        let by = match one.mechanism {
             "" => String::new(),
             by => format!(" by {by}"),
         };
-        let only = match kernels.len() == of_cell.len() {
+        let only = match one.kernels.len() == of_cell.len() {
             true => String::new(),
-            false => format!(" (on {})", kernels.join(", ")),
+            false => format!(" (on {})", one.kernels.join(", ")),
         };
-        text += &format!("- {}{by}: {blind_to}{only}\n", signals.join(", "));
+        let signals = one.signals.join(", ");
+        format!("- {signals}{by}: {}{only}\n", one.blind_to)
+    });
+    lines.collect()
+}
+
+fn add<'a>(list: &mut Vec<&'a str>, one: &'a str) {
+    if !list.contains(&one) {
+        list.push(one);
     }
-    text
 }
 
 /// Scenarios that were not tried, and why.
