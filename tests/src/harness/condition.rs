@@ -12,6 +12,17 @@ pub struct Condition {
     pub drops: &'static [&'static str],
     /// What portwatch is held to.
     pub claim: Claim,
+    /// Scenarios that cannot be met here, and what the event itself must say instead.
+    pub unmet: &'static [(&'static str, &'static str)],
+}
+
+impl Condition {
+    /// Does this failure show that portwatch said, in the event, why it cannot meet the scenario?
+    #[must_use]
+    pub fn excuses(&self, scenario: &str, failure: &str) -> bool {
+        let mut unmet = self.unmet.iter();
+        unmet.any(|(name, words)| *name == scenario && failure.contains(words))
+    }
 }
 
 /// A change of the whole machine.
@@ -67,11 +78,18 @@ pub const ALL: [Condition; 14] = [
         &["CAP_SYS_ADMIN"],
         Claim::Says(&["CAP_SYS_ADMIN"]),
     ),
-    without(
-        "no-cap-sys-ptrace",
-        &["CAP_SYS_PTRACE"],
-        Claim::Says(&["CAP_SYS_PTRACE"]),
-    ),
+    Condition {
+        // What was there before has no record of its executable, only a link that may not be read.
+        unmet: &[
+            ("inventory::present_at_start", "needs CAP_SYS_PTRACE"),
+            ("inventory::relative_path_at_start", "needs CAP_SYS_PTRACE"),
+        ],
+        ..without(
+            "no-cap-sys-ptrace",
+            &["CAP_SYS_PTRACE"],
+            Claim::Says(&["CAP_SYS_PTRACE"]),
+        )
+    },
     // Root's CAP_DAC_OVERRIDE opens the same directories.
     without(
         "no-cap-dac-read-search",
@@ -124,6 +142,7 @@ const fn machine(name: &'static str, change: Change, claim: Claim) -> Condition 
         change,
         drops: &[],
         claim,
+        unmet: &[],
     }
 }
 
@@ -133,6 +152,7 @@ const fn without(name: &'static str, drops: &'static [&'static str], claim: Clai
         change: Change::Nothing,
         drops,
         claim,
+        unmet: &[],
     }
 }
 
@@ -156,6 +176,15 @@ mod tests {
             );
         }
         assert!(named("best").is_none());
+    }
+
+    #[test]
+    fn only_the_named_scenario_is_excused_and_only_in_these_words() {
+        let ptrace = named("no-cap-sys-ptrace").expect("known");
+        let told = "exe is null in {unresolved: portwatch needs CAP_SYS_PTRACE}";
+        assert!(ptrace.excuses("inventory::present_at_start", told));
+        assert!(!ptrace.excuses("inventory::present_at_start", "nothing came"));
+        assert!(!ptrace.excuses("tcp::v4", told));
     }
 
     #[test]
