@@ -1,8 +1,9 @@
 //! Writes docs/kernels.md: what was observed in one run of the matrix, and nothing else.
 
 mod condition;
+mod permits;
+mod results;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::grid;
-use super::outcome::{Outcome, Verdict};
+use super::outcome::Outcome;
 
 const FILE: &str = "docs/kernels.md";
 
@@ -40,13 +41,13 @@ pub(crate) fn write(root: &Path, outcomes: &[Outcome]) -> Result<()> {
 fn render(outcomes: &[Outcome]) -> String {
     let mut text = INTRO.to_owned();
     text += &glance(outcomes);
-    text += &features(outcomes);
+    text += &permits::render(outcomes);
     text += &groups(outcomes);
     text += &blind(outcomes);
     text += &condition::render(outcomes);
-    text += &untried(outcomes);
-    text += &failed(outcomes);
-    text += &times(outcomes);
+    text += &results::untried(outcomes);
+    text += &results::failed(outcomes);
+    text += &results::times(outcomes);
     text
 }
 
@@ -97,61 +98,6 @@ fn glance(outcomes: &[Outcome]) -> String {
         }
     });
     format!("\n## At a glance\n\n{table}")
-}
-
-/// What `doctor` said of the kernel itself, where nothing was taken away.
-fn features(outcomes: &[Outcome]) -> String {
-    let kernels = grid::by_kernel(outcomes);
-    let doctors: Vec<Option<&Value>> = kernels
-        .iter()
-        .map(|(_, list)| {
-            let mut plain = list.iter().filter(|one| one.cell.condition.is_none());
-            plain.find_map(|one| one.found("doctor").next())
-        })
-        .collect();
-    let mut names: Vec<&str> = Vec::new();
-    for feature in doctors
-        .iter()
-        .flatten()
-        .flat_map(|doctor| list(doctor, "features"))
-    {
-        if let Some(name) = feature["name"]
-            .as_str()
-            .filter(|name| !names.contains(name))
-        {
-            names.push(name);
-        }
-    }
-    let mut text = "\n## What each kernel permits\n\n".to_owned();
-    text += &row("", kernels.iter().map(|(name, _)| (*name).to_owned()));
-    text += &rule(kernels.len());
-    for name in names {
-        let entries = doctors.iter().map(|doctor| {
-            let mut features = doctor.iter().flat_map(|doctor| list(doctor, "features"));
-            let state = features
-                .find(|feature| feature["name"] == name)
-                .and_then(|feature| feature["state"].as_str());
-            state.unwrap_or("–").to_owned()
-        });
-        text += &row(name, entries);
-    }
-    let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for ((kernel, _), doctor) in kernels.iter().zip(&doctors) {
-        for field in doctor
-            .iter()
-            .flat_map(|doctor| list(doctor, "missing_fields"))
-        {
-            let line = format!("`{}`: {}", word(field, "field"), word(field, "costs"));
-            missing.entry(line).or_default().push(kernel);
-        }
-    }
-    if !missing.is_empty() {
-        text += "\nFields that a kernel does not have, and what is not known without them:\n\n";
-        for (line, kernels) in missing {
-            text += &format!("- {line} ({})\n", kernels.join(", "));
-        }
-    }
-    text
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
@@ -261,103 +207,6 @@ fn add<'a>(list: &mut Vec<&'a str>, one: &'a str) {
     if !list.contains(&one) {
         list.push(one);
     }
-}
-
-/// Scenarios that were not tried, and why.
-fn untried(outcomes: &[Outcome]) -> String {
-    let list = scenarios(outcomes, Verdict::Untried);
-    match list.is_empty() {
-        true => String::new(),
-        false => format!("\n## Not tried\n\n{list}"),
-    }
-}
-
-/// Whatever went wrong, in full view.
-fn failed(outcomes: &[Outcome]) -> String {
-    let mut list = scenarios(outcomes, Verdict::Failed);
-    for outcome in outcomes
-        .iter()
-        .filter(|one| one.count(None, Verdict::Failed) == 0)
-    {
-        if let Some(trouble) = outcome.trouble() {
-            list += &format!("- {} on {}: {trouble}\n", outcome.cell.name, outcome.kernel);
-        }
-    }
-    match list.is_empty() {
-        true => String::new(),
-        false => format!("\n## Failed\n\n{list}"),
-    }
-}
-
-/// Scenarios with a verdict, why, and where.
-fn scenarios(outcomes: &[Outcome], verdict: Verdict) -> String {
-    let mut found: BTreeMap<(&str, &str), Vec<(&str, &str)>> = BTreeMap::new();
-    for outcome in outcomes {
-        for one in outcome
-            .scenarios
-            .iter()
-            .filter(|one| one.verdict == verdict)
-        {
-            let why = one.why.lines().next().unwrap_or_default();
-            let place = (outcome.kernel.as_str(), outcome.cell.name.as_str());
-            found.entry((&one.name, why)).or_default().push(place);
-        }
-    }
-    let mut text = String::new();
-    for ((name, why), places) in found {
-        let mut kernels: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (kernel, cell) in &places {
-            kernels.entry(kernel).or_default().push(cell);
-        }
-        let on = kernels.iter().map(|(kernel, names)| {
-            let here = outcomes.iter().filter(|one| one.kernel == **kernel).count();
-            match names.len() == here {
-                true => (*kernel).to_owned(),
-                false => format!("{kernel} ({})", names.join(", ")),
-            }
-        });
-        let on: Vec<String> = on.collect();
-        text += &format!("- `{name}`: {why}. On {}.\n", on.join("; "));
-    }
-    text
-}
-
-fn times(outcomes: &[Outcome]) -> String {
-    let seconds = by_cell(outcomes, |outcome| {
-        format!("{:.0}", outcome.run.took.as_secs_f32())
-    });
-    let kernels = grid::by_kernel(outcomes);
-    let boots = kernels.iter().map(|(name, list)| {
-        let boots = list.iter().filter_map(|one| one.boot);
-        let slowest = boots.fold(0.0_f32, f32::max);
-        format!("{name} in {slowest:.1} s")
-    });
-    let boots: Vec<String> = boots.collect();
-    let mut slow: Vec<(u64, &str, &Outcome)> = outcomes
-        .iter()
-        .flat_map(|one| {
-            one.scenarios
-                .iter()
-                .map(move |scenario| (scenario.ms, scenario.name.as_str(), one))
-        })
-        .collect();
-    slow.sort_by_key(|(ms, ..)| std::cmp::Reverse(*ms));
-    let mut text = format!(
-        "\n## Times\n\nSeconds of wall clock for the suite, emulated, several guests side by side; no measure of portwatch.\n\n{seconds}\nInit was reached, at the latest, by {}.\n",
-        boots.join(", ")
-    );
-    if !slow.is_empty() {
-        text += "\nThe slowest scenarios:\n\n";
-        for (ms, name, outcome) in slow.into_iter().take(5) {
-            text += &format!(
-                "- `{name}`, {:.0} s, {} on {}\n",
-                ms as f64 / 1000.0,
-                outcome.cell.name,
-                outcome.kernel
-            );
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -151,6 +151,10 @@ impl Runner<'_> {
                     "\n--- the last lines of its console ({})",
                     console.display()
                 );
+                let tail = match tail.as_str() {
+                    "" => "(the kernel said nothing)",
+                    tail => tail,
+                };
                 text += &format!("\n{tail}\n---");
             }
         }
