@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -118,7 +119,6 @@ impl Cell {
             // The command holds ends of the pipe, and so does what the suite left running.
             drop(command);
             end_all();
-            use std::io::Write as _;
             writeln!(fifo, "{}", Output::END).context("cannot end the report")?;
             ended
         })
