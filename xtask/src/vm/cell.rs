@@ -63,7 +63,7 @@ pub(crate) fn choose(rungs: &[String], conditions: &[String]) -> Result<Vec<Cell
         }
     }
     // What a boot cannot undo comes last in it.
-    cells.sort_by_key(locks_down);
+    cells.sort_by_key(lock);
     Ok(cells)
 }
 
@@ -115,9 +115,11 @@ fn on_rung(cell: &Cell, rung: &str) -> Cell {
     }
 }
 
-fn locks_down(cell: &Cell) -> bool {
-    let change = cell.condition.and_then(condition::named);
-    change.is_some_and(|one| matches!(one.change, Change::LockDown(_)))
+/// The level of lockdown by its place in the list of conditions: none first, the strongest last.
+fn lock(cell: &Cell) -> Option<usize> {
+    let is_own = |one: &condition::Condition| Some(one.name) == cell.condition;
+    let at = condition::ALL.iter().position(is_own)?;
+    matches!(condition::ALL[at].change, Change::LockDown(_)).then_some(at)
 }
 
 #[cfg(test)]
@@ -149,8 +151,9 @@ mod tests {
         let both = choose(&owned(&["tracepoint"]), &owned(&["no-tracefs"])).expect("both");
         assert_eq!(names(&both), ["no-tracefs/tracepoint"]);
         assert_eq!(both[0].rung.as_deref(), Some("tracepoint"));
-        let one = choose(&[], &owned(&["lockdown-integrity", "no-btf"])).expect("conditions");
-        assert_eq!(names(&one), ["no-btf", "lockdown-integrity"]);
+        let locked = ["lockdown-confidentiality", "no-btf", "lockdown-integrity"];
+        let cells = choose(&[], &owned(&locked)).expect("conditions");
+        assert_eq!(names(&cells), [locked[1], locked[2], locked[0]]);
         assert!(choose(&owned(&["uprobe"]), &[]).is_err());
         assert!(choose(&[], &owned(&["no-luck"])).is_err());
     }
@@ -163,9 +166,7 @@ mod tests {
         for boot in &boots {
             assert!(boot.len() <= TOGETHER);
             assert!(boot.iter().all(|cell| cell.cpus == boot[0].cpus));
-            let first_lock = boot.iter().position(locks_down);
-            let last_free = boot.iter().rposition(|cell| !locks_down(cell));
-            assert!(first_lock.is_none() || last_free.is_none() || first_lock > last_free);
+            assert!(boot.is_sorted_by_key(lock), "{boot:?}");
         }
     }
 }
