@@ -10,6 +10,9 @@
 //! | `PORTWATCH_TEST_RUNG` | the rung to force, as `--rung` does |
 //! | `PORTWATCH_TEST_ARGS` | more arguments for every start of portwatch |
 //! | `PORTWATCH_TEST_SLOWNESS` | a factor on every patience, for emulated machines |
+//! | `PORTWATCH_TEST_CONDITION` | what was taken away (`harness::condition`), and so what portwatch is held to |
+//! | `PORTWATCH_TEST_REPORT` | a file for the findings, a JSON object a line |
+//! | `PORTWATCH_TEST_THREADS` | scenarios at once, where `--test-threads` does not say; more than processors, as most wait |
 //! | `PORTWATCH_TEST_FLOOD` | set: also run the flood of ten thousand processes |
 
 pub mod actor;

@@ -12,16 +12,24 @@ use crate::host;
 use crate::results::{self, Counts};
 use crate::vm;
 
-/// The mechanisms that the suite is run with on the VM's kernel, where all of them work.
-const RUNGS: [&str; 6] = [
-    "fexit",
-    "kretprobe",
-    "cgroup",
-    "tp_btf",
-    "tracepoint",
-    "reconcile",
+/// The part of the VM's matrix that fits into every run of the tests: all rungs and conditions on one
+/// kernel, the best rung and none at all on the others.
+const VM: [&[&str]; 2] = [
+    &["vm", "--kernel", "6.1"],
+    &[
+        "vm",
+        "--kernel",
+        "5.10",
+        "--kernel",
+        "6.12",
+        "--kernel",
+        "7.3",
+        "--rung",
+        "best",
+        "--rung",
+        "reconcile",
+    ],
 ];
-const VM_KERNEL: &str = "6.1";
 /// Seconds for each fuzz target.
 const FUZZ_SECONDS: u32 = 15;
 
@@ -71,7 +79,7 @@ enum Step {
     Scenarios,
     /// Real programs on this machine's kernel
     Programs,
-    /// Scenarios in a VM, once for each mechanism
+    /// Scenarios in VMs: kernels, mechanisms, and things taken away
     Vm,
 }
 
@@ -190,14 +198,18 @@ fn in_vm(counts: &mut Counts) -> Result<()> {
         #[command(flatten)]
         args: vm::Args,
     }
-    let words = ["vm", "--kernel", VM_KERNEL].into_iter();
-    let words = words.chain(RUNGS.iter().flat_map(|rung| ["--rung", rung]));
-    let outcomes = vm::matrix(&Chore::try_parse_from(words)?.args)?;
+    let parts: Vec<Chore> = VM
+        .iter()
+        .map(|words| Chore::try_parse_from(*words))
+        .collect::<Result<_, _>>()?;
+    let parts: Vec<&vm::Args> = parts.iter().map(|chore| &chore.args).collect();
+    let outcomes = vm::matrix(&parts)?;
     for outcome in &outcomes {
         *counts += outcome.counts.unwrap_or_default();
     }
-    if !outcomes.iter().all(vm::Outcome::good) {
-        bail!("not every mechanism passed on kernel {VM_KERNEL}");
+    let bad = outcomes.iter().filter(|outcome| !outcome.good()).count();
+    if bad > 0 {
+        bail!("{bad} of {} cells failed", outcomes.len());
     }
     Ok(())
 }

@@ -136,9 +136,7 @@ pub struct Watch {
 /// When a capability is missing or nothing works.
 pub async fn start(options: Options, bus: Arc<Bus>) -> Result<Watch, StartError> {
     let features = Features::detect();
-    for limitation in preflight::check(&features)? {
-        tracing::debug!(?limitation, "a capability is missing");
-    }
+    preflight::check(&features)?;
     let request = Request {
         sizes: options.sizes,
         rung: options.rung,

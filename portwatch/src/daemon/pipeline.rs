@@ -23,6 +23,7 @@ use crate::event::{EventType, Mechanism, Reconciled};
 use crate::interface::server::Query;
 use crate::inventory::interfaces::interfaces;
 use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
+use crate::kernel::preflight::{self, Limitation};
 use crate::probe::load::{Outcome, Sizes};
 use crate::probe::plan::{Plan, Signal};
 use crate::probe::sensors::Sensors;
@@ -45,6 +46,8 @@ pub(super) struct Pipeline {
     pub(super) sensors: Option<Sensors>,
     pub(super) readers: Option<Readers>,
     pub(super) plan: Plan,
+    /// What missing capabilities cost; until it is told.
+    pub(super) limitations: Vec<Limitation>,
     pub(super) enricher: Enricher,
     pub(super) answers: mpsc::Receiver<Answer>,
     pub(super) inventory: Inventory,
@@ -91,7 +94,9 @@ impl Pipeline {
         heartbeat: Arc<AtomicU64>,
     ) -> Result<Self, StartError> {
         let Outcome {
-            plan, mut sensors, ..
+            features,
+            plan,
+            mut sensors,
         } = outcome;
         let rings = sensors.as_mut().and_then(Sensors::take_rings);
         if let Some(sensors) = sensors.as_mut().filter(|_| options.log.0 > 0) {
@@ -124,6 +129,7 @@ impl Pipeline {
             sensors,
             readers,
             plan,
+            limitations: preflight::limitations(&features),
             enricher,
             answers,
             inventory: Inventory::new(DEFAULT_LIMIT),

@@ -84,6 +84,22 @@ impl Pipeline {
             });
             self.push(event, BootNs::now(), None, None);
         }
+        for limitation in std::mem::take(&mut self.limitations) {
+            let Some(blind_to) = limitation.blind_to else {
+                continue;
+            };
+            let name = limitation.missing.as_str();
+            let mut event = self
+                .surroundings
+                .event(EventType::SensorDegraded, BootNs::now());
+            event.sensor = Some(Sensor {
+                reason: Some(format!("{name} is missing")),
+                blind_to: Some(blind_to.to_owned()),
+                remedy: Some(format!("grant {name}")),
+                ..Sensor::default()
+            });
+            self.push(event, BootNs::now(), None, None);
+        }
     }
 
     pub(super) fn tell_untested(&mut self, reason: &str) {

@@ -358,10 +358,14 @@ fn degraded(sensor: Option<&Sensor>) -> String {
     let Some(sensor) = sensor else {
         return "a sensor sees less than it could".to_owned();
     };
-    let signal = sensor.signal.as_deref().unwrap_or("a sensor");
-    let mut text = match sensor.mechanism {
-        Some(mechanism) => format!("{signal} makes do with {}", mechanism.word()),
-        None => format!("{signal} cannot be watched"),
+    let signal = sensor.signal.as_deref();
+    let mut text = match (signal, sensor.mechanism) {
+        (None, None) => "less is known than could be".to_owned(),
+        (Some(signal), None) => format!("{signal} cannot be watched"),
+        (signal, Some(mechanism)) => {
+            let signal = signal.unwrap_or("a sensor");
+            format!("{signal} makes do with {}", mechanism.word())
+        }
     };
     let parts = [
         (": ", &sensor.reason),

@@ -8,6 +8,8 @@ use super::read;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Capability {
+    /// Do anything with any file and directory.
+    DacOverride = 1,
     /// Read any file and directory.
     DacReadSearch = 2,
     /// Network administration; loads and attaches cgroup programs.
@@ -26,13 +28,14 @@ pub enum Capability {
 
 impl Capability {
     /// All that are asked for.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bpf,
         Self::Perfmon,
         Self::SysAdmin,
         Self::NetAdmin,
         Self::SysPtrace,
         Self::DacReadSearch,
+        Self::DacOverride,
         Self::SysResource,
     ];
 
@@ -40,6 +43,7 @@ impl Capability {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
             Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::SysPtrace => "CAP_SYS_PTRACE",

@@ -112,6 +112,8 @@ pub struct Features {
     pub cgroup2: Result<PathBuf, String>,
     /// tracefs.
     pub tracefs: Result<Tracefs, String>,
+    /// Does the kernel let this process have maps of the size that is needed? Known once it was tried.
+    pub maps: Result<(), String>,
     /// Are there kprobes?
     pub kprobes: Result<(), String>,
     /// What may be loaded, as far as it was asked.
@@ -143,6 +145,7 @@ impl Features {
                 .map_or(Lockdown::None, |text| Lockdown::parse(&text)),
             cgroup2: find_cgroup2(),
             tracefs: Tracefs::open(),
+            maps: Ok(()),
             kprobes: find_kprobes(),
             permitted: BTreeMap::new(),
             ipv6: Path::new("/proc/sys/net/ipv6").exists(),
@@ -291,6 +294,7 @@ impl Features {
             lockdown: Lockdown::None,
             cgroup2: Ok(PathBuf::from("/sys/fs/cgroup")),
             tracefs: Ok(Tracefs::at(PathBuf::from("/sys/kernel/tracing"))),
+            maps: Ok(()),
             kprobes: Ok(()),
             permitted: ProgramKind::ALL.map(|kind| (kind, Permitted::Yes)).into(),
             ipv6: true,

@@ -46,6 +46,8 @@ pub struct Limitation {
     pub missing: Capability,
     /// What is lost: "without it …".
     pub loses: &'static str,
+    /// What is not seen for want of it, where no signal's mechanism tells that anyway.
+    pub blind_to: Option<&'static str>,
 }
 
 /// Tells whether probes can be loaded at all, and what is lost by optional capabilities that are missing.
@@ -73,32 +75,52 @@ pub fn limitations(features: &Features) -> Vec<Limitation> {
             Capability::NetAdmin,
             caps.allows(Capability::NetAdmin),
             "no cgroup program can be loaded, which some kernels need for UDP and TCP listeners",
+            None,
         ),
         (
             Capability::SysPtrace,
             caps.has(Capability::SysPtrace),
             "executables and descriptors of other users' processes cannot be read from /proc",
+            Some(
+                "executables, directories and network namespaces of other users' or more capable \
+                 processes, where only /proc could tell them",
+            ),
         ),
         (
             Capability::DacReadSearch,
-            caps.has(Capability::DacReadSearch),
+            caps.has(Capability::DacReadSearch) || caps.has(Capability::DacOverride),
             "executables in closed directories cannot be hashed",
+            Some("hashes of executables in closed directories"),
         ),
         (
             Capability::SysResource,
             caps.has(Capability::SysResource),
             "the locked-memory limit cannot be raised, so maps may be refused before Linux 5.11",
+            None,
         ),
         (
             Capability::SysAdmin,
             features.tracefs.is_ok() || caps.has(Capability::SysAdmin),
             "tracefs cannot be mounted privately, so system calls are not traced",
+            None,
+        ),
+        (
+            Capability::SysAdmin,
+            caps.has(Capability::SysAdmin),
+            "other network namespaces cannot be entered to look for sockets without a descriptor",
+            Some(
+                "sockets of other network namespaces, where no probe and no descriptor tells of them",
+            ),
         ),
     ];
     optional
         .into_iter()
-        .filter(|&(_, has, _)| !has)
-        .map(|(missing, _, loses)| Limitation { missing, loses })
+        .filter(|&(_, has, ..)| !has)
+        .map(|(missing, _, loses, blind_to)| Limitation {
+            missing,
+            loses,
+            blind_to,
+        })
         .collect()
 }
 
@@ -166,6 +188,17 @@ mod tests {
                 .iter()
                 .any(|l| l.missing == Capability::SysAdmin)
         );
+    }
+
+    #[test]
+    fn either_of_two_opens_closed_directories() {
+        let mut capable = Capability::ALL.to_vec();
+        capable.retain(|&one| one != Capability::DacReadSearch);
+        assert_eq!(check(&with(&capable)), Ok(Vec::new()));
+        capable.retain(|&one| one != Capability::DacOverride);
+        let limitations = check(&with(&capable)).expect("enough to load");
+        let missing: Vec<_> = limitations.iter().map(|l| l.missing).collect();
+        assert_eq!(missing, [Capability::DacReadSearch]);
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub fn load(features: Features, request: Request) -> Result<Outcome, LoadError> 
 pub fn ask(mut features: Features, rung: Option<Rung>) -> Result<(Features, Plan), LoadError> {
     let needed = features.tracefs.is_ok();
     with_tracefs(needed, move || {
-        ask_kernel(&mut features)?;
+        without_maps(ask_kernel(&mut features), &mut features)?;
         let plan = plan(&features, rung)?;
         Ok((features, plan))
     })
@@ -123,7 +123,7 @@ pub fn ask(mut features: Features, rung: Option<Rung>) -> Result<(Features, Plan
 }
 
 fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadError> {
-    let btf = ask_kernel(&mut features)?;
+    let btf = without_maps(ask_kernel(&mut features), &mut features)?.flatten();
     let mut plan = plan(&features, request.rung)?;
     let Some(btf) = btf else {
         return Ok(Outcome {
@@ -150,7 +150,11 @@ fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadEr
                 tracing::debug!(program, %error, "stepping down a rung");
                 plan = plan.demote_program(program, &error.to_string());
             }
-            Err((None, error)) => return Err(error),
+            Err((None, error)) => {
+                without_maps(Err::<(), _>(error), &mut features)?;
+                plan = self::plan(&features, request.rung)?;
+                break;
+            }
         }
     }
     Ok(Outcome {
@@ -158,6 +162,22 @@ fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadEr
         plan,
         sensors: None,
     })
+}
+
+/// Maps that are refused (for want of locked memory, before Linux 5.11) are a reason to look
+/// again from time to time, and none to see nothing.
+fn without_maps<T>(
+    result: Result<T, LoadError>,
+    features: &mut Features,
+) -> Result<Option<T>, LoadError> {
+    match result {
+        Err(LoadError::Object(reason)) => {
+            tracing::warn!(reason, "the probes' maps are refused");
+            features.maps = Err(format!("the kernel refuses the probes' maps: {reason}"));
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
 }
 
 /// Lets the kernel answer for each kind of program. Gives the parsed BTF, when there is one.

@@ -35,7 +35,7 @@ impl Watch {
         sock: &Sock,
         socket: Value,
     ) -> Result<Event> {
-        let event = self.opening_of(after, actor, sock, self.rung().sees(sock.kind.opening))?;
+        let event = self.opening_of(after, actor, sock, self.sees(sock.kind.opening))?;
         demand(&event, &with_prefix("socket", &socket))?;
         demand(&event, &identity(actor))?;
         demand(&event, &nature(sock))?;
@@ -77,7 +77,7 @@ impl Watch {
     /// # Errors
     /// It did not come, or something in it is wrong.
     pub fn closed(&self, sock: &Sock, opened: &Event) -> Result<Event> {
-        let sees = self.rung().sees(sock.kind.closing);
+        let sees = self.sees(sock.kind.closing);
         let about = |event: &Event| event.has_inode(sock.inode);
         let what = format!("closing of {} socket {}", sock.kind.protocol, sock.inode);
         let closed = self.expect(&what, sees, opened.index + 1, about, |event| {
@@ -181,7 +181,7 @@ impl Watch {
             _ => (TcpListener::bind("127.0.0.1:0")?.into(), Kind::TCP4),
         };
         let inode = own_inode(&socket)?;
-        let sees = match self.rung().sees(capability) {
+        let sees = match self.sees(capability) {
             Sees::No => Sees::ByReconcile,
             other => other,
         };

@@ -1,12 +1,15 @@
 //! The harness: starts portwatch and actors, reads the one and commands the others.
 
 pub mod cgroup;
+pub mod condition;
 pub mod daemon;
+pub mod deprived;
 pub mod event;
 pub mod expect;
 pub mod kind;
 pub mod locate;
 pub mod program;
+pub mod report;
 pub mod rungs;
 pub mod suite;
 pub mod tiny;

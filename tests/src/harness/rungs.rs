@@ -157,6 +157,27 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// The signal whose mechanism decides how it is met; none where no mechanism does.
+    #[must_use]
+    pub const fn signal(self) -> Option<&'static str> {
+        Some(match self {
+            Self::TcpListen | Self::TcpUring | Self::Reuseport | Self::ShortLived => "tcp.listen",
+            Self::TcpClose | Self::States => "tcp.state",
+            Self::Sctp => "sctp.listen",
+            Self::Backlog => "tcp.backlog",
+            Self::UdpBind | Self::UdpClient | Self::UdpUring => "udp.bind",
+            Self::UdpClose => "udp.close",
+            Self::Unix => "unix.bind",
+            Self::UnixClose => "unix.close",
+            Self::Packet => "packet.open",
+            Self::PacketClose => "packet.close",
+            Self::Raw => "raw.open",
+            Self::RawClose => "raw.close",
+            Self::InetRefusal | Self::UnixRefusal => "bind.failed",
+            Self::Owners => return None,
+        })
+    }
+
     /// Words, one of which a statement about the loss of this capability cannot do without.
     #[must_use]
     pub const fn words(self) -> &'static [&'static str] {
@@ -178,6 +199,17 @@ impl Capability {
             Self::States => &["state"],
         }
     }
+}
+
+/// The signals that a `sensor.ready` lists without any mechanism but looking again.
+#[must_use]
+pub fn looked_for(ready: &Event) -> Vec<String> {
+    let listed = ready.at("sensor.mechanisms").as_array();
+    let signals = listed.into_iter().flatten().filter_map(|entry| {
+        let signal = entry.get("signal")?.as_str()?;
+        (entry.get("mechanism")?.as_str()? == "reconcile").then(|| signal.to_owned())
+    });
+    signals.collect()
 }
 
 /// How a capability is met.

@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use super::condition::{self, Claim, Condition};
+use super::deprived;
+use super::report::Report;
 use super::rungs::{Capability, Rung, Sees};
-use super::watch::{self, Watch};
+use super::watch::Watch;
 
 /// What became of a scenario that did not fail.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Scenario {
 #[derive(Debug, Default)]
 pub struct Context {
     rung: Option<String>,
+    condition: Option<&'static Condition>,
+    report: Report,
     shared: OnceLock<Result<Watch, String>>,
     starting: Mutex<()>,
 }
@@ -75,12 +81,18 @@ impl Context {
         self.rung.as_deref()
     }
 
+    /// What was taken away from portwatch.
+    #[must_use]
+    pub const fn condition(&self) -> Option<&'static Condition> {
+        self.condition
+    }
+
     /// What the rung in use sees of this.
     ///
     /// # Errors
     /// portwatch did not start.
     pub fn sees(&self, capability: Capability) -> Result<Sees> {
-        Ok(self.watch()?.rung().sees(capability))
+        Ok(self.watch()?.sees(capability))
     }
 
     /// Wants portwatch to have said that it cannot see this, or only later: in a `sensor.degraded`,
@@ -107,9 +119,7 @@ impl Context {
                 "{rung} does not see it, and says so"
             )));
         }
-        let mut args = vec!["doctor".to_owned(), "-o".to_owned(), "json".to_owned()];
-        args.extend(watch::rung_args(self.rung()));
-        let doctor = watch::output(&args)?;
+        let doctor = deprived::doctor(self.rung())?;
         let told = String::from_utf8_lossy(&doctor.stdout);
         if names_it(&told) {
             return Ok(Outcome::Skipped(format!(
@@ -120,6 +130,23 @@ impl Context {
             "rung {rung} does not see {capability:?}, but neither sensor.degraded nor doctor says \
              so (none of {words:?} in either); doctor: {told}"
         ))
+    }
+
+    /// Reports what portwatch said of itself.
+    fn tell(&self) {
+        if let Some(Ok(watch)) = self.shared.get() {
+            self.report.find("rung", &watch.rung().name().into());
+            for kind in ["sensor.ready", "sensor.degraded"] {
+                for event in watch.all(|event| event.kind() == kind) {
+                    self.report.find(kind, event.at("sensor"));
+                }
+            }
+        }
+        if let Ok(doctor) = deprived::doctor(self.rung())
+            && let Ok(value) = serde_json::from_slice(&doctor.stdout)
+        {
+            self.report.find("doctor", &value);
+        }
     }
 
     /// Judges the shared stream as a whole, after the last scenario.
@@ -159,15 +186,32 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
         );
         return ExitCode::from(64);
     }
+    let condition = match asked_condition() {
+        Ok(condition) => condition,
+        Err(unknown) => {
+            eprintln!("{unknown}");
+            return ExitCode::from(64);
+        }
+    };
     let mut arguments = Arguments::from_iter(rest);
-    let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
+    let threads = std::env::var("PORTWATCH_TEST_THREADS").ok();
+    arguments.test_threads = arguments
+        .test_threads
+        .or_else(|| threads.and_then(|number| number.parse().ok()));
+    let (alone, mut together): (Vec<Scenario>, Vec<Scenario>) =
         scenarios.iter().partition(|scenario| scenario.alone);
-    let first = run_part(&together, rung.clone(), &arguments);
+    together.splice(0..0, condition.map(|_| deprived::SCENARIO));
+    // Where portwatch has to refuse, there is nothing that it could see.
+    if condition.is_some_and(|one| matches!(one.claim, Claim::Refuses(_))) {
+        together.truncate(1);
+        return run_part(&together, rung, condition, &arguments);
+    }
+    let first = run_part(&together, rung.clone(), condition, &arguments);
     if alone.is_empty() {
         return first;
     }
     arguments.test_threads = Some(1);
-    let second = run_part(&alone, rung, &arguments);
+    let second = run_part(&alone, rung, condition, &arguments);
     if first == ExitCode::SUCCESS {
         second
     } else {
@@ -176,25 +220,73 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
 }
 
 /// Runs scenarios that share a portwatch, and judges its stream at the end.
-fn run_part(scenarios: &[Scenario], rung: Option<String>, arguments: &Arguments) -> ExitCode {
+fn run_part(
+    scenarios: &[Scenario],
+    rung: Option<String>,
+    condition: Option<&'static Condition>,
+    arguments: &Arguments,
+) -> ExitCode {
     let context = Arc::new(Context {
         rung,
+        condition,
+        report: Report::asked_for(),
         ..Context::default()
     });
     let trials = scenarios.iter().map(|scenario| {
-        let (context, run) = (Arc::clone(&context), scenario.run);
-        Trial::ignorable_test(scenario.name, move || match as_root(run, &context) {
-            Ok(Outcome::Done) => Ok(Completion::Completed),
-            Ok(Outcome::Skipped(why)) => Ok(Completion::ignored_with(why)),
-            Err(error) => Err(Failed::from(format!("{error:#}"))),
-        })
+        let (context, scenario) = (Arc::clone(&context), *scenario);
+        Trial::ignorable_test(scenario.name, move || perform(scenario, &context))
     });
     let conclusion = libtest_mimic::run(arguments, trials.collect());
+    // Once is enough: those that run alone ask no shared portwatch.
+    if context.report.is_read() && !scenarios.iter().all(|scenario| scenario.alone) {
+        context.tell();
+    }
     if let Err(error) = context.conclude() {
         eprintln!("\nthe shared stream as a whole: {error:#}");
+        context.report.find("stream", &format!("{error:#}").into());
         return ExitCode::from(101);
     }
     conclusion.exit_code()
+}
+
+/// Runs one scenario and reports it.
+fn perform(scenario: Scenario, context: &Context) -> Result<Completion, Failed> {
+    context.report.begin(scenario.name);
+    let started = Instant::now();
+    let result = as_root(scenario.run, context).or_else(|error| {
+        let excused = context
+            .condition
+            .is_some_and(|condition| condition.excuses(scenario.name, &format!("{error:#}")));
+        match excused {
+            true => Ok(Outcome::Skipped(
+                "it is not known here, and the event says so".to_owned(),
+            )),
+            false => Err(error),
+        }
+    });
+    let (word, why) = match &result {
+        Ok(Outcome::Done) => ("passed", String::new()),
+        Ok(Outcome::Skipped(why)) => ("skipped", why.clone()),
+        Err(error) => ("failed", format!("{error:#}")),
+    };
+    context
+        .report
+        .end(scenario.name, word, &why, started.elapsed());
+    match result {
+        Ok(Outcome::Done) => Ok(Completion::Completed),
+        Ok(Outcome::Skipped(why)) => Ok(Completion::ignored_with(why)),
+        Err(error) => Err(Failed::from(format!("{error:#}"))),
+    }
+}
+
+fn asked_condition() -> Result<Option<&'static Condition>, String> {
+    let Ok(name) = std::env::var("PORTWATCH_TEST_CONDITION") else {
+        return Ok(None);
+    };
+    let known = || condition::ALL.map(|one| one.name).join(", ");
+    condition::named(&name)
+        .map(Some)
+        .ok_or_else(|| format!("no condition {name:?}; there are {}", known()))
 }
 
 /// Probes are for root; a plain `cargo test` of a user says so instead of failing.

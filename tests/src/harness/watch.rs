@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::event::Event;
 use super::locate;
-use super::rungs::{Rung, Sees};
+use super::rungs::{self, Capability, Rung, Sees};
 
 /// How long an exact mechanism may take; an idle machine needs under a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +51,8 @@ pub struct Watch {
     shared: Arc<Shared>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     rung: Rung,
+    /// Signals that nothing but looking again tells of.
+    looked_for: Vec<String>,
 }
 
 impl Watch {
@@ -71,6 +73,7 @@ impl Watch {
             .unwrap_or_else(|| Err(anyhow!("it is silent")))
             .map_err(|error| anyhow!("no sensor.ready: {error} {}", watch.told(|_| false)))?;
         watch.rung = Rung::in_use(&ready);
+        watch.looked_for = rungs::looked_for(&ready);
         Ok(watch)
     }
 
@@ -101,6 +104,7 @@ impl Watch {
             shared,
             readers: Mutex::new(readers),
             rung: Rung::Reconcile,
+            looked_for: Vec::new(),
         })
     }
 
@@ -108,6 +112,17 @@ impl Watch {
     #[must_use]
     pub const fn rung(&self) -> Rung {
         self.rung
+    }
+
+    /// What it sees of a capability: as its rung does, or as looking again does where no better
+    /// mechanism was left for that signal alone.
+    #[must_use]
+    pub fn sees(&self, capability: Capability) -> Sees {
+        let looked_for = |signal: &str| self.looked_for.iter().any(|one| one == signal);
+        match capability.signal() {
+            Some(signal) if looked_for(signal) => Rung::Reconcile.sees(capability),
+            _ => self.rung.sees(capability),
+        }
     }
 
     /// Its process id.

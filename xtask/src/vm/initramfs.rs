@@ -6,18 +6,22 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::cell::Cell;
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::modules;
 use super::suite::Suite;
 use crate::host;
 
-/// Read by the guest's init (`tests/src/bin/vm_init.rs`), a line each: `cwd`, `env`, `exec`, `arg`.
+/// Read by the guest's init (`tests/src/bin/vm_init/cell.rs`), a line each: `cwd`, `env`, `exec`, `arg`,
+/// then `cell` with `env` and `condition` of its own.
 const RUN: &str = "/etc/portwatch-vm.run";
 /// Tells the suite which mechanism to hold portwatch to.
 const RUNG: &str = "PORTWATCH_TEST_RUNG";
 /// Tells the suite how many times longer than on hardware it may have to wait.
 const SLOWNESS: &str = "PORTWATCH_TEST_SLOWNESS=4";
+/// Scenarios at once: more than processors, because most of their time they wait for looks and beats.
+const THREADS: &str = "PORTWATCH_TEST_THREADS=4";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
@@ -40,7 +44,7 @@ pub(crate) struct Contents<'a> {
 
 impl Contents<'_> {
     /// The finished initramfs.
-    pub(crate) fn pack(&self, kernel: &Kernel, rung: Option<&str>) -> Result<Vec<u8>> {
+    pub(crate) fn pack(&self, kernel: &Kernel, cells: &[Cell]) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         // Before devtmpfs is mounted, init has the console and nothing else to speak to.
         archive.device("/dev/console", 5, 1)?;
@@ -63,7 +67,7 @@ impl Contents<'_> {
                 "127.0.0.1 localhost portwatch-vm\n::1 localhost\n",
             ),
             ("/etc/machine-id", "706f72747761746368766d0000000001\n"),
-            (RUN, &self.run(rung)),
+            (RUN, &self.run(cells)),
         ] {
             archive.file(path, 0o644, content.as_bytes())?;
         }
@@ -96,7 +100,7 @@ impl Contents<'_> {
         program.map_or_else(String::new, |path| path.to_string_lossy().into_owned())
     }
 
-    fn run(&self, rung: Option<&str>) -> String {
+    fn run(&self, cells: &[Cell]) -> String {
         let directory = self.suite.directory.display();
         let mut lines = vec![
             format!("exec {}", self.suite.executable.display()),
@@ -109,13 +113,18 @@ impl Contents<'_> {
             "env NO_COLOR=1".to_owned(),
             "env RUST_BACKTRACE=1".to_owned(),
             format!("env {SLOWNESS}"),
+            format!("env {THREADS}"),
         ];
-        lines.extend(rung.map(|rung| format!("env {RUNG}={rung}")));
         lines.extend(
             self.arguments
                 .iter()
                 .map(|argument| format!("arg {argument}")),
         );
+        for cell in cells {
+            lines.push(format!("cell {}", cell.name));
+            lines.extend(cell.rung.iter().map(|rung| format!("env {RUNG}={rung}")));
+            lines.extend(cell.condition.map(|name| format!("condition {name}")));
+        }
         lines.join("\n")
     }
 

@@ -1,9 +1,11 @@
-//! One boot under QEMU: from the command line to how it ended.
+//! One boot under QEMU: from the command line to how it ended. A guest that hangs is stopped.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +13,8 @@ use anyhow::{Context as _, Result};
 
 use super::arch::Arch;
 use super::kernel::Kernel;
+use super::transcript::{End, Transcript};
 use crate::host;
-
-/// Leads the init's own lines on the second serial port (`tests/src/bin/vm_init.rs`).
-const MARK: &str = "@vm ";
 
 /// The hardware, and how long it may take.
 #[derive(Clone, Debug)]
@@ -25,35 +25,14 @@ pub(crate) struct Machine {
     pub(crate) cpus: u16,
     /// Memory in MiB.
     pub(crate) memory: u32,
-    /// Wall-clock time until the guest is given up.
-    pub(crate) timeout: Duration,
+    /// Wall-clock time that the kernel has to reach init.
+    pub(crate) boot_limit: Duration,
+    /// Wall-clock time that a cell has.
+    pub(crate) cell_limit: Duration,
     /// More words for the kernel's command line.
     pub(crate) append: String,
-}
-
-/// How a boot ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The program ended with this status.
-    Exit(i32),
-    /// The guest could not run the program, or a signal killed it.
-    Error(String),
-    /// The machine stopped and init had said nothing: a kernel panic, most likely.
-    Died,
-    /// Still running when the time was up.
-    TimedOut,
-}
-
-/// What a boot left behind.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) end: End,
-    /// The program's output.
-    pub(crate) lines: Vec<String>,
-    /// The guest's uptime when init was ready, in seconds.
-    pub(crate) ready: Option<f32>,
-    /// Wall-clock time of it all.
-    pub(crate) took: Duration,
+    /// Show the guest's output as it comes.
+    pub(crate) live: bool,
 }
 
 /// Installs QEMU where that is possible.
@@ -66,56 +45,89 @@ pub(crate) fn require(arch: Arch) -> Result<()> {
 }
 
 impl Machine {
-    /// Boots and waits. The guest's output goes to standard output as it comes; the kernel's to `log`.
-    pub(crate) fn boot(&self, kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Run> {
-        let started = Instant::now();
-        let mut child = self
-            .command(kernel, initramfs, log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.arch.qemu().0))?;
-        let output = child.stdout.take().context("QEMU has no output")?;
-        let reader = thread::spawn(move || {
-            let mut lines = Vec::new();
-            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if !line.starts_with(MARK) {
-                    println!("{line}");
-                }
-                lines.push(line);
-            }
-            lines
-        });
-        let in_time = wait(&mut child, started + self.timeout)?;
-        // Both ends are closed by now, so this cannot block; a reader that panicked read nothing.
-        let lines = reader.join().unwrap_or_default();
-        Ok(assess(lines, in_time, started.elapsed()))
+    /// Boots and waits until the machine stops, or has to be stopped. The kernel's messages go to `log`.
+    pub(crate) fn boot(&self, kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Transcript> {
+        let mut qemu = Command::new(self.arch.qemu().0);
+        qemu.args(self.arguments(kernel, initramfs, log));
+        self.watch(qemu)
     }
 
-    fn command(&self, kernel: &Kernel, initramfs: &Path, log: &Path) -> Command {
+    /// Reads what the guest says, and ends it when a phase takes too long.
+    fn watch(&self, mut qemu: Command) -> Result<Transcript> {
+        let mut child = qemu
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", qemu.get_program().display()))?;
+        let output = child.stdout.take().context("QEMU has no output")?;
+        let transcript = Mutex::new(Transcript::new(Instant::now()));
+        let lock = || transcript.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_time = thread::scope(|scope| {
+            scope.spawn(|| {
+                for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                    let shown = self.live.then(|| line.clone());
+                    if lock().take(line, Instant::now())
+                        && let Some(line) = shown
+                    {
+                        println!("{line}");
+                    }
+                }
+            });
+            wait(&mut child, || {
+                let transcript = lock();
+                let limit = match transcript.ready {
+                    Some(_) => self.cell_limit,
+                    None => self.boot_limit,
+                };
+                transcript.phase.elapsed() > limit
+            })
+        })?;
+        let mut transcript = transcript
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let end = if in_time { End::Died } else { End::TimedOut };
+        transcript.close(end, Instant::now());
+        Ok(transcript)
+    }
+
+    fn arguments(&self, kernel: &Kernel, initramfs: &Path, log: &Path) -> Vec<OsString> {
         // `quiet` leaves warnings and worse on the console; every byte there costs emulated time.
         let append = format!(
             "console={} quiet panic=-1 rdinit=/init {}",
             self.arch.console(),
             self.append
         );
-        let mut qemu = Command::new(self.arch.qemu().0);
-        qemu.args(["-accel", "tcg", "-cpu", "max", "-nic", "none", "-no-reboot"])
-            .args([
-                "-smp",
-                &self.cpus.to_string(),
-                "-m",
-                &self.memory.to_string(),
-            ])
-            .args(["-display", "none", "-monitor", "none"])
-            .args(self.arch.board(log))
-            .arg("-kernel")
-            .arg(&kernel.image)
-            .arg("-initrd")
-            .arg(initramfs)
-            .args(["-append", append.trim_end()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        qemu
+        let (cpus, memory) = (self.cpus.to_string(), self.memory.to_string());
+        let mut words: Vec<OsString> = [
+            "-accel",
+            "tcg",
+            "-cpu",
+            "max",
+            "-nic",
+            "none",
+            "-no-reboot",
+            "-smp",
+            &cpus,
+            "-m",
+            &memory,
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-append",
+            append.trim_end(),
+        ]
+        .map(OsString::from)
+        .to_vec();
+        words.extend(self.arch.board(log).into_iter().map(OsString::from));
+        words.extend([
+            "-kernel".into(),
+            kernel.image.clone().into(),
+            "-initrd".into(),
+            initramfs.into(),
+        ]);
+        words
     }
 }
 
@@ -127,13 +139,13 @@ pub(crate) fn tail(log: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// Whether the machine stopped by itself before the deadline; afterwards it has stopped either way.
-fn wait(child: &mut Child, deadline: Instant) -> Result<bool> {
+/// Whether the machine stopped by itself before it was `late`; afterwards it has stopped either way.
+fn wait(child: &mut Child, late: impl Fn() -> bool) -> Result<bool> {
     loop {
         if child.try_wait().context("cannot wait for QEMU")?.is_some() {
             return Ok(true);
         }
-        if Instant::now() >= deadline {
+        if late() {
             child.kill().context("cannot stop QEMU")?;
             child.wait().context("cannot wait for QEMU")?;
             return Ok(false);
@@ -142,71 +154,59 @@ fn wait(child: &mut Child, deadline: Instant) -> Result<bool> {
     }
 }
 
-/// Takes init's lines out of the output and reads from them how it went.
-fn assess(output: Vec<String>, in_time: bool, took: Duration) -> Run {
-    let mut run = Run {
-        end: End::Died,
-        lines: Vec::new(),
-        ready: None,
-        took,
-    };
-    for line in output {
-        let Some(mark) = line.strip_prefix(MARK) else {
-            run.lines.push(line);
-            continue;
-        };
-        match mark.split_once(' ').unwrap_or((mark, "")) {
-            ("ready", rest) => run.ready = rest.split(' ').next().and_then(|s| s.parse().ok()),
-            ("exit", code) => {
-                run.end = code
-                    .parse()
-                    .map_or_else(|_| End::Error(line.clone()), End::Exit);
-            }
-            ("signal", number) => run.end = End::Error(format!("killed by signal {number}")),
-            (_, rest) => run.end = End::Error(rest.to_owned()),
-        }
-    }
-    if !in_time {
-        run.end = End::TimedOut;
-    }
-    run
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn assessed(text: &str, in_time: bool) -> Run {
-        assess(
-            text.lines().map(str::to_owned).collect(),
-            in_time,
-            Duration::from_secs(9),
-        )
+    /// A machine that is a shell script.
+    fn watched(script: &str, limit: Duration) -> Transcript {
+        let machine = Machine {
+            arch: Arch::Amd64,
+            cpus: 1,
+            memory: 1,
+            boot_limit: limit,
+            cell_limit: limit,
+            append: String::new(),
+            live: false,
+        };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        machine.watch(shell).expect("sh runs")
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn a_guest_that_hangs_is_stopped_and_says_where() {
+        let script = "echo '@vm ready 1.0 x'; echo '@vm cell a'; echo '@vm exit 0'; \
+            echo '@vm cell b'; echo out; exec sleep 50";
+        let transcript = watched(script, SHORT);
+        let ends: Vec<_> = transcript.cells.iter().map(|c| c.end.clone()).collect();
+        assert_eq!(ends, [Some(End::Exit(0)), Some(End::TimedOut)]);
+        assert_eq!(transcript.cells[1].lines, ["out"]);
+        assert!(transcript.cells[1].took >= SHORT);
     }
 
     #[test]
-    fn only_the_exit_mark_is_success() {
-        let run = assessed("@vm ready 2.31 6.1.0-50\ntest a ... ok\n@vm exit 0", true);
-        assert_eq!((run.end, run.ready), (End::Exit(0), Some(2.31)));
-        assert_eq!(run.lines, ["test a ... ok"]);
-        assert_eq!(assessed("@vm exit 101", true).end, End::Exit(101));
-        assert_eq!(assessed("test a ... ok\n", true).end, End::Died);
-        assert_eq!(assessed("", true).end, End::Died);
-        assert_eq!(
-            assessed("@vm signal 11", true).end,
-            End::Error("killed by signal 11".into())
-        );
-        assert_eq!(
-            assessed("@vm error no such file", true).end,
-            End::Error("no such file".into())
-        );
+    fn a_guest_that_never_speaks_is_stopped() {
+        let transcript = watched("exec sleep 50", SHORT);
+        assert!(transcript.ready.is_none() && transcript.cells.is_empty());
     }
 
     #[test]
-    fn a_machine_that_was_stopped_has_timed_out() {
-        assert_eq!(
-            assessed("@vm ready 2.31 6.1.0-50", false).end,
-            End::TimedOut
-        );
+    fn a_guest_that_panics_has_died_in_its_cell() {
+        let script = "echo '@vm ready 1.0 x'; echo '@vm cell a'; exit 1";
+        let transcript = watched(script, LONG);
+        assert_eq!(transcript.cells[0].end, Some(End::Died));
+    }
+
+    #[test]
+    fn a_cell_has_its_own_time() {
+        let script = "echo '@vm ready 1.0 x'; for cell in a b c; do echo \"@vm cell $cell\"; \
+            sleep 0.5; echo '@vm exit 0'; done";
+        let transcript = watched(script, Duration::from_millis(1200));
+        let good = |cell: &super::super::transcript::CellRun| cell.end == Some(End::Exit(0));
+        assert_eq!(transcript.cells.iter().filter(|cell| good(cell)).count(), 3);
     }
 }

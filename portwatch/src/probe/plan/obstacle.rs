@@ -18,6 +18,7 @@ pub(super) struct Obstacle {
 pub(super) enum Remedy {
     MountCgroup2,
     MountTracefs,
+    LockedMemory,
     Privileges,
     HostNamespace,
     Lockdown,
@@ -34,6 +35,9 @@ impl Remedy {
                 "mount the host's cgroup2 hierarchy, for example: mount -t cgroup2 none /sys/fs/cgroup/unified"
             }
             Self::MountTracefs => "mount tracefs: mount -t tracefs tracefs /sys/kernel/tracing",
+            Self::LockedMemory => {
+                "raise the locked-memory limit (LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE"
+            }
             Self::Privileges => "run as root, or grant CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
             Self::HostNamespace => "run in the host's user namespace",
             Self::Lockdown => "boot with lockdown=integrity at most",
@@ -99,6 +103,9 @@ fn kernel(features: &Features, program: &Program) -> Option<Obstacle> {
     // Every program reads kernel structures at offsets that only BTF tells.
     if let Err(reason) = &features.btf {
         return obstacle(reason.clone(), Remedy::Btf);
+    }
+    if let Err(reason) = &features.maps {
+        return obstacle(reason.clone(), Remedy::LockedMemory);
     }
     missing_hook(features, program).or_else(|| refused(features, program))
 }

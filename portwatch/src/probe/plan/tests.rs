@@ -386,3 +386,18 @@ fn privileges_and_lockdown_come_first() {
     features.lockdown = Lockdown::Confidentiality;
     assert!(!best(&features).has_sensor());
 }
+
+#[test]
+fn without_maps_there_is_looking_again_and_a_way_to_mend_it() {
+    let mut features = Features::everything();
+    features.maps = Err("the kernel refuses the probes' maps: EPERM".to_owned());
+    let plan = best(&features);
+    assert!(!plan.has_sensor() && plan.programs().is_empty());
+    let listen = plan.choice(Signal::TcpListen).expect("the signal is there");
+    assert_eq!(listen.mechanism, Reconcile);
+    assert!(listen.is_degraded());
+    assert_eq!(
+        listen.remedy,
+        Some("raise the locked-memory limit (LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE")
+    );
+}

@@ -1,34 +1,25 @@
-//! The first process of a test VM: makes a small Linux, runs one program there, powers off.
+//! The first process of a test VM: makes a small Linux, runs cells of the matrix there, powers off.
 //!
-//! `cargo xtask vm` puts it into an initramfs as `/init`, beside the file [`RUN`] that says what to
-//! run. The kernel's messages go to the first serial port, the program's output to the second, so
-//! neither can cut a line of the other. `pw.without=tracefs,cgroup2` on the kernel's command line
-//! withholds file systems, for trying how portwatch does without them.
+//! `cargo xtask vm` puts it into an initramfs as `/init`, beside the file `cell::RUN` that says what to
+//! run. The kernel's messages go to the first serial port, everything else to the second, so neither
+//! can cut a line of the other.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+mod cell;
+mod output;
 
-use anyhow::{Context as _, Result, bail};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::process::{WaitOptions, WaitStatus};
 use rustix::system::RebootCommand;
 
-/// What to run, a line each: `cwd DIR`, `env NAME=VALUE`, `exec FILE`, `arg WORD`.
-const RUN: &str = "/etc/portwatch-vm.run";
+use output::Output;
+
 /// Kernel modules, to be loaded in the order of their names.
 const MODULES: &str = "/modules";
-/// The second serial port. The Arm board's first one has a name of its own.
-const OUTPUT: &str = if cfg!(target_arch = "aarch64") {
-    "/dev/ttyS0"
-} else {
-    "/dev/ttyS1"
-};
-/// Leads the lines that are for `cargo xtask vm` and not from the program.
-const MARK: &str = "@vm";
 
 fn main() -> ExitCode {
     // Before anything else: on a real machine what follows would end in a power-off.
@@ -47,38 +38,25 @@ fn main() -> ExitCode {
 }
 
 fn boot() -> Result<()> {
-    // Needed to read the command line and to speak, so these come first and cannot be withheld.
+    // Needed to speak.
     attach("proc", "/proc", "proc")?;
     attach("devtmpfs", "/dev", "devtmpfs")?;
-    let mut output = OpenOptions::new()
-        .write(true)
-        .open(OUTPUT)
-        .with_context(|| format!("cannot open {OUTPUT}"))?;
-    let result = prepare().and_then(|()| {
+    let output = Output::open()?;
+    let done = prepare().and_then(|()| {
         let uptime = fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;
         let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let uptime = uptime.split(' ').next().unwrap_or_default();
-        writeln!(output, "{MARK} ready {uptime} {}", release.trim())?;
-        run(&output)
+        output.mark(&format!("ready {uptime} {}", release.trim()));
+        cell::run_all(&output)
     });
-    match result {
-        Ok(status) => match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => writeln!(output, "{MARK} exit {code}")?,
-            (_, signal) => writeln!(output, "{MARK} signal {}", signal.unwrap_or_default())?,
-        },
-        Err(error) => writeln!(output, "{MARK} error {error:#}")?,
+    if let Err(error) = done {
+        output.mark(&format!("error {error:#}"));
     }
-    rustix::termios::tcdrain(&output).context("cannot flush the serial port")
+    output.flush()
 }
 
 /// Everything that a Debian system has by the time services start, as far as portwatch looks.
 fn prepare() -> Result<()> {
-    let cmdline = fs::read_to_string("/proc/cmdline").context("cannot read /proc/cmdline")?;
-    let without: Vec<&str> = cmdline
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("pw.without="))
-        .flat_map(|list| list.split(','))
-        .collect();
     for (name, target, kind) in [
         ("sysfs", "/sys", "sysfs"),
         ("securityfs", "/sys/kernel/security", "securityfs"),
@@ -92,7 +70,7 @@ fn prepare() -> Result<()> {
     ] {
         // The programs lie where they were built, which may be below /tmp: they must stay in sight.
         let is_used = kind == "tmpfs" && holds_something(target);
-        if !without.contains(&name) && !is_used {
+        if !is_used {
             attach(name, target, kind)?;
         }
     }
@@ -165,51 +143,4 @@ fn raise_loopback() -> Result<()> {
         0 => Ok(()),
         error => Err(std::io::Error::from_raw_os_error(-error).into()),
     }
-}
-
-/// Runs the program to its end. As init it also reaps whatever the program's children leave.
-fn run(output: &File) -> Result<WaitStatus> {
-    let text = fs::read_to_string(RUN).with_context(|| format!("cannot read {RUN}"))?;
-    let mut command = parse(&text)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?);
-    let child = command
-        .spawn()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    loop {
-        let ended = rustix::process::wait(WaitOptions::empty()).context("cannot wait")?;
-        if let Some((pid, status)) = ended
-            && pid.as_raw_nonzero().get().unsigned_abs() == child.id()
-        {
-            return Ok(status);
-        }
-    }
-}
-
-fn parse(text: &str) -> Result<Command> {
-    let mut lines = text
-        .lines()
-        .map(|line| line.split_once(' ').unwrap_or((line, "")));
-    let Some(program) = lines
-        .clone()
-        .find(|(key, _)| *key == "exec")
-        .map(|(_, value)| value)
-    else {
-        bail!("{RUN} names no program");
-    };
-    let mut command = Command::new(OsStr::new(program));
-    command.env_clear();
-    lines.try_for_each(|(key, value)| {
-        match (key, value.split_once('=')) {
-            ("cwd", _) => drop(command.current_dir(Path::new(value))),
-            ("env", Some((name, value))) => drop(command.env(name, value)),
-            ("arg", _) => drop(command.arg(value)),
-            ("exec", _) => {}
-            _ => bail!("{RUN}: not understood: {key} {value}"),
-        }
-        Ok(())
-    })?;
-    Ok(command)
 }
