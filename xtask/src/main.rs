@@ -1,5 +1,6 @@
 //! portwatch's chores, run as `cargo xtask …`.
 
+mod bench;
 mod ebpf;
 mod generate;
 mod host;
@@ -28,6 +29,8 @@ enum Chore {
     Test(test::Args),
     /// Write the generated documents, or check them.
     Gen(generate::Args),
+    /// Measure costs and speed beside other tools, and write them down.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Chore::Vm(args) => vm::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Gen(args) => generate::run(&args),
+        Chore::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
