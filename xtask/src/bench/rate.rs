@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use portwatch::event::RingName;
 use portwatch::interface::status::Status;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -15,7 +17,7 @@ use super::estimate::paired_cost;
 use super::lab::Lab;
 use super::load::Load;
 use super::probes;
-use super::process::Running;
+use super::process::{Running, available_memory};
 use super::table::{Budget, Row};
 use super::watcher::{AtWork, Watcher};
 
@@ -50,10 +52,12 @@ struct Entry {
     trouble: Option<String>,
 }
 
-/// What became of the state changes in a round.
+/// What became of the state changes in each round, in percent of them.
 #[derive(Default)]
 struct Streamed {
     lost: Vec<f64>,
+    in_ring: Vec<f64>,
+    at_reader: Vec<f64>,
     per_second: Vec<f64>,
 }
 
@@ -78,11 +82,7 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
     let mut rows = vec![Row::new("nothing watches", "connections/s", &nothing)];
     rows.extend(entries.iter().skip(1).map(|entry| entry.row(&nothing)));
     rows.extend(streamed.rows("`portwatch run` and `tail --states`"));
-    let what = "`tail --states`, probes of its own: lost";
-    rows.push(match lost_by_own_tail(lab, &load, time) {
-        Ok(lost) => Row::new(what, "%", &[lost]).within(Budget::AtMost(0.0)),
-        Err(error) => Row::missing(what, "%", format!("{error:#}")),
-    });
+    rows.extend(own_tail(lab, &load, time));
     Ok(rows)
 }
 
@@ -144,7 +144,7 @@ impl Entry {
 
 /// Waits until no state change is under way to the reader any more: two statuses agree.
 fn settled(status: impl Fn() -> Result<Status>) -> Result<Status> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut last = status()?;
     loop {
         std::thread::sleep(Duration::from_millis(100));
@@ -157,41 +157,74 @@ fn settled(status: impl Fn() -> Result<Status>) -> Result<Status> {
     }
 }
 
-/// State changes that occurred, and those of them that a reader has.
-fn told(status: &Status) -> (u64, u64) {
-    let delivered = status.clients.iter().filter(|client| client.states);
-    (
+/// State changes that occurred, those of them that a reader has, those that the ring had no room for and
+/// those that the reader was too slow for.
+fn told(status: &Status) -> [u64; 4] {
+    let readers = || status.clients.iter().filter(|client| client.states);
+    let bulk = status
+        .rings
+        .iter()
+        .filter(|ring| ring.ring == RingName::Bulk);
+    [
         status.counters.transitions_total,
-        delivered.map(|client| client.delivered).sum(),
-    )
+        readers().map(|client| client.delivered).sum(),
+        bulk.map(|ring| ring.dropped).sum(),
+        readers().map(|client| client.missed).sum(),
+    ]
 }
 
 impl Streamed {
     /// The reader gets nothing but state changes here, save a gap or a listener's line now and then, of
     /// which each hides one lost state change at most: too few to show among so many.
     fn add(&mut self, before: &Status, after: &Status, time: Duration) {
-        let ((counted_before, told_before), (counted, told)) = (told(before), told(after));
-        let counted = counted.saturating_sub(counted_before) as f64;
-        let told = told.saturating_sub(told_before) as f64;
+        let (before, after) = (told(before), told(after));
+        let [counted, told, dropped, missed] =
+            std::array::from_fn(|at| after[at].saturating_sub(before[at]) as f64);
         if counted > 0.0 {
             self.lost.push((1.0 - told / counted).max(0.0) * 100.0);
+            self.in_ring.push(dropped / counted * 100.0);
+            self.at_reader.push(missed / counted * 100.0);
             self.per_second.push(counted / time.as_secs_f64());
         }
     }
 
-    fn rows(&self, who: &str) -> [Row; 2] {
+    fn rows(&self, who: &str) -> [Row; 4] {
+        let row = |what, unit, samples: &[f64]| Row::new(format!("{who}: {what}"), unit, samples);
         [
-            Row::new(format!("{who}: lost"), "%", &self.lost).within(Budget::AtMost(0.0)),
-            Row::new(format!("{who}: state changes"), "1/s", &self.per_second),
+            row("state changes", "1/s", &self.per_second),
+            row("lost of them", "%", &self.lost).within(Budget::AtMost(0.0)),
+            row("of which lost in the ring", "%", &self.in_ring),
+            row("of which lost to a slow reader", "%", &self.at_reader),
         ]
     }
 }
 
-/// One more round: what a `tail` of its own writes into a file in memory, against what a daemon counts.
-fn lost_by_own_tail(lab: &Lab, load: &Load, time: Duration) -> Result<f64> {
-    let folder = std::path::Path::new("/dev/shm");
-    let free = super::process::available_memory().unwrap_or(0);
-    anyhow::ensure!(
+/// One more round for a `tail` with probes of its own, of which nobody else knows what it told.
+fn own_tail(lab: &Lab, load: &Load, time: Duration) -> [Row; 2] {
+    let lost = "`tail --states`, probes of its own: lost";
+    let silent = "`tail --states`, probes of its own: lost and not told to be";
+    let rows = match count_own_tail(lab, load, time) {
+        Ok([counted, told, gap]) => {
+            let share = |part: f64| [part.max(0.0) / counted * 100.0];
+            [
+                Row::new(lost, "%", &share(counted - told)),
+                Row::new(silent, "%", &share(counted - told - gap)),
+            ]
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            [lost, silent].map(|what| Row::missing(what, "%", &why))
+        }
+    };
+    rows.map(|row| row.within(Budget::AtMost(0.0)))
+}
+
+/// State changes that a daemon counts, those that a `tail` of its own writes into a file in memory, and
+/// those that it says are lost.
+fn count_own_tail(lab: &Lab, load: &Load, time: Duration) -> Result<[f64; 3]> {
+    let folder = Path::new("/dev/shm");
+    let free = available_memory().unwrap_or(0);
+    ensure!(
         folder.is_dir() && free > ROOM,
         "keeping the output in memory needs /dev/shm and {} GiB",
         ROOM >> 30
@@ -210,27 +243,39 @@ fn lost_by_own_tail(lab: &Lab, load: &Load, time: Duration) -> Result<f64> {
         .stdout(file);
     let mut tail = Running::spawn(command.stderr(Stdio::null()))?;
     tail.wait_until("probe", DRAIN, |pid| probes::of_states(pid).is_some())?;
-    std::thread::sleep(Duration::from_secs(1));
+    rest(&copy)?;
     let before = daemon.status()?.counters.transitions_total;
     load.run(time)?;
-    std::thread::sleep(Duration::from_secs(1));
+    rest(&copy)?;
     let after = daemon.status()?.counters.transitions_total;
     tail.end(Signal::INT)?;
-    let (mut told, mut gone) = (0_u64, 0_u64);
+    let (mut told, mut gap) = (0.0, 0.0);
     for line in BufReader::new(copy).lines() {
         let line = line?;
         if line.contains("\"type\":\"connection.state\"") {
-            told += 1;
+            told += 1.0;
         } else if line.contains("\"type\":\"gap\"") {
-            let gap: Value = serde_json::from_str(&line)?;
-            gone += gap
-                .pointer("/gap/lost")
-                .and_then(Value::as_u64)
-                .unwrap_or(0);
+            let event: Value = serde_json::from_str(&line)?;
+            let lost = event.pointer("/gap/lost").and_then(Value::as_f64);
+            gap += lost.unwrap_or(0.0);
         }
     }
-    let counted = after.saturating_sub(before);
-    println!("  {told} of {counted} state changes told, {gone} told to be lost");
-    anyhow::ensure!(counted > 0, "no state change was counted");
-    Ok((1.0 - told as f64 / counted as f64).max(0.0) * 100.0)
+    let counted = after.saturating_sub(before) as f64;
+    println!("  {told} of {counted} state changes told, {gap} told to be lost");
+    ensure!(counted > 0.0, "no state change was counted");
+    Ok([counted, told, gap])
+}
+
+/// Waits until a file has not grown for a while: losses are told a second or two after they happened.
+fn rest(file: &File) -> Result<()> {
+    let began = Instant::now();
+    let mut length = None;
+    while began.elapsed() < DRAIN * 3 {
+        let now = file.metadata()?.len();
+        if length.replace(now) == Some(now) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    Ok(())
 }
