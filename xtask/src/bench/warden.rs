@@ -18,7 +18,10 @@ while pids=$(cat "$1/cgroup.procs") && [ -n "$pids" ]; do
     kill -9 $pids 2>/dev/null
     sleep 0.05
 done
-rmdir "$1"
+tries=100
+while ! rmdir "$1" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do
+    sleep 0.05
+done
 rm -rf -- "$2"
 "#;
 

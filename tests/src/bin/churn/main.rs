@@ -103,8 +103,10 @@ fn watched(arguments: &Arguments) -> Result<bool> {
     if let Some(why) = broken {
         bail!("the stream broke: {why}");
     }
+    // What broke it comes before how it ended: its reader is gone by then.
+    let outcome = outcome?;
     ensure!(status.code() == Some(130), "portwatch ended with {status}");
-    outcome
+    Ok(outcome)
 }
 
 fn churn_watched(arguments: &Arguments, told: &Receiver<Told>) -> Result<bool> {
