@@ -77,6 +77,9 @@ pub(crate) struct Args {
     /// Small counts, short times and three rounds at most; changes no document
     #[arg(long)]
     quick: bool,
+    /// Short-lived listeners of `churn`; 100000 without, 5000 in a quick run
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    listeners: Option<u32>,
     /// Measure this program; without, the release profile is built. Changes no document
     #[arg(long, value_name = "PROGRAM")]
     portwatch: Option<PathBuf>,
@@ -107,6 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             rounds
         },
         quick: args.quick,
+        listeners: args.listeners,
         warden: Warden::new()?,
     };
     let foreign_programs = probes::loaded();

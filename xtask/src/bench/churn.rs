@@ -32,7 +32,7 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
         need(command)?;
     }
     let (count, polled) = if lab.quick { QUICK } else { COUNT };
-    let count = count.to_string();
+    let count = lab.listeners.unwrap_or(count).to_string();
     let mut rows = Vec::new();
     for (besides, arguments) in BESIDES {
         let arguments = [&["--output", "json", "--count", &count], arguments].concat();

@@ -31,6 +31,8 @@ pub(crate) struct Lab {
     pub(crate) rounds: usize,
     /// Small counts and short times.
     pub(crate) quick: bool,
+    /// Short-lived listeners, where another number than usual is asked for.
+    pub(crate) listeners: Option<u32>,
     /// Ends all that is started.
     pub(crate) warden: Warden,
 }
