@@ -31,7 +31,7 @@ pub(crate) fn table(section: &Section) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "portwatch {}, TCP listeners told by {}, {} rounds; load average {:.2} and {} other BPF \
+        "portwatch {}, TCP listeners told by {}; rounds: {}, load average {:.2} and {} other BPF \
          programs at the beginning.\n",
         run.version, run.mechanism, run.rounds, run.load, run.foreign_programs
     );
@@ -117,11 +117,14 @@ mod tests {
             machine: machine("Some CPU"),
             sections: vec![section("size", vec![Row::new("x", "MB", &[1.0])])],
         };
-        let document = format!("# Speed\n\nWhy.\n\n{BEGIN}\nold\n{END}\n\nMore.\n");
+        let document = format!("# Speed\n\nWhy.\n\n{BEGIN}\nstale numbers\n{END}\n\nMore.\n");
         let once = replace(&document, &results).expect("markers");
         assert!(once.starts_with("# Speed\n\nWhy.\n"), "{once}");
         assert!(once.ends_with(&format!("{END}\n\nMore.\n")), "{once}");
-        assert!(once.contains("Some CPU") && !once.contains("old"), "{once}");
+        assert!(
+            once.contains("Some CPU") && !once.contains("stale"),
+            "{once}"
+        );
         assert_eq!(replace(&once, &results).expect("markers"), once);
         assert!(replace("# Speed\n", &results).is_err());
     }
