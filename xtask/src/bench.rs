@@ -13,6 +13,7 @@ mod load;
 mod machine;
 mod markdown;
 mod memory;
+mod order;
 mod probes;
 mod process;
 mod rate;

@@ -20,6 +20,8 @@ pub(super) const BENCH: Bench = Bench {
 const IDLE: Duration = Duration::from_secs(30);
 const QUICK: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 3;
+/// The first seconds still see what its own start began.
+const SETTLED: Duration = Duration::from_secs(2);
 /// How long listeners may take to be known.
 const PATIENCE: Duration = Duration::from_secs(60);
 const MANY: u32 = 4_000;
@@ -38,14 +40,13 @@ struct Samples {
 fn run(lab: &Lab) -> Result<Vec<Row>> {
     let idle = lab.time(IDLE, QUICK);
     let mut at_rest = Samples::default();
-    let mut cpu = Vec::new();
+    let (mut cpu, mut theirs) = (Vec::new(), Vec::new());
     let (mut many, mut after) = (Samples::default(), Samples::default());
     let mut bpftrace = Samples::default();
     let mut trouble = Watcher::Bpftrace.prepare().err();
     for _ in 0..lab.rounds_up_to(ROUNDS) {
         let daemon = lab.daemon("")?;
-        // The first second still sees what its own start began.
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(SETTLED);
         cpu.push(busy(daemon.pid(), idle)?);
         at_rest.add(daemon.pid())?;
         let listeners = hold(lab, &daemon, MANY)?;
@@ -58,6 +59,8 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
             match Watcher::Bpftrace.start(lab) {
                 Ok(tool) => {
                     if let Some(pid) = tool.pid() {
+                        std::thread::sleep(SETTLED);
+                        theirs.push(busy(pid, idle)?);
                         bpftrace.add(pid)?;
                     }
                 }
@@ -80,11 +83,15 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
             .take(1),
     );
     rows.extend(very_many(lab)?);
-    let what = "bpftrace, printing each change: anonymous";
-    rows.push(match trouble {
-        Some(error) => Row::missing(what, "MB", format!("{error:#}")),
-        None => Row::new(what, "MB", &bpftrace.anonymous),
-    });
+    let when = "bpftrace";
+    match trouble {
+        Some(error) => rows.push(Row::missing(when, "MB", format!("{error:#}"))),
+        None => {
+            rows.extend(bpftrace.rows(when).into_iter().take(2));
+            let what = format!("processor time over {seconds} s idle, {when}");
+            rows.push(Row::new(what, "% of one", &theirs));
+        }
+    }
     Ok(rows)
 }
 

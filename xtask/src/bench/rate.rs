@@ -16,6 +16,7 @@ use super::Bench;
 use super::estimate::paired_cost;
 use super::lab::Lab;
 use super::load::Load;
+use super::order::shuffled;
 use super::probes;
 use super::process::{Running, available_memory};
 use super::table::{Budget, Row};
@@ -69,9 +70,7 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
     // The first seconds differ: sockets in TIME_WAIT are not there yet, and caches are cold.
     load.run(time)?;
     for round in 0..lab.rounds {
-        // Each round begins elsewhere, so that no way of watching always follows the same other one.
-        for index in 0..entries.len() {
-            let place = (index + round) % entries.len();
+        for place in shuffled(round, entries.len()) {
             if let Some(entry) = entries.get_mut(place) {
                 entry.measure(lab, &load, time, &mut streamed)?;
             }

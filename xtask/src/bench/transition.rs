@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::Bench;
 use super::lab::Lab;
 use super::load::Load;
+use super::order::shuffled;
 use super::probes::{Measuring, Runs};
 use super::table::{Budget, Row};
 use super::watcher::Watcher;
@@ -33,8 +34,7 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
     let mut samples = WATCHERS.map(|_| Vec::new());
     let mut troubles = WATCHERS.map(|(watcher, _)| watcher.prepare().err());
     for round in 0..lab.rounds {
-        for index in 0..WATCHERS.len() {
-            let place = (index + round) % WATCHERS.len();
+        for place in shuffled(round, WATCHERS.len()) {
             let (Some((watcher, budget)), Some(samples), Some(trouble)) = (
                 WATCHERS.get(place),
                 samples.get_mut(place),
