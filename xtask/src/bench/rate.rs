@@ -42,7 +42,7 @@ const WATCHERS: [Watcher; 9] = [
 const ROUND: Duration = Duration::from_secs(2);
 const QUICK: Duration = Duration::from_secs(1);
 /// How long the last records may take from the ring to the reader.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(30);
 /// Output of one reader is kept in memory for counting; it needs about this much free.
 const ROOM: u64 = 4 << 30;
 
@@ -141,18 +141,25 @@ impl Entry {
     }
 }
 
-/// Waits until no state change is under way to the reader any more: two statuses agree.
+/// Waits until no state change is under way to the reader any more: two statuses agree. A daemon that has
+/// much to drain may be too busy for an answer at first.
 fn settled(status: impl Fn() -> Result<Status>) -> Result<Status> {
-    let began = Instant::now();
-    let mut last = status()?;
+    let deadline = Instant::now() + DRAIN;
+    let mut last = None;
     loop {
-        std::thread::sleep(Duration::from_millis(100));
-        let now = status()?;
+        let now = status();
+        let late = Instant::now() > deadline;
+        let Ok(now) = now else {
+            if late {
+                return now;
+            }
+            continue;
+        };
         let waits = now.clients.iter().any(|client| client.queued > 0);
-        if began.elapsed() > DRAIN || (!waits && told(&now) == told(&last)) {
+        if late || (!waits && last.replace(told(&now)) == Some(told(&now))) {
             return Ok(now);
         }
-        last = now;
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 
@@ -269,7 +276,7 @@ fn count_own_tail(lab: &Lab, load: &Load, time: Duration) -> Result<[f64; 3]> {
 fn rest(file: &File) -> Result<()> {
     let began = Instant::now();
     let mut length = None;
-    while began.elapsed() < DRAIN * 3 {
+    while began.elapsed() < DRAIN {
         let now = file.metadata()?.len();
         if length.replace(now) == Some(now) {
             return Ok(());
