@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use portwatch_tests::sys::{self, Forked};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that a process needs besides its listeners.
@@ -87,7 +87,9 @@ fn listeners(count: u32, skip: u32) -> Result<()> {
     );
     let mut open = Vec::with_capacity(here as usize);
     for number in skip..skip + here {
-        let fd = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        // Else the next process would have them too.
+        let flags = SocketFlags::CLOEXEC;
+        let fd = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         let address = address(number)?;
         bind(&fd, &address).with_context(|| format!("cannot bind {address}"))?;
         listen(&fd, 1).with_context(|| format!("cannot listen on {address}"))?;

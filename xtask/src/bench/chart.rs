@@ -92,7 +92,7 @@ fn panel(body: &mut String, title: &str, rows: &[&Row], top: f64) -> f64 {
     }
     let _ = writeln!(
         body,
-        "<text class=\"small\" x=\"12\" y=\"{:.1}\">bar: median; whisker: interval of the median, 95 %; \
+        "<text class=\"small\" x=\"12\" y=\"{:.1}\">bar: median; whisker: interval of the median; \
          dashed: budget</text>",
         bottom + 14.0
     );

@@ -82,7 +82,11 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
             .into_iter()
             .take(1),
     );
-    rows.extend(very_many(lab)?);
+    let many = very_many(lab).unwrap_or_else(|error| {
+        let what = format!("anonymous, with {VERY_MANY} listeners");
+        vec![Row::missing(what, "MB", format!("{error:#}"))]
+    });
+    rows.extend(many);
     let when = "bpftrace";
     match trouble {
         Some(error) => rows.push(Row::missing(when, "MB", format!("{error:#}"))),

@@ -47,7 +47,14 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
             rows.push(Row::missing(what, "ms", why));
             continue;
         }
-        let _listeners = lab.hold("crowd", &["listeners", &count.to_string()])?;
+        let _listeners = match lab.hold("crowd", &["listeners", &count.to_string()]) {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                let what = format!("first inventory, {count} listeners");
+                rows.push(Row::missing(what, "ms", format!("{error:#}")));
+                continue;
+            }
+        };
         let mut samples = Samples::default();
         for _ in 0..lab.rounds_up_to(rounds) {
             samples.add(lab, count)?;
