@@ -1,5 +1,6 @@
 //! portwatch's chores, run as `cargo xtask …`.
 
+mod bench;
 mod ebpf;
 mod fuzz;
 mod generate;
@@ -34,6 +35,8 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Write the generated documents, or check them.
     Gen(generate::Args),
+    /// Measure costs and speed beside other tools, and write them down.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Gen(args) => generate::run(&args),
+        Chore::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

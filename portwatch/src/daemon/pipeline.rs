@@ -21,6 +21,7 @@ use crate::decode::{DecodeError, decode};
 use crate::enrich::{Answer, EnrichConfig, Enricher};
 use crate::event::{EventType, Mechanism, Reconciled};
 use crate::interface::server::Query;
+use crate::interface::status::FirstLook;
 use crate::inventory::interfaces::interfaces;
 use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
 use crate::kernel::preflight::{self, Limitation};
@@ -79,6 +80,7 @@ pub(super) struct Pipeline {
     pub(super) processes_lost: u64,
     pub(super) decode_errors: u64,
     pub(super) since: BootNs,
+    pub(super) first_look: Option<FirstLook>,
     pub(super) sizes: Sizes,
     pub(super) wait_ns: u64,
     pub(super) fast: Duration,
@@ -154,6 +156,7 @@ impl Pipeline {
             processes_lost: 0,
             decode_errors: 0,
             since,
+            first_look: None,
             sizes: options.sizes,
             wait_ns: u64::from(options.enrich.wait_ms) * 1_000_000,
             fast,

@@ -57,6 +57,7 @@ impl Pipeline {
             decode_errors: self.decode_errors,
             enrich: self.enricher.stats(),
             since: self.since,
+            first_look: self.first_look,
             now: BootNs::now(),
             clock: self.surroundings.clock,
         })

@@ -10,8 +10,8 @@ use crate::enrich::EnrichStats;
 use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
-    CounterStatus, EnrichStatus, Listeners, Losses, MechanismStatus, ProbeMisses, Rejected,
-    RingStatus, SCHEMA, Status, Transition,
+    CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus, ProbeMisses,
+    Rejected, RingStatus, SCHEMA, Status, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
@@ -32,6 +32,7 @@ pub(super) struct Health<'a> {
     pub(super) decode_errors: u64,
     pub(super) enrich: EnrichStats,
     pub(super) since: BootNs,
+    pub(super) first_look: Option<FirstLook>,
     pub(super) now: BootNs,
     pub(super) clock: WallClock,
 }
@@ -45,6 +46,7 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         ready: true,
         watching_since: Some(health.clock.rfc3339(health.since)),
         watching_ms: Some(health.now.since(health.since) / 1_000_000),
+        first_look: health.first_look,
         host: Arc::clone(health.host),
         mechanisms: mechanisms(health.plan),
         listeners: listeners(health.inventory),

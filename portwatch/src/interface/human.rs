@@ -286,6 +286,7 @@ pub(super) mod tests {
             ready: true,
             watching_since: Some("2026-11-18T15:42:01.123456789Z".to_owned()),
             watching_ms: Some((3 * 24 + 4) * 3_600_000 + 59_000),
+            first_look: None,
             host: testing::host(),
             mechanisms: vec![
                 MechanismStatus {

@@ -29,6 +29,9 @@ pub struct Status {
     /// For how long, in milliseconds (suspend included).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub watching_ms: Option<u64>,
+    /// The first inventory at the start; absent until it is complete.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first_look: Option<FirstLook>,
     /// The host.
     pub host: Arc<Host>,
     /// Each signal, with the mechanism it got and those it did not get.
@@ -48,6 +51,16 @@ pub struct Status {
     /// Resident anonymous memory of the daemon, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_bytes: Option<u64>,
+}
+
+/// How long the first inventory took, in microseconds since it began. Executables are hashed and packages
+/// looked up after that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FirstLook {
+    /// Until every listener that a descriptor refers to was known, with its owners.
+    pub owners_us: u64,
+    /// Until those without a descriptor were known too: the kernel's own, and those in flight.
+    pub complete_us: u64,
 }
 
 /// One signal's mechanism.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use portwatch_tests::harness::daemon::Home;
 use portwatch_tests::harness::trigger::own_inode;
 use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, listen, socket};
@@ -31,6 +31,19 @@ struct Arguments {
     /// Rung to measure, as `portwatch run --rung` takes it.
     #[arg(long)]
     rung: Option<String>,
+    /// How to print the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Forms of the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table.
+    #[default]
+    Human,
+    /// One line of JSON.
+    Json,
 }
 
 fn main() -> ExitCode {
@@ -74,24 +87,53 @@ fn measure(arguments: &Arguments) -> Result<()> {
         "tail did not end as Ctrl-C ends it"
     );
     drop(daemon);
-    println!(
-        "{:<44} {:>9} {:>9} {:>9} {:>9}",
-        "microseconds", "p50", "p90", "p99", "max"
-    );
-    row("listen() to a complete line in a tail client", &mut whole);
-    row("kernel to line made (sensor.latency_us)", &mut inside);
+    report(arguments, percentiles(&mut whole), percentiles(&mut inside));
+    Ok(())
+}
+
+/// What is told of many samples.
+const PERCENTILES: [(&str, usize); 4] = [("p50", 50), ("p90", 90), ("p99", 99), ("max", 100)];
+
+/// Prints microseconds: from the call to the reader, and of them those inside portwatch.
+fn report(
+    arguments: &Arguments,
+    whole: [Duration; PERCENTILES.len()],
+    inside: [Duration; PERCENTILES.len()],
+) {
+    if arguments.output == Output::Json {
+        let object = |values: [Duration; PERCENTILES.len()]| {
+            let names = PERCENTILES.iter().map(|(name, _)| (*name).to_owned());
+            let values = values.map(|value| (value.as_secs_f64() * 1e6).into());
+            names.zip(values).collect::<serde_json::Map<_, _>>()
+        };
+        let (whole, inside) = (object(whole), object(inside));
+        let listeners = arguments.count;
+        let result =
+            serde_json::json!({"listeners": listeners, "whole_us": whole, "inside_us": inside});
+        println!("{result}");
+        return;
+    }
+    let names = PERCENTILES.map(|(name, _)| name);
+    println!("{:<44}{}", "microseconds", row(names));
+    for (what, values) in [
+        ("listen() to a complete line in a tail client", whole),
+        ("kernel to line made (sensor.latency_us)", inside),
+    ] {
+        println!("{what:<44}{}", row(values.map(|value| value.as_micros())));
+    }
     println!(
         "{} listeners, {} us apart",
         arguments.count, arguments.pause_us
     );
-    Ok(())
 }
 
-fn row(name: &str, samples: &mut [Duration]) {
+fn row<T: std::fmt::Display>(cells: [T; PERCENTILES.len()]) -> String {
+    cells.map(|cell| format!(" {cell:>9}")).concat()
+}
+
+fn percentiles(samples: &mut [Duration]) -> [Duration; PERCENTILES.len()] {
     samples.sort_unstable();
-    let [p50, p90, p99, max] =
-        [50, 90, 99, 100].map(|percent| percentile(samples, percent).as_micros());
-    println!("{name:<44} {p50:>9} {p90:>9} {p99:>9} {max:>9}");
+    PERCENTILES.map(|(_, percent)| percentile(samples, percent))
 }
 
 /// The smallest sample that is not exceeded by this percentage of them; `samples` are sorted.
