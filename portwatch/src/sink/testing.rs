@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Event, EventType, Host, SCHEMA, Severity};
+use crate::event::{Event, EventType, Host, Severity};
 use crate::sink::Line;
 
 /// The host of every test event.
@@ -17,30 +17,17 @@ pub(crate) fn host() -> Arc<Host> {
 
 /// An event whose time is `seq` milliseconds after 2026-11-21T19:00:00Z.
 pub(crate) fn event(seq: u64, kind: EventType) -> Event {
+    let ts = format!(
+        "2026-11-21T19:00:{:02}.{:03}000000Z",
+        seq / 1000,
+        seq % 1000
+    );
     Event {
-        schema: SCHEMA.to_owned(),
         id: format!("id-{seq}"),
         seq,
-        ts: format!(
-            "2026-11-21T19:00:{:02}.{:03}000000Z",
-            seq / 1000,
-            seq % 1000
-        ),
-        kind,
         severity: Severity::Notice,
         message: format!("event {seq}"),
-        host: host(),
-        socket: None,
-        process: None,
-        owners: Vec::new(),
-        previous: None,
-        old_state: None,
-        new_state: None,
-        duration_ms: None,
-        error: None,
-        gap: None,
-        reconciled: None,
-        sensor: None,
+        ..Event::new(kind, ts, host())
     }
 }
 
