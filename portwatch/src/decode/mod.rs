@@ -37,18 +37,8 @@ use crate::time::BootNs;
 /// # Errors
 /// Names the first length that does not fit or the first number that this version does not know.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
-    let (header, _) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {
-        have: bytes.len(),
-        need: size_of::<Header>(),
-    })?;
-    let record = usize::try_from(header.len)
-        .ok()
-        .and_then(|len| bytes.get(..len))
-        .ok_or(DecodeError::LengthBeyondBytes {
-            len: header.len,
-            have: bytes.len(),
-        })?;
-    match header.kind {
+    let (kind, record) = whole(bytes)?;
+    match kind {
         EventKind::LISTENER_OPENED => {
             let seen = listener(record)?;
             Ok(Record::Opened(Box::new(seen)))
@@ -65,6 +55,34 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         EventKind::SOCKET_HELD => Ok(Record::Held(Box::new(held(record)?))),
         EventKind(other) => Err(DecodeError::UnknownKind(other)),
     }
+}
+
+/// Decodes a record of the inventory iterator, which gives thousands at a time: as [`decode`], without
+/// a box for each.
+///
+/// # Errors
+/// As [`decode`]; a record of another kind is an unknown one here.
+pub fn decode_held(bytes: &[u8]) -> Result<Held, DecodeError> {
+    match whole(bytes)? {
+        (EventKind::SOCKET_HELD, record) => held(record),
+        (EventKind(other), _) => Err(DecodeError::UnknownKind(other)),
+    }
+}
+
+/// The kind of a record, and its bytes without what lies behind it.
+fn whole(bytes: &[u8]) -> Result<(EventKind, &[u8]), DecodeError> {
+    let (header, _) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {
+        have: bytes.len(),
+        need: size_of::<Header>(),
+    })?;
+    let record = usize::try_from(header.len)
+        .ok()
+        .and_then(|len| bytes.get(..len))
+        .ok_or(DecodeError::LengthBeyondBytes {
+            len: header.len,
+            have: bytes.len(),
+        })?;
+    Ok((header.kind, record))
 }
 
 /// The fixed part of a record and the data area behind it.
