@@ -8,6 +8,7 @@ mod answerable;
 mod connections;
 mod draft;
 mod errno;
+mod glance;
 mod host;
 mod kernel_log;
 mod look;
@@ -133,6 +134,7 @@ pub struct Watch {
 /// # Errors
 /// When a capability is missing or nothing works.
 pub async fn start(options: Options, bus: Arc<Bus>) -> Result<Watch, StartError> {
+    memory::settle();
     let features = Features::detect();
     for limitation in preflight::check(&features)? {
         tracing::debug!(?limitation, "a capability is missing");

@@ -9,17 +9,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connections::Connections;
 use super::draft::Surroundings;
+use super::glance::Glances;
 use super::kernel_log;
 use super::look;
 use super::pending::Pending;
-use super::reconcile::Found;
+use super::reconcile::{FirstLook, Found};
 use super::rings::Readers;
 use super::selftest::SelfTest;
 use super::{Options, StartError};
 use crate::decode::decode;
-use crate::decode::record::Record;
+use crate::decode::record::{Record, SockId};
 use crate::enrich::{Answer, EnrichConfig, Enricher};
-use crate::event::{EventType, Mechanism, Reconciled};
+use crate::event::{EventType, Mechanism, Process, Reconciled};
 use crate::interface::server::Query;
 use crate::inventory::interfaces::interfaces;
 use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
@@ -36,9 +37,6 @@ pub(super) const BATCH: usize = 1024;
 const LAZY: Duration = Duration::from_millis(20);
 /// How often losses are counted, and the heartbeat beats.
 const SECOND: Duration = Duration::from_secs(1);
-/// Owners change without a hook; this many fast beats apart they are looked at even where nothing else
-/// needs a fast beat.
-const CALM: u32 = 5;
 
 /// The pipeline's state.
 pub(super) struct Pipeline {
@@ -64,8 +62,15 @@ pub(super) struct Pipeline {
     pub(super) report: Option<(Reconciled, BootNs)>,
     /// When to look again because an owner ended.
     pub(super) hint: Option<BootNs>,
-    /// Holders of listeners whose closing no hook tells.
+    /// Listeners whose closing no hook tells, and who holds them.
+    pub(super) unhooked: Vec<SockId>,
     pub(super) watched: HashSet<u32>,
+    pub(super) glances: Glances,
+    pub(super) first_look: Option<FirstLook>,
+    /// Listeners that the probes could not be told of.
+    pub(super) untracked: u64,
+    /// The process told of last, to be shared by listeners in a row.
+    pub(super) last_process: Option<Arc<Process>>,
     pub(super) streaming: bool,
     pub(super) next_seq: u64,
     pub(super) events: BTreeMap<EventType, u64>,
@@ -111,11 +116,7 @@ impl Pipeline {
         });
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
-        let fast = if needs_fast_beat(&plan) {
-            fast
-        } else {
-            fast * CALM
-        };
+        let glances = Glances::new(fast, &plan);
         Ok(Self {
             sensors,
             readers,
@@ -135,7 +136,12 @@ impl Pipeline {
             after_gap: false,
             report: None,
             hint: None,
+            unhooked: Vec::new(),
             watched: HashSet::new(),
+            glances,
+            first_look: None,
+            untracked: 0,
+            last_process: None,
             streaming: false,
             next_seq: 1,
             events: BTreeMap::new(),
@@ -182,7 +188,7 @@ impl Pipeline {
                 }
                 () = sleep_until(deadline) => self.due(),
                 _ = second.tick() => self.every_second(),
-                _ = fast.tick() => self.look_again(MergeReason::Glance),
+                _ = fast.tick() => self.glance(),
                 _ = slow.tick() => {
                     self.refresh();
                     self.look_again(MergeReason::Beat);
@@ -316,21 +322,6 @@ impl Pipeline {
             Err(error) => tracing::debug!(%error, "interfaces could not be read"),
         }
     }
-}
-
-/// Does anything end or begin unseen on this kernel, so that only looking tells?
-fn needs_fast_beat(plan: &Plan) -> bool {
-    plan.choices.iter().any(|choice| {
-        choice.mechanism == Mechanism::Reconcile
-            && !matches!(
-                choice.signal,
-                Signal::ProcessExec
-                    | Signal::ProcessFork
-                    | Signal::ProcessExit
-                    | Signal::Inventory
-                    | Signal::BindFailed
-            )
-    })
 }
 
 /// Completes when the kernel woke the reader of any ring: the critical one for each record, the others

@@ -48,6 +48,7 @@ impl Pipeline {
             host: &self.surroundings.host,
             plan: &self.plan,
             inventory: &self.inventory,
+            first_look: self.first_look,
             counters: sensors.and_then(|sensors| sensors.counters().ok()),
             received: self.received(),
             sizes: self.sizes,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use portwatch_common::counters::{Counters, RINGS};
 use portwatch_common::socket::TcpState;
 
+use super::reconcile::FirstLook;
 use crate::enrich::EnrichStats;
 use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
-    CounterStatus, EnrichStatus, Listeners, Losses, MechanismStatus, ProbeMisses, Rejected,
-    RingStatus, SCHEMA, Status, Transition,
+    CounterStatus, EnrichStatus, InventoryStatus, Listeners, Losses, MechanismStatus, ProbeMisses,
+    Rejected, RingStatus, SCHEMA, Status, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
@@ -23,6 +24,7 @@ pub(super) struct Health<'a> {
     pub(super) host: &'a Arc<Host>,
     pub(super) plan: &'a Plan,
     pub(super) inventory: &'a Inventory,
+    pub(super) first_look: Option<FirstLook>,
     pub(super) counters: Option<Counters>,
     pub(super) received: [u64; RINGS],
     pub(super) sizes: Sizes,
@@ -48,6 +50,10 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         host: Arc::clone(health.host),
         mechanisms: mechanisms(health.plan),
         listeners: listeners(health.inventory),
+        inventory: health.first_look.map(|look| InventoryStatus {
+            sockets: look.sockets,
+            first_look_us: look.took_ns / 1_000,
+        }),
         counters: counters(health),
         rings: rings(health),
         losses: losses(health),

@@ -58,8 +58,8 @@ impl Pipeline {
         self.streaming = on;
         if on {
             // Who holds what is connected already; a connection that closes meanwhile does no harm.
-            match look::walk(sensors, true) {
-                Ok((held, _)) => self.connections.begin(held),
+            match look::walk(sensors, true, 0) {
+                Ok(walk) => self.connections.begin(walk.held),
                 Err(error) => tracing::debug!(%error, "owners of connections are not known"),
             }
         } else {

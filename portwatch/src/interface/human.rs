@@ -306,6 +306,7 @@ pub(super) mod tests {
                 total: 12,
                 by_protocol: [("tcp".to_owned(), 8), ("udp".to_owned(), 4)].into(),
             },
+            inventory: None,
             counters: CounterStatus {
                 events: [("listener.opened".to_owned(), 3)].into(),
                 transitions_total: 40,

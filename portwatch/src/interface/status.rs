@@ -35,6 +35,9 @@ pub struct Status {
     pub mechanisms: Vec<MechanismStatus>,
     /// Listeners now.
     pub listeners: Listeners,
+    /// The first look of this run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inventory: Option<InventoryStatus>,
     /// What was counted since the start.
     pub counters: CounterStatus,
     /// The rings between kernel and daemon.
@@ -79,6 +82,15 @@ pub struct Listeners {
     pub total: u64,
     /// By `socket.protocol`.
     pub by_protocol: BTreeMap<String, u64>,
+}
+
+/// The first look at every socket that receives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InventoryStatus {
+    /// Sockets that it found.
+    pub sockets: u64,
+    /// From its begin until each of them was known with its owners, in microseconds.
+    pub first_look_us: u64,
 }
 
 /// What was counted since the start.
