@@ -43,7 +43,17 @@ pub static PENDING: LruHashMap<PendingKey, Pending> = LruHashMap::with_max_entri
 
 /// Where the inventory iterator builds a record; it has one reader, so one place is enough.
 #[map]
-pub static HELD: Array<HeldRecord> = Array::with_max_entries(1, 0);
+pub static HELD: Array<HeldPlace> = Array::with_max_entries(1, 0);
+
+/// The record of the descriptor that was passed last, and the walk in which it was.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HeldPlace {
+    /// The record.
+    pub record: HeldRecord,
+    /// `bpf_iter_meta.session_id`.
+    pub session: u64,
+}
 
 /// Which call of which thread is between entry and exit.
 #[repr(C)]

@@ -45,6 +45,19 @@ pub unsafe fn fill(task: u64, out: *mut Task) {
     }
 }
 
+/// Is this the task that was filled in there, going by its id and its process's start?
+///
+/// # Safety
+/// `known` must be readable.
+#[inline(always)]
+pub unsafe fn is_in(task: u64, known: *const Task) -> bool {
+    let leader: u64 = field(task, offset!(task_group_leader));
+    let start: u64 = field(leader, offset!(task_start_boottime));
+    let tid: u32 = field(task, offset!(task_pid));
+    // SAFETY: the caller's promise; plain integers.
+    unsafe { (*known).tid == tid && (*known).start_boot_ns == start }
+}
+
 /// The part of the task that a connection remembers.
 #[inline(always)]
 pub fn owner(task: u64) -> Owner {

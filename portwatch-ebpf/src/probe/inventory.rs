@@ -21,6 +21,7 @@ const LISTEN: u8 = 10;
 #[repr(C)]
 struct IteratorMeta {
     seq: *mut aya_ebpf::bindings::seq_file,
+    session: u64,
 }
 
 /// `struct bpf_iter__task_file { meta, task, fd, file }`.
@@ -36,11 +37,19 @@ pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
     if !is_wanted(sk) {
         return 0;
     }
-    let Some(place) = HELD.get_ptr_mut(0) else {
+    let Some(last) = HELD.get_ptr_mut(0) else {
         return 0;
     };
     // SAFETY: the map has one value and the iterator one reader; `seq` is the kernel's own pointer.
     unsafe {
+        let meta = *context.cast::<*mut IteratorMeta>();
+        let place = &raw mut (*last).record;
+        // A server's descriptors come one after another: most of a record's cost would be to read the
+        // same task again.
+        if (*last).session != (*meta).session || !task::is_in(task, &raw const (*place).task) {
+            (*last).session = (*meta).session;
+            task::fill(task, &raw mut (*place).task);
+        }
         (*place).header.kind = EventKind::SOCKET_HELD;
         (*place).header.mechanism = Mechanism::ITERATOR;
         (*place).header.reserved = 0;
@@ -50,11 +59,9 @@ pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
         (*place).header.reserved2 = 0;
         (*place).header.cpu_seq = 0;
         sock::fill(sk, &raw mut (*place).sock);
-        task::fill(task, &raw mut (*place).task);
         sock::fill_unix_name(sk, &raw mut (*place).unix);
         (*place).fd = fd as u32;
         (*place).reserved = 0;
-        let meta = *context.cast::<*mut IteratorMeta>();
         bpf_seq_write((*meta).seq, place.cast(), size_of::<HeldRecord>() as u32);
     }
     0

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::errno;
 use crate::decode::record::{ListenerSeen, SockInfo, UnixName};
 use crate::enrich::Enricher;
-use crate::event::{Event, EventType, Host, Mechanism, Previous, SCHEMA, Sensor, Severity, Socket};
+use crate::event::{Event, EventType, Host, Mechanism, Previous, Sensor, Socket};
 use crate::inventory::{Change, Interfaces, Listener, described, exposure};
 use crate::text::escape;
 use crate::time::{BootNs, WallClock};
@@ -26,27 +26,7 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// An event with nothing in it yet.
     pub(super) fn event(&self, kind: EventType, at: BootNs) -> Event {
-        Event {
-            schema: SCHEMA.to_owned(),
-            id: String::new(),
-            seq: 0,
-            ts: self.clock.rfc3339(at),
-            kind,
-            severity: Severity::Info,
-            message: String::new(),
-            host: Arc::clone(&self.host),
-            socket: None,
-            process: None,
-            owners: Vec::new(),
-            previous: None,
-            old_state: None,
-            new_state: None,
-            duration_ms: None,
-            error: None,
-            gap: None,
-            reconciled: None,
-            sensor: None,
-        }
+        Event::new(kind, self.clock.rfc3339(at), Arc::clone(&self.host))
     }
 
     /// The event of a change, without its process.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::answerable::absolute_name;
 use super::draft::Surroundings;
 use super::host;
-use crate::decode::decode;
-use crate::decode::record::{Held, Record};
+use crate::decode::decode_held;
+use crate::decode::record::Held;
 use crate::enrich::{EnrichConfig, Enricher};
 use crate::event::Event;
 use crate::event::message;
@@ -16,19 +16,33 @@ use crate::inventory::{DEFAULT_LIMIT, Inventory, Listener, MergeReason};
 use crate::probe::sensors::Sensors;
 use crate::time::{BootNs, WallClock};
 
-/// One walk of the iterator; tells how many records could not be understood.
-pub(super) fn walk(sensors: &mut Sensors, connections: bool) -> std::io::Result<(Vec<Held>, u64)> {
-    let bytes = sensors.inventory(connections)?;
-    let size = size_of::<portwatch_common::listener::HeldRecord>();
-    let mut held = Vec::with_capacity(bytes.len() / size);
-    let mut errors = 0;
-    for record in bytes.chunks(size) {
-        match decode(record) {
-            Ok(Record::Held(one)) => held.push(*one),
-            _ => errors += 1,
-        }
-    }
-    Ok((held, errors))
+/// What one walk of the iterator showed.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// Everything that receives, a row for each descriptor.
+    pub(super) held: Vec<Held>,
+    /// Records that could not be understood.
+    pub(super) errors: u64,
+    /// There were more descriptors than one walk takes.
+    pub(super) is_cut_short: bool,
+}
+
+/// One walk of the iterator; `expected` rows are made room for.
+pub(super) fn walk(
+    sensors: &mut Sensors,
+    connections: bool,
+    expected: usize,
+) -> std::io::Result<Walk> {
+    let mut walk = Walk {
+        held: Vec::with_capacity(expected),
+        ..Walk::default()
+    };
+    let all = sensors.inventory(connections, &mut |record| match decode_held(record) {
+        Ok(held) => walk.held.push(held),
+        Err(_) => walk.errors += 1,
+    })?;
+    walk.is_cut_short = !all;
+    Ok(walk)
 }
 
 /// What the host looks like now.

@@ -10,6 +10,7 @@ mod draft;
 mod errno;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod glance;
 mod host;
 mod kernel_log;
 mod look;
@@ -135,6 +136,7 @@ pub struct Watch {
 /// # Errors
 /// When a capability is missing or nothing works.
 pub async fn start(options: Options, bus: Arc<Bus>) -> Result<Watch, StartError> {
+    memory::settle();
     let features = Features::detect();
     preflight::check(&features)?;
     let request = Request {

@@ -10,6 +10,9 @@ use crate::enrich::Ticket;
 use crate::event::Event;
 use crate::time::BootNs;
 
+/// Events that wait, at most; beyond, the first one leaves as it is.
+const MAX: usize = 8_192;
+
 /// An event that is complete but for its number, its id, its sentence and what is still looked up.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -52,6 +55,14 @@ impl Pending {
         self.queue.pop_front().map(|(draft, _)| draft)
     }
 
+    /// The first event, when too many wait.
+    pub(super) fn pop_excess(&mut self) -> Option<Draft> {
+        if self.queue.len() <= MAX {
+            return None;
+        }
+        self.pop_any()
+    }
+
     /// The next event, kept or not: on the way out.
     pub(super) fn pop_any(&mut self) -> Option<Draft> {
         self.queue.pop_front().map(|(draft, _)| draft)
@@ -65,5 +76,31 @@ impl Pending {
     /// When the first event leaves at the latest.
     pub(super) fn deadline(&self) -> Option<BootNs> {
         self.queue.front().map(|(_, deadline)| *deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Draft, MAX, Pending};
+    use crate::event::EventType;
+    use crate::sink::testing;
+    use crate::time::BootNs;
+
+    #[test]
+    fn when_too_many_wait_the_first_one_leaves() {
+        let mut pending = Pending::default();
+        let mut left = Vec::new();
+        for seq in 1..=MAX as u64 + 2 {
+            let draft = Draft {
+                event: testing::event(seq, EventType::ListenerPresent),
+                at: BootNs(0),
+                sock: None,
+                ticket: None,
+            };
+            pending.push(draft, BootNs(u64::MAX));
+            left.extend(pending.pop_excess().map(|draft| draft.event.seq));
+        }
+        assert_eq!(left, [1, 2]);
+        assert!(pending.pop_excess().is_none());
     }
 }

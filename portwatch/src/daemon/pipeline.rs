@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connections::Connections;
 use super::draft::Surroundings;
+use super::glance::Glances;
 use super::kernel_log;
 use super::look;
 use super::pending::Pending;
@@ -16,10 +17,10 @@ use super::reconcile::Found;
 use super::rings::Readers;
 use super::selftest::SelfTest;
 use super::{Options, StartError};
-use crate::decode::record::Record;
+use crate::decode::record::{Record, SockId};
 use crate::decode::{DecodeError, decode};
 use crate::enrich::{Answer, EnrichConfig, Enricher};
-use crate::event::{EventType, Mechanism, Reconciled};
+use crate::event::{EventType, Mechanism, Process, Reconciled};
 use crate::interface::server::Query;
 use crate::interface::status::FirstLook;
 use crate::inventory::interfaces::interfaces;
@@ -38,9 +39,6 @@ pub(super) const BATCH: usize = 1024;
 const LAZY: Duration = Duration::from_millis(20);
 /// How often losses are counted, and the heartbeat beats.
 const SECOND: Duration = Duration::from_secs(1);
-/// Owners change without a hook; this many fast beats apart they are looked at even where nothing else
-/// needs a fast beat.
-const CALM: u32 = 5;
 
 /// The pipeline's state.
 pub(super) struct Pipeline {
@@ -68,8 +66,14 @@ pub(super) struct Pipeline {
     pub(super) report: Option<(Reconciled, BootNs)>,
     /// When to look again because an owner ended.
     pub(super) hint: Option<BootNs>,
-    /// Holders of listeners whose closing no hook tells.
+    /// Listeners whose closing no hook tells, and who holds them.
+    pub(super) unhooked: Vec<SockId>,
     pub(super) watched: HashSet<u32>,
+    pub(super) glances: Glances,
+    /// Listeners that the probes could not be told of.
+    pub(super) untracked: u64,
+    /// The process told of last, to be shared by listeners in a row.
+    pub(super) last_process: Option<Arc<Process>>,
     pub(super) streaming: bool,
     /// Records of the stream were lost, and with them the owners of connections.
     pub(super) forgotten: bool,
@@ -122,11 +126,7 @@ impl Pipeline {
         });
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
-        let fast = if needs_fast_beat(&plan) {
-            fast
-        } else {
-            fast * CALM
-        };
+        let glances = Glances::new(fast, &plan);
         Ok(Self {
             sensors,
             readers,
@@ -147,7 +147,11 @@ impl Pipeline {
             after_gap: false,
             report: None,
             hint: None,
+            unhooked: Vec::new(),
             watched: HashSet::new(),
+            glances,
+            untracked: 0,
+            last_process: None,
             streaming: false,
             forgotten: false,
             next_seq: 1,
@@ -197,7 +201,7 @@ impl Pipeline {
                 }
                 () = sleep_until(deadline) => self.due(),
                 _ = second.tick() => self.every_second(),
-                _ = fast.tick() => self.look_again(MergeReason::Glance),
+                _ = fast.tick() => self.glance(),
                 _ = slow.tick() => {
                     self.refresh();
                     self.look_again(MergeReason::Beat);
@@ -335,21 +339,6 @@ impl Pipeline {
             Err(error) => tracing::debug!(%error, "interfaces could not be read"),
         }
     }
-}
-
-/// Does anything end or begin unseen on this kernel, so that only looking tells?
-fn needs_fast_beat(plan: &Plan) -> bool {
-    plan.choices.iter().any(|choice| {
-        choice.mechanism == Mechanism::Reconcile
-            && !matches!(
-                choice.signal,
-                Signal::ProcessExec
-                    | Signal::ProcessFork
-                    | Signal::ProcessExit
-                    | Signal::Inventory
-                    | Signal::BindFailed
-            )
-    })
 }
 
 /// Completes when the kernel woke the reader of any ring: the critical one for each record, the others

@@ -7,17 +7,19 @@ use portwatch_common::counters::RINGS;
 use portwatch_common::socket::TcpState;
 
 use super::look;
+use super::memory;
 use super::pipeline::Pipeline;
 use crate::decode::record::{SockId, SockInfo};
 use crate::event::{EventType, GapCgroup, Reconciled, RingName};
+use crate::interface::status::FirstLook;
 use crate::inventory::collect::{self, Collected};
 use crate::inventory::{MergeReason, Merged, Snapshot};
 use crate::probe::sensors::Sensors;
 use crate::ring::ledger::Reading;
 use crate::time::BootNs;
 
-/// From an owner's end to the look at what it held: closing its descriptors comes after its end is told.
-const HINT_NS: u64 = 10_000_000;
+/// Rows that a look has more than there are listeners: several hold the same one, others are new.
+const MORE_ROWS: usize = 64;
 
 /// Cgroups that one `gap` names at most.
 const GAP_CGROUPS: usize = 16;
@@ -40,15 +42,20 @@ impl Pipeline {
         }
         self.hint = None;
         let began = BootNs::now();
+        let cost = processor_ns();
+        let expected = self.inventory.len() + MORE_ROWS;
         let walked = match &mut self.sensors {
-            Some(sensors) if sensors.has_iterator() => Some(look::walk(sensors, false)),
+            Some(sensors) if sensors.has_iterator() => Some(look::walk(sensors, false, expected)),
             _ => None,
         };
         match walked {
-            Some(Ok((held, errors))) => {
-                self.decode_errors += errors;
+            Some(Ok(walk)) => {
+                self.decode_errors += walk.errors;
                 self.drain();
-                self.merge(Snapshot::of_descriptors(began, held, errors == 0), reason);
+                let complete = walk.errors == 0 && !walk.is_cut_short;
+                self.merge(Snapshot::of_descriptors(began, walk.held, complete), reason);
+                let cost = processor_ns().saturating_sub(cost);
+                self.glances.looked(BootNs::now(), cost);
             }
             Some(Err(error)) => tracing::warn!(%error, "the inventory could not be walked"),
             None => {
@@ -86,6 +93,13 @@ impl Pipeline {
         }
         let snapshot = &snapshot;
         let merged = self.inventory.merge(snapshot, reason);
+        if reason == MergeReason::Start && self.first_look.is_none() {
+            self.first_look = Some(FirstLook {
+                sockets: merged.checked,
+                owners_us: BootNs::now().since(snapshot.began) / 1_000,
+                ..FirstLook::default()
+            });
+        }
         let Merged {
             changes,
             found,
@@ -94,7 +108,8 @@ impl Pipeline {
             checked,
         } = merged;
         self.tell_changes(changes);
-        self.watched = self.holders_without_hook();
+        self.unhooked = self.without_hook();
+        self.watched = self.holders_of(&self.unhooked);
         let suspects = self.inventory.suspects().to_vec();
         let lost_before = std::mem::take(&mut self.after_gap);
         if lost_before || reason == MergeReason::Gap {
@@ -149,6 +164,8 @@ impl Pipeline {
                 snapshot.complete = false;
                 self.drain();
                 self.merge(snapshot, reason);
+                // Every now and then, and after what takes most.
+                memory::give_back();
             }
             Found::Alive(Ok(alive)) => {
                 self.drain();
@@ -169,12 +186,9 @@ impl Pipeline {
         }
     }
 
-    pub(super) fn holders_without_hook(&self) -> HashSet<u32> {
-        let unseen = self
-            .inventory
-            .iter()
-            .filter(|listener| !self.closing_is_told(listener.sock.protocol));
-        unseen
+    fn holders_of(&self, listeners: &[SockId]) -> HashSet<u32> {
+        let listeners = listeners.iter().filter_map(|&id| self.inventory.get(id));
+        listeners
             .flat_map(|listener| listener.owners.iter().map(|owner| owner.pid))
             .collect()
     }
@@ -195,12 +209,12 @@ impl Pipeline {
     pub(super) fn verify(&mut self, tentative: &[SockId]) {
         let now = BootNs::now();
         let held = match &mut self.sensors {
-            Some(sensors) if sensors.has_iterator() => look::walk(sensors, false).ok(),
+            Some(sensors) if sensors.has_iterator() => look::walk(sensors, false, 0).ok(),
             _ => None,
         };
         let mut listening: HashMap<SockId, SockInfo> = held
             .into_iter()
-            .flat_map(|(held, _)| held)
+            .flat_map(|walk| walk.held)
             .filter(|held| held.sock.state == TcpState::LISTEN)
             .map(|held| (held.sock.id, held.sock))
             .collect();
@@ -300,6 +314,12 @@ impl Pipeline {
     }
 
     pub(super) fn hint(&mut self, at: BootNs) {
-        self.hint.get_or_insert(BootNs(at.0 + HINT_NS));
+        self.hint.get_or_insert(self.glances.after(at));
     }
+}
+
+/// Processor time of this thread: a look that was interrupted has cost no more.
+fn processor_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }

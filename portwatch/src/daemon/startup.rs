@@ -6,7 +6,6 @@ use super::StartError;
 use super::pipeline::Pipeline;
 use super::selftest::SelfTest;
 use crate::event::{EventType, Mechanism, Sensor, SignalMechanism};
-use crate::interface::status::FirstLook;
 use crate::inventory::MergeReason;
 use crate::probe::plan::Signal;
 use crate::time::BootNs;
@@ -158,13 +157,11 @@ impl Pipeline {
         let began = BootNs::now();
         self.look_again(MergeReason::Start);
         self.wait_for_looks().await;
-        let owners_us = BootNs::now().since(began) / 1_000;
         self.look_beyond(MergeReason::Start);
         self.wait_for_looks().await;
-        self.first_look = Some(FirstLook {
-            owners_us,
-            complete_us: BootNs::now().since(began) / 1_000,
-        });
+        if let Some(look) = &mut self.first_look {
+            look.complete_us = BootNs::now().since(began) / 1_000;
+        }
         // Slow look-ups of everything that was there already: a start may take the time they need.
         let until = tokio::time::Instant::now() + SEED;
         while self.pending.deadline().is_some() && self.pending.has_tickets() {

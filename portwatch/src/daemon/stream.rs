@@ -143,8 +143,8 @@ impl Pipeline {
         else {
             return;
         };
-        match look::walk(sensors, true) {
-            Ok((held, _)) => self.connections.begin(held),
+        match look::walk(sensors, true, 0) {
+            Ok(walk) => self.connections.begin(walk.held),
             Err(error) => tracing::debug!(%error, "owners of connections are not known"),
         }
         self.forgotten = false;

@@ -8,7 +8,7 @@ use super::pipeline::Pipeline;
 use crate::decode::record::SockId;
 use crate::enrich::{Answer, Ticket};
 use crate::event::message;
-use crate::event::{Event, EventType, Mechanism, Protocol};
+use crate::event::{Event, EventType, Mechanism, Process, Protocol};
 use crate::inventory::{Change, Listener};
 use crate::probe::plan::Signal;
 use crate::sink::Line;
@@ -56,6 +56,7 @@ impl Pipeline {
         if self.closing_is_told(listener.sock.protocol) {
             return;
         }
+        self.unhooked.push(listener.id());
         self.watched
             .extend(listener.owners.iter().map(|owner| owner.pid));
     }
@@ -70,7 +71,10 @@ impl Pipeline {
             && !crate::inventory::is_synthetic(listener.id())
             && let Err(error) = sensors.track(listener.id(), listener.sock.backlog)
         {
-            tracing::warn!(%error, "a listener that was there before cannot be tracked");
+            if self.untracked == 0 {
+                tracing::warn!(%error, "the probes cannot be told of every listener that was there before; looking tells of the end of others");
+            }
+            self.untracked += 1;
         }
     }
 
@@ -112,6 +116,9 @@ impl Pipeline {
             },
             deadline,
         );
+        while let Some(draft) = self.pending.pop_excess() {
+            self.publish(draft, BootNs::now());
+        }
     }
 
     pub(super) fn answered(&mut self, answer: &Answer) {
@@ -125,6 +132,18 @@ impl Pipeline {
         }
         if !used {
             self.enricher.absorb(answer);
+        }
+    }
+
+    /// A process to keep. One that opens many listeners, or held them at the start, is kept once.
+    fn shared(&mut self, process: &Process) -> Arc<Process> {
+        match &self.last_process {
+            Some(last) if **last == *process => Arc::clone(last),
+            _ => {
+                let process = Arc::new(process.clone());
+                self.last_process = Some(Arc::clone(&process));
+                process
+            }
         }
     }
 
@@ -144,7 +163,8 @@ impl Pipeline {
         if let (Some(sock), Some(process)) = (sock, &event.process)
             && event.kind != EventType::ListenerClosed
         {
-            self.inventory.set_process(sock, Arc::new(process.clone()));
+            let process = self.shared(process);
+            self.inventory.set_process(sock, process);
         }
         event.seq = self.next_seq;
         self.next_seq += 1;

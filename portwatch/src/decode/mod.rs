@@ -70,6 +70,18 @@ pub fn decode_state(bytes: &[u8]) -> Result<StateSeen, DecodeError> {
     }
 }
 
+/// Decodes a record of the inventory iterator, which gives thousands at a time: as [`decode`], without
+/// a box for each.
+///
+/// # Errors
+/// As [`decode`]; a record of another kind is an unknown one here.
+pub fn decode_held(bytes: &[u8]) -> Result<Held, DecodeError> {
+    match whole(bytes)? {
+        (header, record) if header.kind == EventKind::SOCKET_HELD => held(record),
+        (header, _) => Err(DecodeError::UnknownKind(header.kind.0)),
+    }
+}
+
 /// The header, and as many bytes as it says that the record has.
 fn whole(bytes: &[u8]) -> Result<(Header, &[u8]), DecodeError> {
     let (header, _) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {

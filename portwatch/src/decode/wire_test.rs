@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::record::{ProcessKey, Record, UnixName};
-use super::{DecodeError, decode, decode_state};
+use super::{DecodeError, decode, decode_held, decode_state};
 use crate::event::{Mechanism, Protocol};
 use crate::time::BootNs;
 
@@ -336,6 +336,13 @@ fn processes_and_holders() {
     held.task = task();
     held.fd = 6;
     assert!(matches!(decode(held.as_bytes()), Ok(Record::Held(seen)) if seen.fd == 6));
+    assert!(matches!(decode_held(held.as_bytes()), Ok(seen) if seen.fd == 6));
+    held.header.len += 1;
+    assert_eq!(
+        decode_held(held.as_bytes()).err(),
+        decode(held.as_bytes()).err()
+    );
+    assert!(decode_held(life.as_bytes()).is_err(), "another kind");
 
     let mut close: CloseRecord = zeroed();
     close.header = header(EventKind::LISTENER_CLOSED, size_of::<CloseRecord>());

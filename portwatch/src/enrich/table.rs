@@ -18,6 +18,8 @@ const NAME_LEN: usize = portwatch_common::task::COMM_LEN - 1;
 pub struct Limits {
     /// Most processes kept, living and dead.
     pub entries: usize,
+    /// Most dead ones of those.
+    pub dead: usize,
     /// Most memory used, in bytes, images included.
     pub bytes: usize,
 }
@@ -26,6 +28,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             entries: 32_768,
+            dead: 4_096,
             bytes: 8 << 20,
         }
     }
@@ -361,6 +364,7 @@ impl ProcessTable {
     fn evict(&mut self) {
         // The last one stays: it is the one just entered, whatever it weighs.
         while self.entries.len() > self.limits.entries.max(1)
+            || self.entries.len() - self.living.len() > self.limits.dead.max(1)
             || (self.entries.len() > 1 && self.bytes() > self.limits.bytes)
         {
             let Some((_, slot)) = self.order.pop_first() else {

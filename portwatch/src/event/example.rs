@@ -6,8 +6,7 @@ use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;
 use super::{
     Ancestor, Container, Event, EventType, Exposure, Family, Gap, GapCgroup, Host, Mechanism,
-    Owner, Previous, Process, Protocol, Reconciled, RingName, SCHEMA, Sensor, Severity, Socket,
-    SocketType, State,
+    Owner, Previous, Process, Protocol, Reconciled, RingName, Sensor, Socket, SocketType, State,
 };
 
 /// One event of each type, in the order of [`EventType::ALL`].
@@ -127,31 +126,17 @@ fn example(kind: EventType, seq: u64) -> Event {
 }
 
 fn bare(kind: EventType, seq: u64) -> Event {
+    let host = Host {
+        name: "web1".to_owned(),
+        id: Some("b08dfa6083e7567a1921a715000001fb".to_owned()),
+        boot_id: Some("7d1c5f0e-4a0c-4c1e-9f0a-0f6b2f1f9a11".to_owned()),
+        kernel: "6.1.0-50-amd64".to_owned(),
+    };
+    let ts = "2026-11-21T19:42:01.123456789Z".to_owned();
     Event {
-        schema: SCHEMA.to_owned(),
         id: format!("019aa7e5-bb43-7c60-8b1d-{seq:012x}"),
         seq,
-        ts: "2026-11-21T19:42:01.123456789Z".to_owned(),
-        kind,
-        severity: Severity::Info,
-        message: String::new(),
-        host: Arc::new(Host {
-            name: "web1".to_owned(),
-            id: Some("b08dfa6083e7567a1921a715000001fb".to_owned()),
-            boot_id: Some("7d1c5f0e-4a0c-4c1e-9f0a-0f6b2f1f9a11".to_owned()),
-            kernel: "6.1.0-50-amd64".to_owned(),
-        }),
-        socket: None,
-        process: None,
-        owners: Vec::new(),
-        previous: None,
-        old_state: None,
-        new_state: None,
-        duration_ms: None,
-        error: None,
-        gap: None,
-        reconciled: None,
-        sensor: None,
+        ..Event::new(kind, ts, Arc::new(host))
     }
 }
 

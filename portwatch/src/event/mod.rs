@@ -81,6 +81,34 @@ pub struct Event {
     pub sensor: Option<Sensor>,
 }
 
+impl Event {
+    /// An event of this type at this time, with nothing else in it yet.
+    #[must_use]
+    pub fn new(kind: EventType, ts: String, host: Arc<Host>) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            id: String::new(),
+            seq: 0,
+            ts,
+            kind,
+            severity: Severity::Info,
+            message: String::new(),
+            host,
+            socket: None,
+            process: None,
+            owners: Vec::new(),
+            previous: None,
+            old_state: None,
+            new_state: None,
+            duration_ms: None,
+            error: None,
+            gap: None,
+            reconciled: None,
+            sensor: None,
+        }
+    }
+}
+
 /// The host an event comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {

@@ -57,6 +57,8 @@ pub struct Status {
 /// looked up after that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirstLook {
+    /// Sockets that it found at descriptors.
+    pub sockets: u64,
     /// Until every listener that a descriptor refers to was known, with its owners.
     pub owners_us: u64,
     /// Until those without a descriptor were known too: the kernel's own, and those in flight.

@@ -69,6 +69,12 @@ pub(super) fn pids() -> io::Result<impl Iterator<Item = u32>> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
+/// Does this descriptor of this process still refer to the socket with this inode?
+#[must_use]
+pub fn still_holds(pid: u32, fd: u32, inode: u64) -> bool {
+    link_number(Path::new(&format!("/proc/{pid}/fd/{fd}")), "socket") == Some(inode)
+}
+
 /// The number in a link like `socket:[4242]` or `net:[4026531840]`.
 pub(super) fn link_number(path: &Path, prefix: &str) -> Option<u64> {
     let target = fs::read_link(path).ok()?;

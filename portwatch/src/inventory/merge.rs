@@ -3,16 +3,17 @@
 //! The caller has attached its probes before the look began and has applied every live record that was
 //! in the ring when the look ended. A record that comes later is recognised by its time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::identity::{is_listener, is_mptcp_itself, is_verifiable, still_listens};
 use super::listener::{Change, Listener, Previous};
 use super::live::take_over;
+use super::numbers::NumberSet;
 use super::snapshot::{Group, Snapshot, View};
 use super::table::{Entry, Located};
 use super::{Inventory, RecentClose};
-use crate::decode::record::{SockId, SockInfo, Who};
+use crate::decode::record::{ProcessKey, SockId, SockInfo, TaskInfo, Who};
 use crate::event::{Mechanism, Owner, Protocol};
 use crate::time::BootNs;
 
@@ -71,7 +72,7 @@ impl Inventory {
     /// becomes a suspect: ask sock_diag for all of [`Inventory::suspects`] and call
     /// [`Inventory::resolve_suspects`]. A change of holders is told when two looks in a row agree.
     pub fn merge(&mut self, snapshot: &Snapshot, reason: MergeReason) -> Merged {
-        let look = Look {
+        let mut look = Look {
             began: snapshot.began,
             view: snapshot.view,
             mechanism: match reason {
@@ -81,17 +82,19 @@ impl Inventory {
                 }
             },
             closed: self.closed_since(snapshot.began),
+            holders: HashMap::new(),
         };
         let mut merged = Merged::default();
         let groups = snapshot.groups();
-        let mut seen = HashSet::with_capacity(groups.len());
+        let mut seen = NumberSet::default();
+        seen.reserve(groups.len());
         if reason == MergeReason::Start {
             self.table.reserve(groups.len().min(self.limit));
             merged.changes.reserve(groups.len());
         }
         for group in groups {
             merged.checked += 1;
-            self.merge_group(&group, &look, &mut seen, &mut merged);
+            self.merge_group(group, &mut look, &mut seen, &mut merged);
         }
         self.suspects.clear();
         if snapshot.complete {
@@ -134,13 +137,13 @@ impl Inventory {
 
     fn merge_group(
         &mut self,
-        group: &Group<'_>,
-        look: &Look,
-        seen: &mut HashSet<SockId>,
+        group: Group<'_>,
+        look: &mut Look,
+        seen: &mut NumberSet<SockId>,
         merged: &mut Merged,
     ) {
         let began = look.began;
-        match self.locate_or_pair(group) {
+        match self.locate_or_pair(&group) {
             Located::Same(id) => seen.extend(self.merge_known(id, group, look, merged)),
             Located::Replaced(id) => {
                 // The table may have moved on since the look passed.
@@ -182,8 +185,8 @@ impl Inventory {
     fn merge_known(
         &mut self,
         id: SockId,
-        group: &Group<'_>,
-        look: &Look,
+        group: Group<'_>,
+        look: &mut Look,
         merged: &mut Merged,
     ) -> Option<SockId> {
         let entry = self.table.get_mut(id)?;
@@ -197,8 +200,8 @@ impl Inventory {
         if entry.listener.unix.is_none() {
             entry.listener.unix = group.unix.cloned();
         }
-        if entry.listener.opener.is_none() {
-            entry.listener.holder = group.holder.map(who);
+        if entry.listener.opener.is_none() && is_other(entry.listener.holder.as_deref(), &group) {
+            entry.listener.holder = group.holder.map(|task| look.who(task));
         }
         let is_same_half = is_mptcp_itself(&entry.listener.sock) == is_mptcp_itself(group.sock);
         // Only the text tables of `/proc/net` give no cookie, and those lack backlog and interface.
@@ -209,7 +212,7 @@ impl Inventory {
             Previous::default()
         };
         let id = self.learn(id, group.sock);
-        let owners = self.owners_seen(id, group.owners.clone(), group.at);
+        let owners = self.owners_seen(id, group.owners, group.at);
         let described = (!previous.is_empty()).then_some(previous);
         let described = described.zip(self.get(id).cloned());
         let described = described.map(|(previous, listener)| Change::Changed {
@@ -226,9 +229,9 @@ impl Inventory {
 
     fn merge_unknown(
         &mut self,
-        group: &Group<'_>,
-        look: &Look,
-        seen: &mut HashSet<SockId>,
+        group: Group<'_>,
+        look: &mut Look,
+        seen: &mut NumberSet<SockId>,
         merged: &mut Merged,
     ) {
         if !is_listener(group.sock, group.unix) || look.closed.has(group.sock) {
@@ -257,9 +260,9 @@ impl Inventory {
             sock: group.sock.clone(),
             unix: group.unix.cloned(),
             opener: None,
-            holder: group.holder.map(who),
+            holder: group.holder.map(|task| look.who(task)),
             process: None,
-            owners: group.owners.clone(),
+            owners: group.owners,
             opened_at: None,
             first_seen: group.at,
             mechanism: look.mechanism,
@@ -290,7 +293,7 @@ impl Inventory {
         &mut self,
         snapshot: &Snapshot,
         reason: MergeReason,
-        seen: &HashSet<SockId>,
+        seen: &NumberSet<SockId>,
         merged: &mut Merged,
     ) {
         let began = snapshot.began;
@@ -400,6 +403,26 @@ struct Look {
     /// How events of found listeners say they were seen.
     mechanism: Mechanism,
     closed: ClosedSince,
+    /// Those who stand for listeners: a server with a thousand of them is kept once.
+    holders: HashMap<ProcessKey, Arc<Who>>,
+}
+
+impl Look {
+    fn who(&mut self, task: &TaskInfo) -> Arc<Who> {
+        let known = self.holders.get(&task.key);
+        match known.filter(|who| who.task == *task) {
+            Some(who) => Arc::clone(who),
+            None => {
+                let who = Arc::new(Who {
+                    task: task.clone(),
+                    image: None,
+                    ancestors: Vec::new(),
+                });
+                self.holders.insert(task.key, Arc::clone(&who));
+                who
+            }
+        }
+    }
 }
 
 /// Sockets that were closed after a look began.
@@ -424,12 +447,9 @@ fn is_same_set(a: &[Owner], b: &[Owner]) -> bool {
         .eq(b.iter().map(|owner| owner.pid))
 }
 
-fn who(task: &crate::decode::record::TaskInfo) -> Arc<Who> {
-    Arc::new(Who {
-        task: task.clone(),
-        image: None,
-        ancestors: Vec::new(),
-    })
+/// Does somebody else stand for a listener by now, or somebody changed?
+fn is_other(known: Option<&Who>, group: &Group<'_>) -> bool {
+    known.map(|who| &who.task) != group.holder
 }
 
 /// An MPTCP listener is verified by the socket that a program holds, when that is known.

@@ -30,6 +30,27 @@ fn by_inode(sock: SockInfo) -> SockInfo {
 }
 
 #[test]
+fn a_hundred_thousand_sockets_are_each_known_and_their_holder_is_kept_once() {
+    let mut inventory = Inventory::default();
+    let count = 100_000;
+    let rows: Vec<_> = (1..=count)
+        .map(|n| held(11, tcp(n, n, (n % 60_000 + 1) as u16), 7, n as u32))
+        .collect();
+    let merged = inventory.merge(&walk(10, rows.clone()), MergeReason::Start);
+    assert_eq!((merged.found, merged.checked), (count, count));
+    assert_eq!(merged.changes.len(), inventory.len());
+    let holders: HashSet<_> = inventory
+        .iter()
+        .filter_map(|listener| listener.holder.as_ref().map(std::sync::Arc::as_ptr))
+        .collect();
+    assert_eq!(holders.len(), 1);
+    assert!(inventory.iter().all(|listener| listener.owners.len() == 1));
+    let again = inventory.merge(&walk(20, rows), MergeReason::Beat);
+    assert_eq!((again.changes, again.vanished), (Vec::new(), 0));
+    assert!(inventory.suspects().is_empty());
+}
+
+#[test]
 fn what_was_there_before_is_present_once() {
     let mut inventory = Inventory::default();
     let mut connection = tcp(3, 13, 80);

@@ -18,6 +18,7 @@ mod live;
 mod merge;
 mod namespaces;
 mod netlink;
+mod numbers;
 mod proc_net;
 pub mod snapshot;
 mod sock_diag;
@@ -35,12 +36,13 @@ mod merge_test;
 #[cfg(test)]
 mod model_test;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use described::described;
 pub use exposure::{Interface, Interfaces, exposure};
+pub use holders::still_holds;
 pub use identity::{
     has_backlog, is_listener, is_mptcp_itself, is_synthetic, is_verifiable, synthetic_id,
 };
@@ -49,6 +51,7 @@ pub use merge::{MergeReason, Merged, Suspect};
 pub use snapshot::Snapshot;
 pub use unix_path::absolute;
 
+use self::numbers::NumberMap;
 use self::table::Table;
 use crate::decode::record::{ListenerSeen, SockId};
 use crate::event::Process;
@@ -84,7 +87,7 @@ pub struct Counts {
 pub struct Inventory {
     limit: usize,
     table: Table,
-    tentative: HashMap<SockId, ListenerSeen>,
+    tentative: NumberMap<SockId, ListenerSeen>,
     closes: VecDeque<RecentClose>,
     /// Time of the latest closing that `closes` has forgotten.
     forgotten: Option<BootNs>,
@@ -112,7 +115,7 @@ impl Inventory {
         Self {
             limit,
             table: Table::default(),
-            tentative: HashMap::new(),
+            tentative: NumberMap::default(),
             closes: VecDeque::new(),
             forgotten: None,
             suspects: Vec::new(),

@@ -68,10 +68,24 @@ impl Snapshot {
     /// The sockets of this look in the order of their identities, each with every holder.
     #[must_use]
     pub fn groups(&self) -> Vec<Group<'_>> {
-        let mut rows: Vec<&Held> = self.held.iter().collect();
-        rows.sort_unstable_by_key(|held| (held.sock.id, held.holder.key.pid, held.fd));
+        // Sorting keys beside each other is several times as fast as sorting rows where they lie.
+        let keyed = |(index, held): (usize, &Held)| {
+            let Held {
+                sock, holder, fd, ..
+            } = held;
+            (sock.id, holder.key.pid, *fd, index)
+        };
+        let mut order: Vec<_> = self.held.iter().enumerate().map(keyed).collect();
+        order.sort_unstable();
+        let rows: Vec<&Held> = order
+            .iter()
+            .filter_map(|&(.., index)| self.held.get(index))
+            .collect();
         let same_socket = |a: &&Held, b: &&Held| a.sock.id == b.sock.id;
         let mut groups: Vec<Group<'_>> = rows.chunk_by(same_socket).filter_map(group).collect();
+        if self.unheld.is_empty() {
+            return groups;
+        }
         groups.extend(self.unheld.iter().map(|unheld| Group {
             at: unheld.at,
             sock: &unheld.sock,

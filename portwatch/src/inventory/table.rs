@@ -1,10 +1,11 @@
 //! The bounded table of listeners and its indexes, kept consistent in one place.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::identity::{contradicts, fit};
 use super::listener::Listener;
+use super::numbers::NumberMap;
 use crate::decode::record::{SockId, SockInfo};
 use crate::event::{Owner, Protocol};
 use crate::time::BootNs;
@@ -48,10 +49,11 @@ pub(super) enum Located {
 /// Entries by key, inode and port.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: HashMap<SockId, Entry>,
-    by_inode: HashMap<u64, SockId>,
-    by_port: HashMap<(u32, u16), Vec<SockId>>,
-    twins: HashMap<SockId, SockId>,
+    /// Boxed, because a map is never more than seven eighths full, and an entry is large.
+    entries: NumberMap<SockId, Box<Entry>>,
+    by_inode: NumberMap<u64, SockId>,
+    by_port: NumberMap<(u32, u16), Vec<SockId>>,
+    twins: NumberMap<SockId, SockId>,
 }
 
 impl Table {
@@ -70,17 +72,17 @@ impl Table {
 
     /// The entry with this key, or whose MPTCP twin has it.
     pub(super) fn get(&self, id: SockId) -> Option<&Entry> {
-        self.entries.get(&self.canonical(id))
+        self.entries.get(&self.canonical(id)).map(Box::as_ref)
     }
 
     /// The same, to change what is not indexed.
     pub(super) fn get_mut(&mut self, id: SockId) -> Option<&mut Entry> {
-        self.entries.get_mut(&self.canonical(id))
+        self.entries.get_mut(&self.canonical(id)).map(Box::as_mut)
     }
 
     /// Every entry, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     /// The keys of those entries that `wanted` picks, oldest first, so that what follows from them is
@@ -173,7 +175,7 @@ impl Table {
                 self.by_inode.insert(inode, id);
             }
         }
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Box::new(entry));
     }
 
     /// Takes an entry out, with all that pointed to it.
@@ -196,7 +198,7 @@ impl Table {
                 self.by_port.remove(&(sock.netns, port));
             }
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// Changes fields that are indexed.
@@ -211,7 +213,7 @@ impl Table {
     pub(super) fn find_listener(&self, netns: u32, local: IpAddr, port: u16) -> Option<&Entry> {
         let ids = self.by_port.get(&(netns, port))?;
         ids.iter()
-            .filter_map(|id| self.entries.get(id))
+            .filter_map(|id| self.entries.get(id).map(Box::as_ref))
             .filter(|entry| {
                 matches!(
                     entry.listener.sock.protocol,

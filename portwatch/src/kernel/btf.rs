@@ -7,6 +7,7 @@
 //!
 //! The input is taken as hostile all the same: every access is checked, every walk has a budget.
 
+mod attach;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod lookup;
@@ -22,6 +23,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+pub use attach::AttachTypes;
 pub use lookup::{Member, Prototype};
 
 /// Where a kernel built with `CONFIG_DEBUG_INFO_BTF` shows its types.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use portwatch_common::offsets::Offsets;
 
-use super::btf::{self, Btf, Prototype};
+use super::btf::{self, AttachTypes, Btf, Prototype};
 use super::capability::Capabilities;
 use super::offsets::{self, MissingField};
 use super::permitted::{Permitted, Prober, ProgramKind};
@@ -100,6 +100,8 @@ pub struct Features {
     pub functions: BTreeMap<&'static str, Prototype>,
     /// Those of [`RAW_TRACEPOINTS`] that BTF has.
     pub raw_tracepoints: BTreeMap<&'static str, Prototype>,
+    /// What the loader needs to know of both.
+    pub attach_types: AttachTypes,
     /// Those of [`SYSCALL_TRACEPOINTS`] that tracefs has, with their ids.
     pub tracepoints: BTreeMap<&'static str, u64>,
     /// Effective capabilities.
@@ -138,6 +140,7 @@ impl Features {
             missing_fields: Vec::new(),
             functions: BTreeMap::new(),
             raw_tracepoints: BTreeMap::new(),
+            attach_types: AttachTypes::default(),
             tracepoints: BTreeMap::new(),
             capabilities: Capabilities::of_this_thread(),
             initial_user_namespace: namespace_is_initial("user", INITIAL_USER_NS),
@@ -221,6 +224,7 @@ impl Features {
             .iter()
             .filter_map(|&name| Some((name, btf.tracepoint(name)?)))
             .collect();
+        self.attach_types = btf.attach_types(&FUNCTIONS, &RAW_TRACEPOINTS);
         self.sctp |= self.functions.contains_key("sctp_inet_listen");
     }
 }
@@ -288,6 +292,7 @@ impl Features {
             missing_fields: Vec::new(),
             functions: FUNCTIONS.map(|name| (name, prototype(params(name)))).into(),
             raw_tracepoints: RAW_TRACEPOINTS.map(|name| (name, prototype(3))).into(),
+            attach_types: AttachTypes::default(),
             tracepoints: SYSCALL_TRACEPOINTS.map(|name| (name, 100)).into(),
             capabilities: Capabilities::of(&super::capability::Capability::ALL),
             initial_user_namespace: true,

@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use aya::programs::{CgroupAttachMode, Program as Loaded, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use portwatch_common::settings::Settings;
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -180,14 +180,16 @@ fn without_maps<T>(
     }
 }
 
-/// Lets the kernel answer for each kind of program. Gives the parsed BTF, when there is one.
+/// Lets the kernel answer for each kind of program. Gives what programs attach to, when BTF tells.
 fn ask_kernel(features: &mut Features) -> Result<Option<Btf>, LoadError> {
     if features.btf.is_err() {
         return Ok(None);
     }
-    let Ok(btf) = Btf::from_sys_fs() else {
+    let types = features.attach_types.to_bytes();
+    let Ok(btf) = Btf::parse(&types, Endianness::default()) else {
         return Ok(None);
     };
+    drop(types);
     let mut prober = KernelProber::new(features, &btf)?;
     features.ask(&mut prober);
     drop(prober);

@@ -1,8 +1,9 @@
 //! The loaded probes: rings, counters, switches, the inventory, and what was missed.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::FileExt as _;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -23,8 +24,14 @@ type CounterWords = [u64; size_of::<Counters>() / 8];
 type ControlWords = [u64; size_of::<Control>() / 8];
 type ShareWords = [u64; size_of::<Share>() / 8];
 
-/// Most bytes that one inventory may give: a quarter of a million sockets.
-const MAX_INVENTORY: u64 = 256 * 1024 * size_of::<HeldRecord>() as u64;
+/// Bytes of one record of the inventory.
+const HELD: usize = size_of::<HeldRecord>();
+/// Most records that one inventory may give.
+const MAX_INVENTORY: usize = 256 * 1024;
+/// The kernel's own buffer for an iterator: more is never had in one read.
+const READ_SIZE: usize = 32 * 1024;
+/// More than a program's fdinfo is long.
+const MAX_FDINFO: usize = 1024;
 
 /// The rings, to be read by one task each.
 pub struct Rings {
@@ -44,7 +51,8 @@ pub struct Sensors {
     control: Array<MapData, ControlWords>,
     tracked: HashMap<MapData, u64, u64>,
     crowd: HashMap<MapData, u64, ShareWords>,
-    programs: Vec<&'static str>,
+    /// The fdinfo of each program, where it can be had.
+    fdinfo: Vec<(&'static str, File)>,
     iterator: Option<&'static str>,
     switches: Control,
 }
@@ -69,6 +77,14 @@ impl Sensors {
         let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
         let tracked = HashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
         let crowd = HashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
+        let fdinfo = programs
+            .iter()
+            .filter_map(|program| {
+                let fd = ebpf.program(program.name)?.fd().ok()?;
+                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+                Some((program.name, File::open(path).ok()?))
+            })
+            .collect();
         let is_iterator = |program: &&Program| matches!(program.attach, Attach::Iter { .. });
         Ok(Self {
             ebpf,
@@ -77,7 +93,7 @@ impl Sensors {
             control,
             tracked,
             crowd,
-            programs: programs.iter().map(|program| program.name).collect(),
+            fdinfo,
             iterator: programs
                 .iter()
                 .find(is_iterator)
@@ -161,17 +177,21 @@ impl Sensors {
         self.iterator.is_some()
     }
 
-    /// Walks every descriptor of every task: records of [`HeldRecord`], back to back. With
-    /// `connections`, TCP connections too.
+    /// Walks every descriptor of every task and hands over each [`HeldRecord`]. With `connections`, TCP
+    /// connections too. Tells whether that was all: false when there were more than are taken.
     ///
     /// # Errors
     /// When there is no iterator, or the kernel refuses it.
-    pub fn inventory(&mut self, connections: bool) -> std::io::Result<Vec<u8>> {
+    pub fn inventory(
+        &mut self,
+        connections: bool,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> std::io::Result<bool> {
         if connections {
             self.switches.inventory_connections = 1;
             self.write_switches()?;
         }
-        let result = self.walk();
+        let result = self.walk(take);
         if connections {
             self.switches.inventory_connections = 0;
             self.write_switches()?;
@@ -182,18 +202,19 @@ impl Sensors {
     /// How often each probe was skipped because it, or anything like it, ran already on that CPU.
     #[must_use]
     pub fn recursion_misses(&self) -> Vec<(&'static str, u64)> {
-        self.programs
+        let mut bytes = [0; MAX_FDINFO];
+        self.fdinfo
             .iter()
-            .filter_map(|&name| {
-                let fd = self.ebpf.program(name)?.fd().ok()?;
-                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-                let text = std::fs::read_to_string(path).ok()?;
-                Some((name, misses(&text)?))
+            .filter_map(|(name, file)| {
+                // Reading from the start makes the kernel write the text anew.
+                let len = file.read_at(&mut bytes, 0).ok()?;
+                let text = str::from_utf8(bytes.get(..len)?).ok()?;
+                Some((*name, misses(text)?))
             })
             .collect()
     }
 
-    fn walk(&mut self) -> std::io::Result<Vec<u8>> {
+    fn walk(&mut self, take: &mut dyn FnMut(&[u8])) -> std::io::Result<bool> {
         let name = self
             .iterator
             .ok_or_else(|| std::io::Error::other("this kernel has no task_file iterator"))?;
@@ -208,15 +229,41 @@ impl Sensors {
             .map_err(std::io::Error::other)?
             .into_file()
             .map_err(std::io::Error::other)?;
-        let mut bytes = Vec::new();
-        file.take(MAX_INVENTORY).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        each_record(file, take)
     }
 
     fn write_switches(&mut self) -> std::io::Result<()> {
         let words = ControlWords::read_from_bytes(self.switches.as_bytes())
             .map_err(|_| std::io::Error::other("the switches do not fit their map"))?;
         self.control.set(0, words, 0).map_err(std::io::Error::other)
+    }
+}
+
+/// Hands over whole records as they are read, so that a host full of sockets takes one buffer.
+fn each_record(
+    mut source: impl std::io::Read,
+    take: &mut dyn FnMut(&[u8]),
+) -> std::io::Result<bool> {
+    let mut buffer = vec![0; READ_SIZE + HELD];
+    let mut kept = 0;
+    let mut taken = 0;
+    loop {
+        let room = buffer.get_mut(kept..).unwrap_or_default();
+        let filled = match source.read(room) {
+            Ok(0) => return Ok(kept == 0),
+            Ok(read) => kept + read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        for record in buffer.get(..filled).unwrap_or_default().chunks_exact(HELD) {
+            if taken == MAX_INVENTORY {
+                return Ok(false);
+            }
+            taken += 1;
+            take(record);
+        }
+        kept = filled % HELD;
+        buffer.copy_within(filled - kept..filled, 0);
     }
 }
 
@@ -262,12 +309,45 @@ pub const fn ring_name(ring: Ring) -> crate::event::RingName {
 
 #[cfg(test)]
 mod tests {
-    use super::misses;
+    use std::io::Read;
+
+    use super::{HELD, MAX_INVENTORY, each_record, misses};
 
     #[test]
     fn recursion_misses_are_read_from_fdinfo() {
         let text = "pos:\t0\nprog_type:\t26\nrecursion_misses:\t17\nverified_insns:\t9\n";
         assert_eq!(misses(text), Some(17));
         assert_eq!(misses("pos:\t0\n"), None);
+    }
+
+    /// Gives few bytes at a time, as a kernel may.
+    struct Slowly<'a>(&'a [u8]);
+
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let len = buffer.len().min(self.0.len()).min(100);
+            buffer[..len].copy_from_slice(&self.0[..len]);
+            self.0 = &self.0[len..];
+            Ok(len)
+        }
+    }
+
+    #[test]
+    fn records_are_put_together_from_whatever_is_read() {
+        let bytes: Vec<u8> = (0..5).flat_map(|n| [n; HELD]).collect();
+        let mut seen = Vec::new();
+        let mut take = |record: &[u8]| seen.push((record[0], record.len(), record[HELD - 1]));
+        assert!(each_record(Slowly(&bytes), &mut take).expect("read"));
+        let cut = each_record(Slowly(&bytes[..HELD + 7]), &mut take).expect("read");
+        assert!(!cut, "half a record is not all");
+        let whole = |n| (n, HELD, n);
+        assert_eq!(seen, [0, 1, 2, 3, 4, 0].map(whole));
+    }
+
+    #[test]
+    fn an_inventory_without_end_is_cut_short_and_says_so() {
+        let mut count = 0;
+        let all = each_record(std::io::repeat(0), &mut |_| count += 1).expect("read");
+        assert_eq!((all, count), (false, MAX_INVENTORY));
     }
 }

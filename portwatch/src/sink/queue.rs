@@ -21,10 +21,10 @@ impl Limits {
         lines: 65_536,
         bytes: 4 << 20,
     };
-    /// What is kept for `--since`.
+    /// What is kept for `--since`; bytes of memory, not of JSON.
     pub const REPLAY: Self = Self {
         lines: 4096,
-        bytes: 2 << 20,
+        bytes: 3 << 20,
     };
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::queue::Limits;
+use crate::event::Event;
 use crate::sink::Line;
 
 /// The newest lines that fit; never `connection.state`.
@@ -41,12 +42,12 @@ impl Replay {
         if line.is_state() {
             return;
         }
-        self.bytes += line.weight();
+        self.bytes += memory(line);
         self.lines.push_back(Arc::clone(line));
         while (self.lines.len() > self.limits.lines || self.bytes > self.limits.bytes)
             && let Some(old) = self.lines.pop_front()
         {
-            self.bytes -= old.weight();
+            self.bytes -= memory(&old);
             self.forgotten = self.forgotten.max(time_of(&old));
         }
     }
@@ -69,6 +70,12 @@ impl Replay {
                 .map(|line| line.event().ts.clone()),
         }
     }
+}
+
+/// What a line takes while it is kept: its JSON, the event, and the event's texts, which are about as
+/// long as the JSON.
+fn memory(line: &Line) -> usize {
+    size_of::<Event>() + 2 * line.weight()
 }
 
 fn time_of(line: &Line) -> Option<Timestamp> {
@@ -110,7 +117,8 @@ mod tests {
 
     #[test]
     fn bytes_bound_it_too() {
-        let weight = opened(1).json().len();
+        let weight = memory(&opened(1));
+        assert!(weight > opened(1).json().len() + size_of::<Event>());
         let mut replay = Replay::new(Limits {
             lines: 100,
             bytes: weight * 2,

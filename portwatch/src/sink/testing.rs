@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::decode::record::SockInfo;
-use crate::event::{Event, EventType, Exposure, Host, Mechanism, SCHEMA, Severity, State};
+use crate::event::{Event, EventType, Exposure, Host, Mechanism, Severity, State};
 use crate::inventory::fixture;
 use crate::sink::states::{Occasion, States, Transition};
 use crate::sink::{Item, Line};
 use crate::time::{BootNs, WallClock};
+use uuid::Uuid;
 
 /// The host of every test event.
 pub(crate) fn host() -> Arc<Host> {
@@ -24,25 +23,11 @@ pub(crate) fn host() -> Arc<Host> {
 /// An event whose time is `seq` milliseconds after 2026-11-21T19:00:00Z.
 pub(crate) fn event(seq: u64, kind: EventType) -> Event {
     Event {
-        schema: SCHEMA.to_owned(),
         id: format!("id-{seq}"),
         seq,
-        ts: ts(seq),
-        kind,
         severity: Severity::Notice,
         message: format!("event {seq}"),
-        host: host(),
-        socket: None,
-        process: None,
-        owners: Vec::new(),
-        previous: None,
-        old_state: None,
-        new_state: None,
-        duration_ms: None,
-        error: None,
-        gap: None,
-        reconciled: None,
-        sensor: None,
+        ..Event::new(kind, ts(seq), host())
     }
 }
 

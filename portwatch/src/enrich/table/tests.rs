@@ -212,10 +212,31 @@ fn the_longest_dead_go_first_then_the_least_used() {
 }
 
 #[test]
+fn the_dead_have_a_bound_of_their_own() {
+    let mut table = ProcessTable::new(Limits {
+        dead: 10,
+        ..Limits::default()
+    });
+    let living: Vec<_> = (0..10_000).map(|n| key(10 + n, 100)).collect();
+    for key in &living {
+        table.on_exec(&exec(*key, 100, "/bin/x"));
+    }
+    for n in 0..100 {
+        let short = key(50_000 + n, 200);
+        table.on_exec(&exec(short, 200, "/bin/y"));
+        table.on_exit(&life(short, 300 + u64::from(n), None));
+        assert_eq!(exe(&table, short), Some("/bin/y"), "the last one dead");
+    }
+    assert_eq!(table.len(), 10_010);
+    assert!(living.iter().all(|key| exe(&table, *key).is_some()));
+}
+
+#[test]
 fn memory_is_bounded_in_bytes_too_and_shared_images_count_once() {
     let mut table = ProcessTable::new(Limits {
         entries: 1_000_000,
         bytes: 1 << 20,
+        ..Limits::default()
     });
     let fat = "x".repeat(4096);
     for pid in 1..2_000 {
@@ -243,7 +264,7 @@ proptest! {
     fn any_history_keeps_the_bounds_and_the_books(
         steps in proptest::collection::vec((0..4u8, 1..20u32, 1..6u64, any::<u16>()), 1..300)
     ) {
-        let mut table = ProcessTable::new(Limits { entries: 16, bytes: 1 << 20 });
+        let mut table = ProcessTable::new(Limits { entries: 16, dead: 6, bytes: 1 << 20 });
         for (what, pid, start, at) in steps {
             let key = key(pid, start * 10);
             let at = u64::from(at);
@@ -254,6 +275,7 @@ proptest! {
                 _ => table.touch(key),
             }
             assert!(table.len() <= 16);
+            assert!(table.len() - table.living.len() <= 6);
             assert_eq!(table.order.len(), table.entries.len());
             assert!(table.order.iter().all(|(rank, slot)| table.entries[slot].rank == *rank));
             assert!(table.living.values().all(|slot| table.entries.contains_key(slot)));
