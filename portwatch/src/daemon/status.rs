@@ -10,8 +10,8 @@ use crate::enrich::EnrichStats;
 use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
-    CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus, ProbeMisses, Rejected,
-    RingStatus, SCHEMA, Status, Transition,
+    CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus, ProbeMisses,
+    Rejected, RingStatus, SCHEMA, Status, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
