@@ -162,9 +162,10 @@ fn report(root: &Path, sections: Vec<Section>, only_print: bool) -> Result<()> {
         println!("\n{}", markdown::table(section));
     }
     println!(
-        "{} budgets met, {} not met",
-        fare(&[Verdict::Met, Verdict::ProbablyMet]),
-        fare(&[Verdict::NotMet, Verdict::ProbablyNot])
+        "budgets: {} met, {} not met, {} undecided",
+        fare(&[Verdict::Met]),
+        fare(&[Verdict::NotMet]),
+        fare(&[Verdict::PerhapsMet, Verdict::PerhapsNot])
     );
     if only_print || sections.is_empty() {
         return Ok(());

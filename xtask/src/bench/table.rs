@@ -81,9 +81,9 @@ pub(crate) enum Verdict {
     /// The median and its whole interval keep it.
     Met,
     /// The median keeps it, a part of the interval does not.
-    ProbablyMet,
+    PerhapsMet,
     /// The median does not keep it, a part of the interval does.
-    ProbablyNot,
+    PerhapsNot,
     /// Neither the median nor any part of its interval keeps it.
     NotMet,
 }
@@ -128,8 +128,8 @@ impl Row {
         let either = budget.keeps(estimate.low) || budget.keeps(estimate.high);
         Some(match (budget.keeps(estimate.median), ends, either) {
             (true, true, _) => Verdict::Met,
-            (true, false, _) => Verdict::ProbablyMet,
-            (false, _, true) => Verdict::ProbablyNot,
+            (true, false, _) => Verdict::PerhapsMet,
+            (false, _, true) => Verdict::PerhapsNot,
             (false, _, false) => Verdict::NotMet,
         })
     }
@@ -157,8 +157,8 @@ impl Verdict {
     pub(crate) const fn words(self) -> &'static str {
         match self {
             Self::Met => "met",
-            Self::ProbablyMet => "met, interval crosses",
-            Self::ProbablyNot => "not met, interval crosses",
+            Self::PerhapsMet => "undecided (median within)",
+            Self::PerhapsNot => "undecided (median beyond)",
             Self::NotMet => "not met",
         }
     }
@@ -226,11 +226,11 @@ pub(super) mod tests {
         assert_eq!(row(&samples, Budget::AtMost(3.0)), Some(Verdict::Met));
         assert_eq!(
             row(&samples, Budget::AtMost(2.5)),
-            Some(Verdict::ProbablyMet)
+            Some(Verdict::PerhapsMet)
         );
         assert_eq!(
             row(&samples, Budget::AtMost(1.5)),
-            Some(Verdict::ProbablyNot)
+            Some(Verdict::PerhapsNot)
         );
         assert_eq!(row(&samples, Budget::AtMost(0.5)), Some(Verdict::NotMet));
         assert_eq!(row(&samples, Budget::AtLeast(1.0)), Some(Verdict::Met));
