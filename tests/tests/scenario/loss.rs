@@ -92,10 +92,14 @@ fn full_ring_is_a_counted_gap(context: &Context) -> Result<Outcome> {
         .iter()
         .filter_map(|look| look.number("reconciled.found"))
         .sum();
+    // A look that was due anyway may have come first.
+    let due = told
+        .iter()
+        .filter(|event| event.kind() == "listener.present" && event.index > first_gap.index)
+        .count();
     ensure!(
-        reconciled.index > first_gap.index && found >= all - live,
-        "should have found {}, found {found}: {}",
-        all - live,
+        reconciled.index > first_gap.index && found >= u64::try_from(due)?,
+        "should have found {due}, found {found}: {}",
         reconciled.value()
     );
 
