@@ -33,6 +33,8 @@ const FLAGS: [&str; 7] = [
 ];
 /// Longest input, in bytes: a little more than the longest filter.
 const MAX_LEN: usize = 9_000;
+/// Inputs that are committed for a target, at most.
+const MAX_INPUTS: usize = 150;
 /// One input may take this long, in seconds, on a machine that does other things too.
 const INPUT_SECONDS: u32 = 25;
 /// Memory that one target may take, in MiB.
@@ -206,12 +208,12 @@ impl Fuzzer {
             let mut command = self.program(name);
             // By edges alone: counters would keep an input for every length of a loop.
             command
-                .args(["-merge=1", "-use_counters=0"])
+                .args(["-set_cover_merge=1", "-use_counters=0"])
                 .arg(self.corpus(name))
                 .arg(self.found(name)?)
                 .stderr(Stdio::null());
             host::run(&mut command)?;
-            let inputs = fs::read_dir(self.corpus(name)).map_or(0, Iterator::count);
+            let inputs = trim(&self.corpus(name))?;
             println!("{name:<10} {inputs:>4} inputs");
         }
         Ok(())
@@ -238,6 +240,23 @@ impl Fuzzer {
         make(&dir)?;
         Ok(dir)
     }
+}
+
+/// Removes the largest inputs that nobody made by hand, beyond what may be committed.
+fn trim(corpus: &Path) -> Result<usize> {
+    let cannot = || format!("cannot trim {}", corpus.display());
+    let mut inputs = Vec::new();
+    for entry in fs::read_dir(corpus).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let is_seed = entry.file_name().as_encoded_bytes().starts_with(b"seed-");
+        let size = entry.metadata().with_context(cannot)?.len();
+        inputs.push((!is_seed, size, entry.path()));
+    }
+    inputs.sort();
+    for (_, _, path) in inputs.iter().skip(MAX_INPUTS) {
+        fs::remove_file(path).with_context(cannot)?;
+    }
+    Ok(inputs.len().min(MAX_INPUTS))
 }
 
 /// The names of the targets: one program each.

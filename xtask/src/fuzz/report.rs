@@ -93,18 +93,16 @@ impl fmt::Display for Report {
     }
 }
 
-/// The panic with its message, or libFuzzer's own complaint; else the end of the log.
+/// The panic with its message, or libFuzzer's own complaint, without the backtrace; else the end of the log.
 fn complaint(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    let is_cause =
-        |line: &&str| line.contains("' panicked at ") || line.contains("ERROR: libFuzzer");
-    let start = lines.iter().position(is_cause);
+    let is_cause = |line: &str| line.contains(" panicked at ") || line.contains("ERROR: libFuzzer");
+    let start = lines.iter().position(|line| is_cause(line));
     let start = start.unwrap_or(lines.len().saturating_sub(10));
     let shown = lines.iter().skip(start).take(10);
-    shown
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let shown = shown.take_while(|line| !line.starts_with("stack backtrace:"));
+    let shown: Vec<String> = shown.map(|line| format!("  {line}")).collect();
+    shown.join("\n")
 }
 
 #[cfg(test)]
@@ -132,13 +130,15 @@ mod tests {
             #9\tNEW    cov: 7 ft: 8 corp: 2/5b\n\
             thread '<unnamed>' (7) panicked at src/text.rs:1:2:\n\
             half an escape\n\
+            stack backtrace:\n   0: rust_begin_unwind\n\
+            ==7== ERROR: libFuzzer: deadly signal\n\
             artifact_prefix='/r/a/'; Test unit written to /r/portwatch/fuzz/artifacts/text/crash-0a\n";
         let report = Report::read("text", false, log, Path::new("/r"));
         let told = report.to_string();
-        assert!(
-            told.contains("FAILED") && told.contains("half an escape"),
-            "{told}"
-        );
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].ends_with("FAILED"), "{told}");
+        assert_eq!(lines[2], "  half an escape");
+        assert_eq!(lines.len(), 5, "{told}");
         assert!(
             told.ends_with("cargo xtask fuzz text --input portwatch/fuzz/artifacts/text/crash-0a"),
             "{told}"
