@@ -80,9 +80,11 @@ fn check(root: &Path, arch: Arch) -> Result<()> {
         bail!(
             "the same sources and the same toolchain built another object: {name} has sha256 \
              {}, the rebuilt one {}; if nobody touched the committed file, the build depends on \
-             something that the manifest does not name (compare it with target/ebpf/{}/ebpf/portwatch)",
+             something that the manifest does not name (compare it with \
+             target/ebpf/{}/{}/ebpf/portwatch)",
             committed.object.sha256,
             built.manifest.object.sha256,
+            arch.name,
             compile::TARGET
         );
     }

@@ -15,9 +15,10 @@ pub(crate) fn flags(arch: Arch) -> Vec<String> {
     vec![format!("--cfg=bpf_target_arch=\"{}\"", arch.name)]
 }
 
-/// Builds for one architecture and returns the object's path, in a target directory of its own.
+/// Builds for one architecture and returns the object's path, in a target directory of its own: in a
+/// shared one the flags of each would make the other's core be built anew.
 pub(crate) fn compile(root: &Path, reference: &Reference, arch: Arch) -> Result<PathBuf> {
-    let target_dir = root.join("target/ebpf");
+    let target_dir = root.join("target/ebpf").join(arch.name);
     let mut rustflags = flags(arch);
     rustflags.extend(remaps(root, reference)?);
     let mut cargo = reference.cargo()?;

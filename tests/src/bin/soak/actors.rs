@@ -41,12 +41,14 @@ impl Shop {
     }
 
     fn open(&mut self, kind: Kind, stage: &mut Stage) -> Result<()> {
+        let begun = stage.truth.now();
         let sock = self.actor.socket(kind)?;
         let place = settle(&mut self.actor, &sock, stage)?;
         if kind.kind == "stream" || kind.kind == "seqpacket" {
             self.actor.listen(&sock, 16)?;
         }
         let id = stage.truth.open(
+            begun,
             self.name,
             (self.actor.pid, &self.actor.exe),
             (kind.protocol, place),
@@ -159,11 +161,13 @@ pub(crate) fn exec(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
 /// A thread that is not the leader listens.
 pub(crate) fn thread(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     let mut shop = Shop::new("thread", stage)?;
+    let begun = stage.truth.now();
     let sock = shop.actor.socket(Kind::TCP4)?;
     let place = settle(&mut shop.actor, &sock, stage)?;
     shop.actor
         .call(&format!("thread listen {} 16", sock.slot))?;
     let id = stage.truth.open(
+        begun,
         "thread",
         (shop.actor.pid, &shop.actor.exe),
         ("tcp", place),
@@ -263,9 +267,10 @@ pub(crate) fn blink(stage: &mut Stage, count: u32, parallel: u32) -> Result<()> 
     let exe = stage.blinker.exe.clone();
     for (at, pid) in answer.text("pids")?.split(',').enumerate() {
         let mark = Mark::Token(format!("{prefix}-{at}"));
+        let process = (pid.parse()?, exe.as_str());
         let id = stage
             .truth
-            .open("blink", (pid.parse()?, &exe), ("tcp", None), mark);
+            .open(begun, "blink", process, ("tcp", None), mark);
         stage.truth.close(id, begun);
     }
     Ok(())

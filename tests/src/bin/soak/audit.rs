@@ -220,7 +220,13 @@ mod tests {
         let mut truth = Truth::new(Instant::now());
         let open = |truth: &mut Truth, inode| {
             let place = Some("127.0.0.1:80".to_owned());
-            truth.open("test", (10, "/bin/x"), ("tcp", place), Mark::Inode(inode))
+            truth.open(
+                Duration::ZERO,
+                "test",
+                (10, "/bin/x"),
+                ("tcp", place),
+                Mark::Inode(inode),
+            )
         };
         let first = open(&mut truth, 1);
         open(&mut truth, 2);

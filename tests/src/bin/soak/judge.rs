@@ -44,7 +44,7 @@ pub(crate) struct Judgement {
     pub(crate) faults: Vec<(Fault, String)>,
 }
 
-/// Around the times of a gap and of the ledger, which are those of before and after a call.
+/// Around the times of a gap: the ledger's clock is not the kernel's.
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// Compares. Times are since the start of the run. `except` are this program, whose looks for free ports
@@ -138,7 +138,7 @@ fn life(listener: &Listener, about: &[&Told], row: &mut Row) -> Vec<Fault> {
 /// What is missing in a gap was told to be lost.
 fn excuse(fault: Fault, listener: &Listener, gaps: &[(Duration, Duration)]) -> Fault {
     let (from, to) = match (fault, listener.closed) {
-        (Fault::Missed | Fault::FoundLate, _) => (listener.opened, listener.opened),
+        (Fault::Missed | Fault::FoundLate, _) => listener.opened,
         (Fault::ClosingMissed, Some(times)) => times,
         _ => return fault,
     };
@@ -171,7 +171,7 @@ fn describe(listener: &Listener, about: &[&Told]) -> String {
         listener.protocol,
         listener.place.as_deref().unwrap_or("-"),
         listener.mark,
-        seconds(listener.opened),
+        seconds(listener.opened.1),
     )
 }
 

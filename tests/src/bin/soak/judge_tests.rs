@@ -13,7 +13,7 @@ fn listener(mark: Mark, closed: Option<u32>) -> Listener {
         place: Some("127.0.0.1:80".to_owned()),
         mark,
         closed: closed.map(|at| (SECOND * at, SECOND * (at + 1))),
-        opened: SECOND,
+        opened: (SECOND, SECOND),
     }
 }
 

@@ -19,13 +19,16 @@ const START: Duration = Duration::from_secs(20);
 
 /// A program and what it opened.
 struct Served {
+    begun: Duration,
     program: Program,
     listeners: Vec<Id>,
 }
 
 impl Served {
-    const fn new(program: Program) -> Self {
+    /// `begun` is a time before the program was started.
+    const fn new(program: Program, begun: Duration) -> Self {
         Self {
+            begun,
             program,
             listeners: Vec::new(),
         }
@@ -45,7 +48,7 @@ impl Served {
         let place = (protocol, Some(place));
         let id = stage
             .truth
-            .open(name, (pid, &exe), place, Mark::Inode(inode));
+            .open(self.begun, name, (pid, &exe), place, Mark::Inode(inode));
         self.listeners.push(id);
         Ok(self)
     }
@@ -72,8 +75,9 @@ pub(crate) fn nginx(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
         return Ok(None);
     };
     let workers = 1 + u32::try_from(stage.chance.below(3))?;
+    let begun = stage.truth.now();
     let port = free_tcp_port()?;
-    let served = Served::new(start_nginx(&program, port, workers)?);
+    let served = Served::new(start_nginx(&program, port, workers)?, begun);
     let served = served.has("nginx", ("tcp", format!("127.0.0.1:{port}")), stage)?;
     // The first one stays: it is the residents'.
     stage.web_port.get_or_insert(port);
@@ -85,6 +89,7 @@ pub(crate) fn redis(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     let Some(program) = find("redis-server") else {
         return Ok(None);
     };
+    let begun = stage.truth.now();
     let port = free_tcp_port()?;
     let name = stage.name("redis");
     let path = stage.folder.join(name);
@@ -98,7 +103,7 @@ pub(crate) fn redis(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
             .arg(folder.path());
         Ok(command)
     })?;
-    let served = Served::new(running)
+    let served = Served::new(running, begun)
         .has("redis", ("tcp", format!("127.0.0.1:{port}")), stage)?
         .has("redis", ("unix", path.display().to_string()), stage)?;
     Ok(Some(served.enter()))
@@ -109,6 +114,7 @@ pub(crate) fn python_http(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> 
     let Some(program) = python() else {
         return Ok(None);
     };
+    let begun = stage.truth.now();
     let port = free_tcp_port()?;
     let running = Program::start(|folder| {
         let mut command = Command::new(&program);
@@ -118,8 +124,11 @@ pub(crate) fn python_http(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> 
             .current_dir(folder.path());
         Ok(command)
     })?;
-    let served =
-        Served::new(running).has("python http", ("tcp", format!("127.0.0.1:{port}")), stage)?;
+    let served = Served::new(running, begun).has(
+        "python http",
+        ("tcp", format!("127.0.0.1:{port}")),
+        stage,
+    )?;
     Ok(Some(served.enter()))
 }
 
@@ -128,6 +137,7 @@ pub(crate) fn python_udp(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     let Some(program) = python() else {
         return Ok(None);
     };
+    let begun = stage.truth.now();
     let port = free_udp_port()?;
     let script = format!(
         "import socket, sys\n\
@@ -140,8 +150,11 @@ pub(crate) fn python_udp(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
         command.args(["-c", &script]);
         Ok(command)
     })?;
-    let served =
-        Served::new(running).has("python udp", ("udp", format!("127.0.0.1:{port}")), stage)?;
+    let served = Served::new(running, begun).has(
+        "python udp",
+        ("udp", format!("127.0.0.1:{port}")),
+        stage,
+    )?;
     Ok(Some(served.enter()))
 }
 
@@ -150,6 +163,7 @@ pub(crate) fn activation(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
     let (Some(program), Some(service)) = (find("systemd-socket-activate"), find("sleep")) else {
         return Ok(None);
     };
+    let begun = stage.truth.now();
     let port = free_tcp_port()?;
     let running = Program::start(|_| {
         let mut command = Command::new(&program);
@@ -157,7 +171,7 @@ pub(crate) fn activation(stage: &mut Stage) -> Result<Option<Box<dyn Player>>> {
         command.arg(&service).arg("600");
         Ok(command)
     })?;
-    let served = Served::new(running);
+    let served = Served::new(running, begun);
     let served = served.has("activation", ("tcp", format!("127.0.0.1:{port}")), stage)?;
     if stage.chance.percent(60) {
         wait_for(port)?;

@@ -20,8 +20,8 @@ pub(crate) struct Listener {
     pub(crate) mark: Mark,
     /// When the call that closed it began, and when it was over.
     pub(crate) closed: Option<(Duration, Duration)>,
-    /// When it was surely open.
-    pub(crate) opened: Duration,
+    /// Before it could be open, and when it surely was.
+    pub(crate) opened: (Duration, Duration),
 }
 
 /// What identifies a listener beyond doubt.
@@ -57,8 +57,10 @@ impl Truth {
         self.start.elapsed()
     }
 
+    /// It is open; nothing of it was at `begun`.
     pub(crate) fn open(
         &mut self,
+        begun: Duration,
         player: &'static str,
         (pid, exe): (u32, &str),
         (protocol, place): (&'static str, Option<String>),
@@ -72,7 +74,7 @@ impl Truth {
             place,
             mark,
             closed: None,
-            opened: self.start.elapsed(),
+            opened: (begun, self.start.elapsed()),
         });
         Id(self.listeners.len() - 1)
     }
