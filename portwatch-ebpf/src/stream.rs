@@ -142,11 +142,14 @@ unsafe fn fill_socket(sk: Typed, out: *mut Sock) {
         // The end of a connection gives its port back before it is announced.
         port = sock::last_port(sk.address());
     }
+    // Half of all changes are of sockets that have no file yet, or none any more.
+    let socket: u64 = sk.field(offset!(sk_socket));
+    let inode = if socket == 0 { 0 } else { sock::inode(socket) };
     // SAFETY: `out` is writable; plain integers and byte arrays, which lie on multiples of eight.
     unsafe {
         (*out).sk = sk.address();
         (*out).cookie = sk.field(offset!(sk_cookie));
-        (*out).inode = sock::inode(sk.field(offset!(sk_socket)));
+        (*out).inode = inode;
         (*out).netns = field(sk.field(offset!(sk_net)), offset!(net_inum));
         (*out).family = family;
         (*out).kind = sk.field(offset!(sk_type));

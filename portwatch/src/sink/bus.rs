@@ -150,11 +150,16 @@ impl Bus {
 
     /// Adds a reader. Kept lines and live lines meet without a hole and without a double.
     pub fn subscribe(self: &Arc<Self>, reader: Reader, interest: Interest) -> Subscription {
+        let limits = if interest.states {
+            self.reader_limits.for_states()
+        } else {
+            self.reader_limits
+        };
         let mailbox = Arc::new(Mailbox {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             reader,
             states: interest.states,
-            queue: Mutex::new(Queue::new(self.reader_limits)),
+            queue: Mutex::new(Queue::new(limits)),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             delivered: AtomicU64::new(0),

@@ -18,7 +18,7 @@ pub struct Limits {
 impl Limits {
     /// What may wait for one reader.
     pub const READER: Self = Self {
-        lines: 65_536,
+        lines: 8192,
         bytes: 4 << 20,
     };
     /// What is kept for `--since`; bytes of memory, not of JSON.
@@ -26,6 +26,18 @@ impl Limits {
         lines: 4096,
         bytes: 3 << 20,
     };
+}
+
+impl Limits {
+    /// What may wait for a reader that asked for states: a busy machine makes half a million of them a
+    /// second while the reader waits for its turn. Readers share the batches.
+    #[must_use]
+    pub const fn for_states(self) -> Self {
+        Self {
+            lines: self.lines.saturating_mul(16),
+            bytes: self.bytes.saturating_mul(4),
+        }
+    }
 }
 
 /// Events that wait for one reader, in order, with its holes.

@@ -12,6 +12,9 @@ use crate::inventory::has_backlog;
 use crate::sink::encode_line;
 use crate::time::Rfc3339;
 
+/// About as many bytes does a line have besides its owner's.
+const REST: usize = 1024;
+
 /// Writes lines into a buffer; remembers what the one before had in common with the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StateWriter {
@@ -42,6 +45,7 @@ impl StateWriter {
         out: &mut Vec<u8>,
     ) {
         let owner = transition.owner.as_deref();
+        out.reserve(REST + owner.map_or(0, |owner| owner.json.len()));
         let (local, peer) = (Text::of(transition.sock.local), Text::of(peer(transition)));
         out.extend_from_slice(br#"{"schema":"portwatch.event/1","id":""#);
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -125,11 +129,11 @@ fn sentence(transition: &Transition, local: &Text, peer: &Text, out: &mut Vec<u8
 }
 
 fn endpoint(address: &Text, port: Option<u16>, out: &mut Vec<u8>) {
-    let is_v6 = address.as_bytes().contains(&b':');
+    let is_v6 = address.is_v6;
     if is_v6 {
         out.push(b'[');
     }
-    out.extend_from_slice(address.as_bytes());
+    address.append(out);
     if is_v6 {
         out.push(b']');
     }
@@ -148,12 +152,12 @@ fn socket(transition: &Transition, local: &Text, peer: &Text, out: &mut Vec<u8>)
         out.extend_from_slice(word.as_bytes());
     }
     out.extend_from_slice(br#"","address":""#);
-    out.extend_from_slice(local.as_bytes());
+    local.append(out);
     out.push(b'"');
     optional(br#","port":"#, sock.port.map(u64::from), out);
     if peer.length > 0 {
         out.extend_from_slice(br#","peer_address":""#);
-        out.extend_from_slice(peer.as_bytes());
+        peer.append(out);
         out.push(b'"');
     }
     optional(br#","peer_port":"#, sock.peer_port.map(u64::from), out);
@@ -187,6 +191,7 @@ fn socket(transition: &Transition, local: &Text, peer: &Text, out: &mut Vec<u8>)
 struct Text {
     bytes: [u8; Self::MAX],
     length: usize,
+    is_v6: bool,
 }
 
 impl Text {
@@ -195,63 +200,106 @@ impl Text {
 
     fn of(address: Option<IpAddr>) -> Self {
         let mut bytes = [0; Self::MAX];
-        let mut rest = &mut bytes[..];
-        // Every address fits.
-        let _ = match address {
-            Some(IpAddr::V4(address)) => quad(address.octets(), &mut rest),
-            Some(IpAddr::V6(address)) => write!(rest, "{address}"),
-            None => Ok(()),
+        let length = match address {
+            Some(IpAddr::V4(address)) => quad(address.octets(), &mut bytes),
+            Some(IpAddr::V6(address)) => {
+                let mut rest = &mut bytes[..];
+                // Every address fits.
+                let _ = write!(rest, "{address}");
+                Self::MAX - rest.len()
+            }
+            None => 0,
         };
-        let length = Self::MAX - rest.len();
-        Self { bytes, length }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-fn quad(octets: [u8; 4], out: &mut &mut [u8]) -> std::io::Result<()> {
-    for (index, octet) in octets.into_iter().enumerate() {
-        if index > 0 {
-            out.write_all(b".")?;
+        Self {
+            bytes,
+            length,
+            is_v6: matches!(address, Some(IpAddr::V6(_))),
         }
-        let digits = [
-            b'0' + octet / 100,
-            b'0' + octet / 10 % 10,
-            b'0' + octet % 10,
-        ];
-        let leading = if octet >= 100 {
-            0
-        } else if octet >= 10 {
-            1
-        } else {
-            2
-        };
-        out.write_all(&digits[leading..])?;
     }
-    Ok(())
+
+    /// A copy of fixed length, cut afterwards.
+    #[inline(always)]
+    fn append(&self, out: &mut Vec<u8>) {
+        let length = out.len() + self.length;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(length);
+    }
 }
 
+/// Writes an IPv4 address; tells its length.
+fn quad(octets: [u8; 4], out: &mut [u8; Text::MAX]) -> usize {
+    let mut at = 0;
+    for octet in octets {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let leading = match octet {
+            0..10 => 2,
+            10..100 => 1,
+            _ => 0,
+        };
+        for digit in &digits[leading..] {
+            out[at] = b'0' + digit;
+            at += 1;
+        }
+        out[at] = b'.';
+        at += 1;
+    }
+    // Without the last point.
+    at - 1
+}
+
+#[inline(always)]
 fn optional(key: &[u8], value: Option<u64>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         number(key, value, out);
     }
 }
 
-fn number(key: &[u8], mut value: u64, out: &mut Vec<u8>) {
+/// Inlined, so that the key's length is known, and copies of fixed length, cut afterwards: a call of
+/// `memmove` for five digits takes longer than the digits.
+#[inline(always)]
+fn number(key: &[u8], value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(key);
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
+    let mut digits = [0; 2 * MOST_DIGITS];
+    let start = digits_before(&mut digits, value);
+    let Some(fixed) = digits[start..].first_chunk::<MOST_DIGITS>() else {
+        return;
+    };
+    let length = out.len() + (MOST_DIGITS - start);
+    out.extend_from_slice(fixed);
+    out.truncate(length);
+}
+
+/// Digits of the largest number.
+const MOST_DIGITS: usize = 20;
+
+/// Writes the digits so that they end in the middle; tells where they start.
+fn digits_before(digits: &mut [u8; 2 * MOST_DIGITS], mut value: u64) -> usize {
+    let mut at = MOST_DIGITS;
+    while value >= 10_000 {
+        let low = (value % 10_000) as u16;
+        value /= 10_000;
+        at -= 4;
+        digits[at..at + 4].copy_from_slice(&four_digits(low));
     }
-    out.extend_from_slice(&digits[at..]);
+    let text = four_digits(value as u16);
+    let length = match value {
+        0..10 => 1,
+        10..100 => 2,
+        100..1_000 => 3,
+        _ => 4,
+    };
+    digits[at - 4..at].copy_from_slice(&text);
+    at - length
+}
+
+/// Of a number below 10,000, with leading zeros.
+const fn four_digits(value: u16) -> [u8; 4] {
+    [
+        b'0' + (value / 1_000) as u8,
+        b'0' + (value / 100 % 10) as u8,
+        b'0' + (value / 10 % 10) as u8,
+        b'0' + (value % 10) as u8,
+    ]
 }
 
 #[cfg(test)]
