@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
@@ -156,6 +156,8 @@ impl Contents<'_> {
         let copy = self.scratch.join("stripped");
         let mut strip = Command::new(host::find("strip")?);
         strip.arg("--strip-debug").arg("-o").arg(&copy).arg(program);
+        // A foreign program, which its own compiler has stripped, is refused.
+        strip.stderr(Stdio::null());
         host::run(&mut strip).ok()?;
         fs::read(copy).ok()
     }
