@@ -65,15 +65,16 @@ impl Session {
     /// Reads `count` lines of its output.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let stdout = self.child.stdout.as_mut().expect("piped");
-        let mut lines = vec![String::new(); count];
-        // A byte at a time, so that nothing is taken from those who read later.
-        for line in &mut lines {
+        let mut line = || {
+            let mut line = Vec::new();
+            // A byte at a time, so that nothing is taken from those who read later.
             let mut byte = [0];
             while stdout.read(&mut byte).expect("read") == 1 && byte != *b"\n" {
-                line.push(char::from(byte[0]));
+                line.push(byte[0]);
             }
-        }
-        lines
+            String::from_utf8(line).expect("UTF-8")
+        };
+        (0..count).map(|_| line()).collect()
     }
 
     fn signal(&self, signal: Signal) {

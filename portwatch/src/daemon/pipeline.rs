@@ -223,7 +223,8 @@ impl Pipeline {
     }
 
     /// Takes records out of the rings. Processes first: a listener's ancestors must be known when it is
-    /// told of. Tells whether there may be more.
+    /// told of. Then listeners, then connections no younger than that: the listener of a connection must be
+    /// known when its states are told. Tells whether there may be more.
     pub(super) fn drain(&mut self) -> bool {
         let Some(mut readers) = self.readers.take() else {
             return false;
@@ -234,11 +235,13 @@ impl Pipeline {
         if more {
             self.doubt_after_loss();
         }
-        more |= readers
+        let until = BootNs::now();
+        let behind = readers
             .critical
             .drain(BATCH, |bytes| self.critical_record(bytes));
-        if self.streaming {
-            more |= self.drain_states(&mut readers.bulk);
+        more |= behind;
+        if self.streaming && !behind {
+            more |= self.drain_states(&mut readers.bulk, until);
         }
         self.readers = Some(readers);
         more

@@ -21,13 +21,29 @@ impl RingReader {
 
     /// Takes out at most `limit` records; tells whether there may be more.
     pub(super) fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> bool {
+        self.drain_while(limit, |bytes| {
+            take(bytes);
+            true
+        })
+    }
+
+    /// The same, up to the first record that is not taken: it stays in the ring.
+    pub(super) fn drain_while(
+        &mut self,
+        limit: usize,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
         let ring = self.ring.get_mut();
         for _ in 0..limit {
             let Some(item) = ring.next() else {
                 return false;
             };
+            if !take(&item) {
+                // Dropping it would move the reader's position behind it.
+                std::mem::forget(item);
+                return true;
+            }
             self.received += 1;
-            take(&item);
         }
         true
     }

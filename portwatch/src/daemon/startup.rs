@@ -43,6 +43,13 @@ impl Pipeline {
         if let Some(test) = &mut self.self_test {
             test.close();
         }
+        // Whoever hears that the sensors are ready may rely on them.
+        let states_wanted = *self.bus.wants_states().borrow();
+        self.switch_states(states_wanted)
+            .map_err(|source| StartError::Io {
+                what: "setting the probes' switches",
+                source,
+            })?;
         let mut event = self
             .surroundings
             .event(EventType::SensorReady, BootNs::now());

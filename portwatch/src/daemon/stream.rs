@@ -18,18 +18,27 @@ use crate::sink::{ConnectionOwner, Occasion, States, Transition};
 use crate::time::BootNs;
 
 impl Pipeline {
-    /// Takes a batch of connections' changes out of the bulk ring and publishes it; tells whether there
-    /// may be more.
-    pub(super) fn drain_states(&mut self, bulk: &mut RingReader) -> bool {
+    /// Takes a batch of connections' changes out of the bulk ring, as far as they happened before `until`,
+    /// and publishes it; tells whether there may be more.
+    pub(super) fn drain_states(&mut self, bulk: &mut RingReader, until: BootNs) -> bool {
         let now = BootNs::now();
         let mut transitions = Vec::new();
-        let more = bulk.drain(States::MAX, |bytes| {
-            if let Some(transition) = self.transition(bytes, now) {
+        let more = bulk.drain_while(States::MAX, |bytes| {
+            let seen = match decode_state(bytes) {
+                Ok(seen) if seen.at > until => return false,
+                Ok(seen) => seen,
+                Err(error) => {
+                    self.misunderstood(&error);
+                    return true;
+                }
+            };
+            if let Some(transition) = self.transition(seen, now) {
                 if transitions.is_empty() {
                     transitions.reserve_exact(States::MAX);
                 }
                 transitions.push(transition);
             }
+            true
         });
         let count = transitions.len() as u64;
         let occasion = Occasion {
@@ -47,14 +56,7 @@ impl Pipeline {
         more
     }
 
-    fn transition(&mut self, bytes: &[u8], now: BootNs) -> Option<Transition> {
-        let seen = match decode_state(bytes) {
-            Ok(seen) => seen,
-            Err(error) => {
-                self.misunderstood(&error);
-                return None;
-            }
-        };
+    fn transition(&mut self, seen: StateSeen, now: BootNs) -> Option<Transition> {
         self.forgotten |= self.connections.arrived(seen.place);
         let (old, new) = self.states(&seen)?;
         let owner = self.owner(&seen, now);

@@ -64,11 +64,17 @@ fn settle(enricher: &mut Enricher, answers: &mut Receiver<Answer>, who: &Who) ->
 
 fn sleeper() -> Child {
     let mut command = Command::new("sleep");
-    command
+    let child = command
         .arg("60")
         .stdin(Stdio::null())
         .spawn()
-        .expect("sleep")
+        .expect("sleep");
+    // The parent goes on as soon as the child has left its memory, before it has arguments of its own.
+    let cmdline = format!("/proc/{}/cmdline", child.id());
+    while std::fs::read(&cmdline).expect("cmdline").is_empty() {
+        std::thread::yield_now();
+    }
+    child
 }
 
 fn end(mut child: Child) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::line::Line;
 use super::states::States;
-use crate::event::Host;
+use crate::event::{EventType, Host};
 
 /// One thing that a reader takes from its queue.
 #[derive(Clone, Debug)]
@@ -49,6 +49,14 @@ impl Item {
             Self::Line(line) => line.is_state(),
             Self::States(_) => true,
         }
+    }
+
+    /// Does it say that something was not, or will not be, seen?
+    pub(super) fn tells_of_loss(&self) -> bool {
+        matches!(self, Self::Line(line) if matches!(
+            line.kind(),
+            EventType::Gap | EventType::GapReconciled | EventType::SensorDegraded
+        ))
     }
 
     pub(super) fn extent(&self) -> Extent {

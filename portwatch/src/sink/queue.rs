@@ -40,6 +40,9 @@ impl Limits {
     }
 }
 
+/// Events about losses that a full queue still takes.
+const LOSSES: usize = 256;
+
 /// Events that wait for one reader, in order, with its holes.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -49,11 +52,18 @@ pub(super) struct Queue {
     limits: Limits,
     /// Full, and not yet drained to half: one long hole is worth more than many short ones.
     refusing: bool,
+    /// Of the entries, those that were taken in spite of that.
+    losses: usize,
 }
 
 #[derive(Debug)]
 enum Entry {
-    Item { item: Item, weight: usize },
+    Item {
+        item: Item,
+        weight: usize,
+        /// Taken although there was no room.
+        in_spite: bool,
+    },
     Hole(Hole),
 }
 
@@ -76,19 +86,29 @@ impl Queue {
             bytes: 0,
             limits,
             refusing: false,
+            losses: 0,
         }
     }
 
-    /// A batch of state changes is taken whole or refused whole.
+    /// A batch of state changes is taken whole or refused whole. What tells of a loss is taken even by a
+    /// full queue: the flood that fills it is what loses events elsewhere too, and a reader that missed
+    /// the `gap` would take silence for quiet.
     pub(super) fn offer(&mut self, item: &Item) -> Offered {
         let (weight, count) = (item.weight(), item.count());
-        if self.has_room(weight, count) {
+        let has_room = self.has_room(weight, count);
+        let in_spite = !has_room && item.tells_of_loss() && self.losses < LOSSES;
+        if has_room || in_spite {
             let was_empty = self.entries.is_empty();
-            self.refusing = false;
+            self.refusing = in_spite;
+            self.losses += usize::from(in_spite);
             self.lines += count;
             self.bytes += weight;
             let item = item.clone();
-            self.entries.push_back(Entry::Item { item, weight });
+            self.entries.push_back(Entry::Item {
+                item,
+                weight,
+                in_spite,
+            });
             return if was_empty {
                 Offered::First
             } else {
@@ -111,7 +131,12 @@ impl Queue {
             && let Some(entry) = self.entries.pop_front()
         {
             match entry {
-                Entry::Item { item, weight } => {
+                Entry::Item {
+                    item,
+                    weight,
+                    in_spite,
+                } => {
+                    self.losses -= usize::from(in_spite);
                     self.lines -= item.count();
                     self.bytes -= weight;
                     size += weight;
@@ -152,7 +177,8 @@ mod tests {
 
     use super::*;
     use crate::event::EventType;
-    use crate::sink::testing::{opened, seqs, state, states, ts};
+    use crate::sink::Line;
+    use crate::sink::testing::{event, opened, seqs, state, states, ts};
 
     const FOUR: Limits = Limits {
         lines: 4,
@@ -190,6 +216,27 @@ mod tests {
         let told = gap.event().gap.as_ref().expect("gap");
         assert_eq!(told.lost, 6);
         assert_eq!((&told.from, &told.to), (&ts(5), &ts(10)));
+    }
+
+    #[test]
+    fn what_tells_of_a_loss_passes_a_full_queue() {
+        let mut queue = Queue::new(FOUR);
+        let gap: Item = Line::new(event(6, EventType::Gap).into()).into();
+        for seq in 1..=5 {
+            queue.offer(&line(seq));
+        }
+        assert_eq!(queue.offer(&gap), Offered::Queued);
+        assert!(queue.is_refusing());
+        assert_eq!(queue.offer(&line(7)), Offered::Refused);
+        assert_eq!(seqs(&queue.take(usize::MAX)), [1, 2, 3, 4, 5, 6, 7]);
+
+        // Bounded all the same.
+        for _ in 0..FOUR.lines + LOSSES {
+            assert_ne!(queue.offer(&gap), Offered::Refused);
+        }
+        assert_eq!(queue.offer(&gap), Offered::Refused);
+        queue.take(usize::MAX);
+        assert_eq!((queue.len(), queue.losses), (0, 0));
     }
 
     #[test]
