@@ -164,7 +164,7 @@ impl Pipeline {
             && event.kind != EventType::ListenerClosed
         {
             let process = self.shared(process);
-            self.inventory.set_process(sock, process);
+            self.inventory.set_process(sock, at, process);
         }
         event.seq = self.next_seq;
         self.next_seq += 1;

@@ -288,8 +288,12 @@ fn the_resolved_process_stays_with_the_listener() {
         pid: task(100).key.pid,
         ..Default::default()
     });
-    assert!(inventory.set_process(tcp(1, 11, 80).id, process.clone()));
-    assert!(!inventory.set_process(SockId(7), process.clone()));
+    let id = tcp(1, 11, 80).id;
+    assert!(inventory.set_process(id, BootNs(1), process.clone()));
+    assert!(!inventory.set_process(SockId(7), BootNs(1), process.clone()));
+    // What was looked up for the socket that had this address before is not this one's.
+    let before = std::sync::Arc::default();
+    assert!(!inventory.set_process(id, BootNs(0), before));
     let closed = inventory.closed(closing(2, tcp(1, 11, 80)));
     assert_eq!(closed[0].listener().process, Some(process));
 }

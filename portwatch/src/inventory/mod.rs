@@ -152,13 +152,17 @@ impl Inventory {
         self.counts
     }
 
-    /// Remembers the resolved process of a listener; false when the listener is gone.
-    pub fn set_process(&mut self, id: SockId, process: Arc<Process>) -> bool {
+    /// Remembers the resolved process of the listener that was there `at` that time; false when it is
+    /// gone. Look-ups take their time, and the kernel gives a socket's address to the next one at once: a
+    /// listener that came later is another one.
+    pub fn set_process(&mut self, id: SockId, at: BootNs, process: Arc<Process>) -> bool {
         let entry = self.table.get_mut(id);
-        entry.is_some_and(|entry| {
-            entry.listener.process = Some(process);
-            true
-        })
+        entry
+            .filter(|entry| entry.listener.first_seen <= at)
+            .is_some_and(|entry| {
+                entry.listener.process = Some(process);
+                true
+            })
     }
 
     /// The TCP or MPTCP listener that took a connection to `local`: the one on that very address, else
