@@ -21,7 +21,7 @@ mod transcript;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::host;
 use arch::Arch;
@@ -96,7 +96,7 @@ pub(crate) struct Args {
 
 /// Runs the chore.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let outcomes = matrix(&[args])?;
+    let outcomes = matrix(args)?;
     let whole = args.arch == Arch::Amd64
         && args.kernels.is_empty()
         && args.rungs.is_empty()
@@ -114,41 +114,37 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Runs the cells that each of these asks for, prints the grid and returns what it was made of. Suite,
-/// machine and number of guests are those of the first.
-pub(crate) fn matrix(parts: &[&Args]) -> Result<Vec<Outcome>> {
+/// Runs the cells that are asked for, prints the grid and returns what it was made of.
+pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
     let started = Instant::now();
-    let first = parts.first().context("nothing is asked for")?;
-    machine::require(first.arch)?;
+    machine::require(args.arch)?;
     let root = host::root()?;
     let mut asked = Vec::new();
-    for args in parts {
-        // A run without scenarios, or a smoke run on another architecture, has no use for the matrix.
-        let unasked = args.rungs.is_empty() && args.conditions.is_empty();
-        let plain = unasked && (args.suite != SCENARIOS || first.arch != Arch::Amd64);
-        let rungs = match plain {
-            true => vec![cell::BEST.to_owned()],
-            false => args.rungs.clone(),
-        };
-        let boots = cell::boots(&cell::choose(&rungs, &args.conditions)?);
-        let all = KERNELS.map(str::to_owned);
-        let kernels = match args.kernels.as_slice() {
-            [] if first.arch == Arch::Amd64 => &all[..],
-            [] => &[ELSEWHERE.to_owned()],
-            some => some,
-        };
-        for wanted in kernels {
-            asked.push((kernel::resolve(wanted, first.arch)?, boots.clone()));
-        }
-    }
-    let cross = match first.arch {
-        Arch::Amd64 => None,
-        Arch::Arm64 => Some(Cross::find(first.arch)?),
+    // A run without scenarios, or a smoke run on another architecture, has no use for the matrix.
+    let unasked = args.rungs.is_empty() && args.conditions.is_empty();
+    let plain = unasked && (args.suite != SCENARIOS || args.arch != Arch::Amd64);
+    let rungs = match plain {
+        true => vec![cell::BEST.to_owned()],
+        false => args.rungs.clone(),
     };
-    let suite = Suite::build(&root, &first.suite, first.release, cross.as_ref())?;
+    let boots = cell::boots(&cell::choose(&rungs, &args.conditions)?);
+    let all = KERNELS.map(str::to_owned);
+    let kernels = match args.kernels.as_slice() {
+        [] if args.arch == Arch::Amd64 => &all[..],
+        [] => &[ELSEWHERE.to_owned()],
+        some => some,
+    };
+    for wanted in kernels {
+        asked.push((kernel::resolve(wanted, args.arch)?, boots.clone()));
+    }
+    let cross = match args.arch {
+        Arch::Amd64 => None,
+        Arch::Arm64 => Some(Cross::find(args.arch)?),
+    };
+    let suite = Suite::build(&root, &args.suite, args.release, cross.as_ref())?;
     let jobs = jobs(&asked);
     let cells: usize = jobs.iter().map(|job| job.cells.len()).sum();
-    let workers = first.jobs.unwrap_or_else(|| {
+    let workers = args.jobs.unwrap_or_else(|| {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         processors.min(SIDE_BY_SIDE)
     });
@@ -159,19 +155,19 @@ pub(crate) fn matrix(parts: &[&Args]) -> Result<Vec<Outcome>> {
     );
     let runner = Runner {
         machine: Machine {
-            arch: first.arch,
-            cpus: first.cpus,
-            memory: first.memory,
+            arch: args.arch,
+            cpus: args.cpus,
+            memory: args.memory,
             boot_limit: runner::BOOT_LIMIT,
-            cell_limit: Duration::from_secs(first.timeout),
-            append: first.append.clone(),
+            cell_limit: Duration::from_secs(args.timeout),
+            append: args.append.clone(),
             live: workers == 1,
         },
         suite: &suite,
-        extra: &first.add,
-        arguments: &first.arguments,
+        extra: &args.add,
+        arguments: &args.arguments,
         folder: root.join("target/vm"),
-        keep: first.keep,
+        keep: args.keep,
     };
     let outcomes = runner.run(jobs, workers)?;
     println!("{}", grid::render(&outcomes));

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!("loss": full_ring_is_a_counted_gap);
+scenarios!(alone "loss": full_ring_is_a_counted_gap);
 
 /// Each record of a listener takes kilobytes: far more than a ring of 64 KiB holds.
 const LISTENERS: usize = 150;
