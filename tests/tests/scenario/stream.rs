@@ -17,7 +17,7 @@ scenarios!("stream": reader_gone, interrupted, counted, numbered_behind_a_filter
 /// Between two listeners that are opened to be heard of.
 const KNOCK: Duration = Duration::from_millis(20);
 /// Of those, how many are held at once.
-const KNOCKS: usize = 400;
+const KNOCKS: usize = 200;
 
 /// `portwatch tail | head -1`: ends with 0, and says nothing.
 fn reader_gone(context: &Context) -> Result<()> {
