@@ -15,29 +15,16 @@ use crate::vm;
 /// The part of the VM's matrix that fits into every run of the tests: every rung on one kernel. What the
 /// kernel has no part in (storms, the control socket, hostile texts) runs on this machine's kernel only:
 /// emulated, it takes minutes for each rung. `cargo xtask vm` runs all of it everywhere.
-const VM: &[&str] = &[
-    "vm",
-    "--kernel",
-    "6.1",
-    "--rung",
+const RUNGS: [&str; 6] = [
     "fexit",
-    "--rung",
     "kretprobe",
-    "--rung",
     "cgroup",
-    "--rung",
     "tp_btf",
-    "--rung",
     "tracepoint",
-    "--rung",
     "reconcile",
-    "--",
-    "--skip=storm::",
-    "--skip=control::",
-    "--skip=hostile::",
-    "--skip=identity::",
-    "--skip=loss::",
 ];
+const VM_KERNEL: &str = "6.1";
+const NOT_IN_VM: [&str; 5] = ["storm::", "control::", "hostile::", "identity::", "loss::"];
 /// Seconds for each fuzz target.
 const FUZZ_SECONDS: u32 = 15;
 
@@ -200,21 +187,43 @@ fn live(suite: &str, counts: &mut Counts) -> Result<Done> {
     Ok(Done::Ran)
 }
 
+/// An emulated machine beside others is sometimes too slow for a scenario that waits for the clock: what
+/// failed has a second try, and the output says so.
 fn in_vm(counts: &mut Counts) -> Result<()> {
+    let mut rungs: Vec<String> = RUNGS.map(str::to_owned).to_vec();
+    for last in [false, true] {
+        let outcomes = cells(&rungs)?;
+        let (good, bad): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| outcome.good());
+        for outcome in good.iter().chain(bad.iter().filter(|_| last)) {
+            *counts += outcome.counts.unwrap_or_default();
+        }
+        if bad.is_empty() {
+            return Ok(());
+        }
+        rungs = bad
+            .iter()
+            .map(|outcome| outcome.cell().to_owned())
+            .collect();
+        println!("=== not passed: {}", rungs.join(", "));
+    }
+    bail!(
+        "not passed twice on kernel {VM_KERNEL}: {}",
+        rungs.join(", ")
+    )
+}
+
+/// These rungs on one kernel.
+fn cells(rungs: &[String]) -> Result<Vec<vm::Outcome>> {
     #[derive(Parser)]
     struct Chore {
         #[command(flatten)]
         args: vm::Args,
     }
-    let outcomes = vm::matrix(&Chore::try_parse_from(VM)?.args)?;
-    for outcome in &outcomes {
-        *counts += outcome.counts.unwrap_or_default();
-    }
-    let bad = outcomes.iter().filter(|outcome| !outcome.good()).count();
-    if bad > 0 {
-        bail!("{bad} of {} cells failed", outcomes.len());
-    }
-    Ok(())
+    let mut words: Vec<String> = ["vm", "--kernel", VM_KERNEL].map(str::to_owned).to_vec();
+    words.extend(rungs.iter().map(|rung| format!("--rung={rung}")));
+    words.push("--".to_owned());
+    words.extend(NOT_IN_VM.map(|module| format!("--skip={module}")));
+    vm::matrix(&Chore::try_parse_from(words)?.args)
 }
 
 /// Runs a test command, shows its output as it comes and adds up its result lines.

@@ -66,6 +66,11 @@ impl Outcome {
         self.trouble().is_none()
     }
 
+    /// The cell's name: a rung, or what was taken away.
+    pub(crate) fn cell(&self) -> &str {
+        &self.cell.name
+    }
+
     /// What went wrong, in words.
     pub(crate) fn trouble(&self) -> Option<String> {
         let failed: Vec<&str> = match self.scenarios.is_empty() {
