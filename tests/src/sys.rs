@@ -237,6 +237,20 @@ pub fn loopback_up() -> io::Result<()> {
     })
 }
 
+/// Lets this process hold as many sockets as it may: many scenarios share one.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)?;
+    Ok(())
+}
+
 /// The name of an error number, as portwatch's `error` key spells it.
 #[must_use]
 pub fn errno_name(error: &io::Error) -> String {

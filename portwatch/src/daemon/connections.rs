@@ -161,7 +161,11 @@ impl Connections {
         now: BootNs,
         clock: &WallClock,
     ) -> Option<Arc<ConnectionOwner>> {
-        let listener = inventory.get(seen.sock.id).or_else(|| {
+        // A connection is no listener: one at its address is gone, and nobody has told yet.
+        let is_listeners_own = seen.new == TcpState::LISTEN
+            || (seen.old == TcpState::LISTEN && seen.new == TcpState::CLOSE);
+        let own = inventory.get(seen.sock.id).filter(|_| is_listeners_own);
+        let listener = own.or_else(|| {
             inventory.find_listener(seen.sock.netns, seen.sock.local?, seen.sock.port?)
         });
         let Some(listener) = listener else {

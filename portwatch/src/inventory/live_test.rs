@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fixture::{closing, opening, task, tcp, udp};
-use super::{Change, Inventory};
+use super::{Change, Inventory, Listener};
 use crate::decode::record::{ListenerSeen, SockId, SockInfo};
 use crate::event::{Family, Mechanism, Protocol};
 use crate::time::BootNs;
@@ -278,6 +278,17 @@ fn connections_find_their_listener_as_the_kernel_does() {
             .find_listener(2, IpAddr::V6(Ipv6Addr::LOCALHOST), 82)
             .is_none()
     );
+}
+
+#[test]
+fn of_two_listeners_on_one_address_the_newest_lives() {
+    let mut inventory = Inventory::default();
+    let (stale, living) = (tcp(1, 11, 80), tcp(2, 12, 80));
+    inventory.opened(opening(1, stale));
+    inventory.opened(opening(2, living.clone()));
+    let local = living.local.expect("an address");
+    let found = inventory.find_listener(living.netns, local, 80);
+    assert_eq!(found.map(Listener::id), Some(living.id));
 }
 
 #[test]

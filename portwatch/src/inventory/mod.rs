@@ -167,7 +167,8 @@ impl Inventory {
 
     /// The TCP or MPTCP listener that took a connection to `local`: the one on that very address, else
     /// the wildcard of its family, else the IPv6 wildcard that also takes IPv4. Where several share the
-    /// port (`SO_REUSEPORT`), the kernel chose by a hash that nobody tells; this is then the oldest.
+    /// port (`SO_REUSEPORT`), the kernel chose by a hash that nobody tells; this is then the newest. Without
+    /// that option the newest proves that those before it have gone, told or not.
     #[must_use]
     pub fn find_listener(&self, netns: u32, local: IpAddr, port: u16) -> Option<&Listener> {
         self.table

@@ -1,5 +1,6 @@
 //! The bounded table of listeners and its indexes, kept consistent in one place.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -221,7 +222,7 @@ impl Table {
                 )
             })
             .filter_map(|entry| Some((fit(&entry.listener.sock, local)?, entry)))
-            .min_by_key(|(fit, entry)| (*fit, entry.listener.first_seen))
+            .min_by_key(|(fit, entry)| (*fit, Reverse(entry.listener.first_seen)))
             .map(|(_, entry)| entry)
     }
 

@@ -99,7 +99,7 @@ fn channel() -> Result<Channel> {
 }
 
 fn serve(mut channel: Channel, mut slots: Slots) -> Result<()> {
-    socket::raise_descriptor_limit()?;
+    sys::raise_descriptor_limit().context("cannot raise the limit of descriptors")?;
     while let Some(line) = channel.receive()? {
         let words: Vec<&str> = line.split(' ').collect();
         if words.first() == Some(&"take") {

@@ -103,17 +103,6 @@ fn open_path(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Lets this process hold as many sockets as it may.
-pub(super) fn raise_descriptor_limit() -> Result<()> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)
-        .context("cannot raise the limit of descriptors")
-}
-
 /// `open COUNT PREFIX`: that many TCP listeners on loopback, kept; answers with their inodes.
 fn open_many(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     let count: usize = number(words, 0)?;

@@ -193,6 +193,9 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    if let Err(error) = crate::sys::raise_descriptor_limit() {
+        eprintln!("the limit of descriptors stays as it is: {error}");
+    }
     let mut arguments = Arguments::from_iter(rest);
     let threads = std::env::var("PORTWATCH_TEST_THREADS").ok();
     arguments.test_threads = arguments
