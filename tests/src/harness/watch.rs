@@ -243,8 +243,7 @@ impl Watch {
     /// # Errors
     /// It does not end in time.
     pub fn wait_end(&self) -> Result<ExitStatus> {
-        // The kernel takes probes away as slowly as it takes them in, beside others that start.
-        let deadline = Instant::now() + START_PATIENCE * scale();
+        let deadline = Instant::now() + PATIENCE * scale();
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let status = loop {
             if let Some(status) = child.try_wait()? {
