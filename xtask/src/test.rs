@@ -187,40 +187,28 @@ fn live(suite: &str, counts: &mut Counts) -> Result<Done> {
     Ok(Done::Ran)
 }
 
-/// An emulated machine beside others is sometimes too slow for a scenario that waits for the clock: what
-/// failed has a second try, and the output says so.
 fn in_vm(counts: &mut Counts) -> Result<()> {
-    let mut rungs: Vec<String> = RUNGS.map(str::to_owned).to_vec();
-    for last in [false, true] {
-        let outcomes = cells(&rungs)?;
-        let (good, bad): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| outcome.good());
-        for outcome in good.iter().chain(bad.iter().filter(|_| last)) {
-            *counts += outcome.counts.unwrap_or_default();
-        }
-        if bad.is_empty() {
-            return Ok(());
-        }
-        rungs = bad
-            .iter()
-            .map(|outcome| outcome.cell().to_owned())
-            .collect();
-        println!("=== not passed: {}", rungs.join(", "));
+    let outcomes = cells()?;
+    for outcome in &outcomes {
+        *counts += outcome.counts.unwrap_or_default();
     }
-    bail!(
-        "not passed twice on kernel {VM_KERNEL}: {}",
-        rungs.join(", ")
-    )
+    let bad = outcomes.iter().filter(|outcome| !outcome.good());
+    let bad: Vec<&str> = bad.map(vm::Outcome::cell).collect();
+    if !bad.is_empty() {
+        bail!("not passed on kernel {VM_KERNEL}: {}", bad.join(", "));
+    }
+    Ok(())
 }
 
-/// These rungs on one kernel.
-fn cells(rungs: &[String]) -> Result<Vec<vm::Outcome>> {
+/// Every rung on one kernel.
+fn cells() -> Result<Vec<vm::Outcome>> {
     #[derive(Parser)]
     struct Chore {
         #[command(flatten)]
         args: vm::Args,
     }
     let mut words: Vec<String> = ["vm", "--kernel", VM_KERNEL].map(str::to_owned).to_vec();
-    words.extend(rungs.iter().map(|rung| format!("--rung={rung}")));
+    words.extend(RUNGS.map(|rung| format!("--rung={rung}")));
     words.push("--".to_owned());
     words.extend(NOT_IN_VM.map(|module| format!("--skip={module}")));
     vm::matrix(&Chore::try_parse_from(words)?.args)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::item::{Extent, Item};
-use crate::event::{Event, EventType, Gap, RingName, SCHEMA, Severity};
+use crate::event::{Event, EventType, Gap, RingName, Severity};
 use crate::sink::Line;
 
 /// Consecutive events that one reader did not get.
@@ -43,25 +43,13 @@ impl Hole {
         let extent = self.extent;
         let events = if self.lost == 1 { "event" } else { "events" };
         Line::new(Arc::new(Event {
-            schema: SCHEMA.to_owned(),
             id: Uuid::now_v7().to_string(),
             seq: extent.first_seq,
-            ts: extent.first_ts,
-            kind: EventType::Gap,
             severity: Severity::Warning,
             message: format!(
                 "this reader was too slow: {} {events} did not reach it",
                 self.lost
             ),
-            host: extent.host,
-            socket: None,
-            process: None,
-            owners: Vec::new(),
-            previous: None,
-            old_state: None,
-            new_state: None,
-            duration_ms: None,
-            error: None,
             gap: Some(Gap {
                 ring: RingName::Client,
                 lost: self.lost,
@@ -70,8 +58,7 @@ impl Hole {
                 probe: None,
                 cgroups: Vec::new(),
             }),
-            reconciled: None,
-            sensor: None,
+            ..Event::new(EventType::Gap, extent.first_ts, extent.host)
         }))
     }
 }
