@@ -34,6 +34,8 @@ pub fn inventory(bytes: &[u8]) {
         let living = roomy.begun.checked_sub(roomy.ended);
         assert_eq!(living, Some(roomy.inventory.len()), "what was told differs");
         assert!(tight.inventory.len() <= 2);
+        roomy.inventory.table.assert_consistent();
+        tight.inventory.table.assert_consistent();
     }
 }
 

@@ -224,6 +224,23 @@ fn an_mptcp_socket_waits_with_its_subflow_for_validation() {
 }
 
 #[test]
+fn the_address_of_a_replaced_half_is_free() {
+    let (subflow, itself) = mptcp_halves((11, 12));
+    let (_, mut next) = mptcp_halves((11, 11));
+    next.id = tcp(3, 0, 0).id;
+    let mut inventory = Inventory::default();
+    inventory.opened(opening(1, subflow.clone()));
+    inventory.opened(opening(2, itself.clone()));
+    assert_eq!(kinds(&inventory.opened(opening(3, next))), "");
+    assert_eq!(kinds(&inventory.closed(closing(4, subflow))), "X");
+    // What comes where the first half was is another listener, found under its own address.
+    assert_eq!(kinds(&inventory.opened(opening(5, tcp(2, 20, 81)))), "O");
+    assert!(inventory.get(itself.id).is_some());
+    let unseen = inventory.opened(opening(6, tcp(2, 21, 81)));
+    assert_eq!((kinds(&unseen).as_str(), inventory.len()), ("XO", 1));
+}
+
+#[test]
 fn a_full_table_still_tells_of_openings() {
     let mut inventory = Inventory::new(1);
     assert_eq!(kinds(&inventory.opened(opening(1, tcp(1, 11, 80)))), "O");

@@ -149,15 +149,10 @@ impl Table {
         })
     }
 
-    /// Makes `sock` the other half of the entry `id`.
+    /// Makes `sock` the other half of the entry `id`, in place of the one that it may have had: that one
+    /// was closed unseen, and what comes to its address next is another listener.
     pub(super) fn set_twin(&mut self, id: SockId, sock: &SockInfo) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.twin = Some((sock.id, sock.inode));
-            self.twins.insert(sock.id, id);
-            if let Some(inode) = sock.inode {
-                self.by_inode.insert(inode, id);
-            }
-        }
+        self.update(id, |entry| entry.twin = Some((sock.id, sock.inode)));
     }
 
     /// Adds an entry whose socket is [`Located::Unknown`].
@@ -186,7 +181,10 @@ impl Table {
         let sock = &entry.listener.sock;
         let (twin, twin_inode) = entry.twin.unzip();
         for inode in [sock.inode, twin_inode.flatten()].into_iter().flatten() {
-            self.by_inode.remove(&inode);
+            // Another entry has it by now, if this one was closed unseen.
+            if self.by_inode.get(&inode) == Some(&id) {
+                self.by_inode.remove(&inode);
+            }
         }
         if let Some(twin) = twin {
             self.twins.remove(&twin);
@@ -228,5 +226,35 @@ impl Table {
 
     fn canonical(&self, id: SockId) -> SockId {
         self.twins.get(&id).copied().unwrap_or(id)
+    }
+
+    /// Every index leads to an entry that leads back; otherwise a later listener hides behind it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn assert_consistent(&self) {
+        for (key, entry) in &self.entries {
+            let sock = &entry.listener.sock;
+            assert_eq!(*key, sock.id, "an entry is not where its key says");
+            let is_by_port = |port| {
+                let ids = self.by_port.get(&(sock.netns, port));
+                ids.is_some_and(|ids| ids.contains(key))
+            };
+            assert!(sock.port.is_none_or(is_by_port), "not found by its port");
+            let twin = entry.twin.map(|(twin, _)| twin);
+            assert!(
+                twin.is_none_or(|twin| self.twins.get(&twin) == Some(key)),
+                "not found by its other half"
+            );
+        }
+        for (twin, id) in &self.twins {
+            let entry = self.entries.get(id).and_then(|entry| entry.twin);
+            assert_eq!(entry.map(|(twin, _)| twin), Some(*twin), "a stale half");
+        }
+        for id in self
+            .by_inode
+            .values()
+            .chain(self.by_port.values().flatten())
+        {
+            assert!(self.entries.contains_key(id), "a stale index");
+        }
     }
 }
