@@ -7,6 +7,8 @@ use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
 use portwatch_common::share::{SHARES, Share};
 
+use crate::kernel::CopyPlace;
+
 /// Listeners only: nothing that floods may push one out. User space sets the sizes at load.
 #[map]
 pub static CRITICAL: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -53,6 +55,8 @@ pub struct HeldPlace {
     pub record: HeldRecord,
     /// `bpf_iter_meta.session_id`.
     pub session: u64,
+    /// The socket that is looked at.
+    pub sock: CopyPlace,
 }
 
 /// Which call of which thread is between entry and exit.

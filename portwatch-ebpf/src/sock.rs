@@ -4,7 +4,7 @@ use portwatch_common::listener::UnixName;
 use portwatch_common::offsets::ABSENT;
 use portwatch_common::socket::{Sock, SockFlags, TcpState, UNIX_NAME_LEN};
 
-use crate::kernel::{bits, copy, field, offset, setting};
+use crate::kernel::{Object, Typed, bits, field, offset, setting};
 
 /// Address families.
 pub const AF_UNIX: u16 = 1;
@@ -36,20 +36,20 @@ const S_IFSOCK: u16 = 0o140_000;
 
 /// The address family of a sock.
 #[inline(always)]
-pub fn family(sk: u64) -> u16 {
-    field(sk, offset!(sk_family))
+pub fn family(sk: impl Object) -> u16 {
+    sk.field(offset!(sk_family))
 }
 
 /// The socket type.
 #[inline(always)]
-pub fn kind(sk: u64) -> u16 {
-    field(sk, offset!(sk_type))
+pub fn kind(sk: impl Object) -> u16 {
+    sk.field(offset!(sk_type))
 }
 
 /// The protocol; a byte wide before 5.6, which no supported kernel is.
 #[inline(always)]
-pub fn protocol(sk: u64) -> u16 {
-    field(sk, offset!(sk_protocol))
+pub fn protocol(sk: impl Object) -> u16 {
+    sk.field(offset!(sk_protocol))
 }
 
 /// The socket that listens for this one. Trap `mptcp_backlog`: an MPTCP socket listens through its first
@@ -67,14 +67,14 @@ pub fn listening(sk: u64) -> u64 {
 
 /// The state number.
 #[inline(always)]
-pub fn state(sk: u64) -> u8 {
-    field(sk, offset!(sk_state))
+pub fn state(sk: impl Object) -> u8 {
+    sk.field(offset!(sk_state))
 }
 
 /// The local port, host order.
 #[inline(always)]
-pub fn port(sk: u64) -> u16 {
-    field(sk, offset!(sk_num))
+pub fn port(sk: impl Object) -> u16 {
+    sk.field(offset!(sk_num))
 }
 
 /// The local port as packets carried it, host order: outlives the port's release, and goes stale when
@@ -86,13 +86,13 @@ pub fn last_port(sk: u64) -> u16 {
 
 /// The longest accept queue.
 #[inline(always)]
-pub fn backlog(sk: u64) -> u32 {
-    field(sk, offset!(sk_max_ack_backlog))
+pub fn backlog(sk: impl Object) -> u32 {
+    sk.field(offset!(sk_max_ack_backlog))
 }
 
 /// Was the address or port asked for, rather than chosen for a client?
 #[inline(always)]
-pub fn is_bound_explicitly(sk: u64) -> bool {
+pub fn is_bound_explicitly(sk: impl Object) -> bool {
     bits(sk, offset!(sk_userlocks_bit), 0xf) & SOCK_BIND_LOCKS != 0
 }
 
@@ -135,12 +135,40 @@ pub fn of_file(file: u64) -> u64 {
     of_socket(field(file, offset!(file_private_data)))
 }
 
+/// As [`of_file`], with the inode in sockfs, for the argument of an iterator.
+#[inline(always)]
+pub fn of_typed_file(file: Typed) -> (u64, u64) {
+    // SAFETY: `f_inode` and `i_sb` are pointers to kernel structures.
+    let (inode, sb) = unsafe {
+        let inode = file.follow(offset!(file_inode));
+        (inode, inode.follow(offset!(inode_sb)))
+    };
+    let mode: u16 = inode.field(offset!(inode_mode));
+    let magic: u64 = sb.field(offset!(sb_magic));
+    if mode & S_IFMT != S_IFSOCK || magic != setting!(sockfs_magic) as u64 {
+        return (0, 0);
+    }
+    let socket: u64 = file.field(offset!(file_private_data));
+    (of_socket(socket), inode.field(offset!(inode_ino)))
+}
+
 /// Fills in a socket.
 ///
 /// # Safety
 /// `out` must be writable.
 #[inline(always)]
-pub unsafe fn fill(sk: u64, out: *mut Sock) {
+pub unsafe fn fill(sk: impl Object, out: *mut Sock) {
+    let file = inode(sk.field(offset!(sk_socket)));
+    // SAFETY: the caller's promise.
+    unsafe { fill_with(sk, file, out) }
+}
+
+/// As [`fill`], with the inode in sockfs.
+///
+/// # Safety
+/// `out` must be writable.
+#[inline(always)]
+pub unsafe fn fill_with(sk: impl Object, inode: u64, out: *mut Sock) {
     let family = family(sk);
     let kind = kind(sk);
     let locks = bits(sk, offset!(sk_userlocks_bit), 0xf);
@@ -148,10 +176,10 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
         | (((locks >> 2 | locks >> 3) & 1) * SockFlags::BINDPORT_LOCK);
     // SAFETY: `out` is writable; plain integers and byte arrays.
     unsafe {
-        (*out).sk = sk;
-        (*out).cookie = field(sk, offset!(sk_cookie));
-        (*out).inode = inode(field(sk, offset!(sk_socket)));
-        (*out).netns = field(field(sk, offset!(sk_net)), offset!(net_inum));
+        (*out).sk = sk.address();
+        (*out).cookie = sk.field(offset!(sk_cookie));
+        (*out).inode = inode;
+        (*out).netns = field(sk.field(offset!(sk_net)), offset!(net_inum));
         (*out).family = family;
         (*out).kind = kind;
         (*out).protocol = protocol(sk);
@@ -163,30 +191,26 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
         (*out).local = [0; 16];
         (*out).peer = [0; 16];
         if family == AF_INET || family == AF_INET6 {
-            (*out).ifindex = field(sk, offset!(sk_bound_dev_if));
+            (*out).ifindex = sk.field(offset!(sk_bound_dev_if));
             if kind != SOCK_RAW {
                 (*out).port = port(sk);
-                (*out).peer_port = field::<u16>(sk, offset!(sk_dport)).swap_bytes();
+                (*out).peer_port = sk.field::<u16>(offset!(sk_dport)).swap_bytes();
             }
         }
+        let local = (&raw mut (*out).local).cast::<u64>();
+        let peer = (&raw mut (*out).peer).cast::<u64>();
         if family == AF_INET {
-            copy(
-                (&raw mut (*out).local).cast::<[u8; 4]>(),
-                sk,
-                offset!(sk_rcv_saddr),
-            );
-            copy(
-                (&raw mut (*out).peer).cast::<[u8; 4]>(),
-                sk,
-                offset!(sk_daddr),
-            );
+            *local.cast::<u32>() = sk.field(offset!(sk_rcv_saddr));
+            *peer.cast::<u32>() = sk.field(offset!(sk_daddr));
         } else if family == AF_INET6 && offset!(sk_v6_rcv_saddr) != ABSENT {
             flags |= bits(sk, offset!(sk_ipv6only_bit), 1) * SockFlags::V6ONLY;
-            copy(&raw mut (*out).local, sk, offset!(sk_v6_rcv_saddr));
-            copy(&raw mut (*out).peer, sk, offset!(sk_v6_daddr));
+            *local = sk.field(offset!(sk_v6_rcv_saddr));
+            *local.add(1) = sk.field(offset!(sk_v6_rcv_saddr) + 8);
+            *peer = sk.field(offset!(sk_v6_daddr));
+            *peer.add(1) = sk.field(offset!(sk_v6_daddr) + 8);
         } else if family == AF_PACKET {
             (*out).protocol = packet_protocol(sk);
-            (*out).ifindex = field(sk, offset!(packet_ifindex));
+            (*out).ifindex = sk.field(offset!(packet_ifindex));
         }
         if (*out).protocol == IPPROTO_TCP {
             flags |= bits(sk, offset!(tcp_is_mptcp_bit), 1) * SockFlags::MPTCP;
@@ -197,8 +221,8 @@ pub unsafe fn fill(sk: u64, out: *mut Sock) {
 
 /// The ethertype a packet socket receives, host order; 0 while it receives nothing.
 #[inline(always)]
-pub fn packet_protocol(sk: u64) -> u16 {
-    field::<u16>(sk, offset!(packet_num)).swap_bytes()
+pub fn packet_protocol(sk: impl Object) -> u16 {
+    sk.field::<u16>(offset!(packet_num)).swap_bytes()
 }
 
 /// The inode in sockfs, which lies beside the `struct socket` in one allocation.
@@ -211,8 +235,8 @@ pub fn inode(socket: u64) -> u64 {
 
 /// Has this unix socket a name?
 #[inline(always)]
-pub fn has_unix_name(sk: u64) -> bool {
-    field::<u64>(sk, offset!(unix_addr)) != 0
+pub fn has_unix_name(sk: impl Object) -> bool {
+    sk.field::<u64>(offset!(unix_addr)) != 0
 }
 
 /// Fills in a unix socket's name, as it was bound.
@@ -220,7 +244,7 @@ pub fn has_unix_name(sk: u64) -> bool {
 /// # Safety
 /// `out` must be writable.
 #[inline(always)]
-pub unsafe fn fill_unix_name(sk: u64, out: *mut UnixName) {
+pub unsafe fn fill_unix_name(sk: impl Object, out: *mut UnixName) {
     // SAFETY: `out` is writable; plain integers and bytes.
     unsafe {
         (*out).len = 0;
@@ -229,7 +253,7 @@ pub unsafe fn fill_unix_name(sk: u64, out: *mut UnixName) {
         if family(sk) != AF_UNIX {
             return;
         }
-        let address: u64 = field(sk, offset!(unix_addr));
+        let address: u64 = sk.field(offset!(unix_addr));
         let length: u32 = field(address, offset!(unix_address_len));
         // The kernel's length counts the family's two bytes, and for a path the NUL that it added, which
         // has no place in the array when the path has all of it (`longest_path`).

@@ -4,7 +4,7 @@ use portwatch_common::connection::Owner;
 use portwatch_common::offsets::ABSENT;
 use portwatch_common::task::{Ancestor, MAX_ANCESTORS, NO_LOGINUID, Task};
 
-use crate::kernel::{copy, field, offset};
+use crate::kernel::{Typed, copy, field, offset};
 
 /// Bit of `PF_KTHREAD` in `task_struct.flags`.
 const PF_KTHREAD_BIT: u32 = 21;
@@ -50,12 +50,14 @@ pub unsafe fn fill(task: u64, out: *mut Task) {
 /// # Safety
 /// `known` must be readable.
 #[inline(always)]
-pub unsafe fn is_in(task: u64, known: *const Task) -> bool {
-    let leader: u64 = field(task, offset!(task_group_leader));
-    let start: u64 = field(leader, offset!(task_start_boottime));
-    let tid: u32 = field(task, offset!(task_pid));
-    // SAFETY: the caller's promise; plain integers.
-    unsafe { (*known).tid == tid && (*known).start_boot_ns == start }
+pub unsafe fn is_in(task: Typed, known: *const Task) -> bool {
+    // SAFETY: `group_leader` is a pointer to a task; the caller's promise; plain integers.
+    unsafe {
+        let leader = task.follow(offset!(task_group_leader));
+        let start: u64 = leader.field(offset!(task_start_boottime));
+        let tid: u32 = task.field(offset!(task_pid));
+        (*known).tid == tid && (*known).start_boot_ns == start
+    }
 }
 
 /// The part of the task that a connection remembers.

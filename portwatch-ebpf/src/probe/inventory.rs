@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{
 use portwatch_common::header::{EventKind, Mechanism};
 use portwatch_common::listener::HeldRecord;
 
-use crate::kernel::argument;
+use crate::kernel::{Copied, Object as _, Typed, argument};
 use crate::maps::{CONTROL, HELD, TRACKED};
 use crate::probe::unix;
 use crate::{sock, task};
@@ -28,18 +28,23 @@ struct IteratorMeta {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
-    let task = argument(context, 1);
-    let fd = argument(context, 2);
-    let sk = sock::of_file(argument(context, 3));
-    if task == 0 || sk == 0 {
+    // SAFETY: as the context is declared; both may be missing.
+    let (task, file) = unsafe { (Typed::argument(context, 1), Typed::argument(context, 3)) };
+    if task.is_null() || file.is_null() {
         return 0;
     }
-    if !is_wanted(sk) {
+    let (sk, inode) = sock::of_typed_file(file);
+    if sk == 0 {
         return 0;
     }
     let Some(last) = HELD.get_ptr_mut(0) else {
         return 0;
     };
+    // SAFETY: the map has one value, and the iterator one reader.
+    let sk = unsafe { Copied::of(sk, &raw mut (*last).sock) };
+    if !is_wanted(sk) {
+        return 0;
+    }
     // SAFETY: the map has one value and the iterator one reader; `seq` is the kernel's own pointer.
     unsafe {
         let meta = *context.cast::<*mut IteratorMeta>();
@@ -48,7 +53,7 @@ pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
         // same task again.
         if (*last).session != (*meta).session || !task::is_in(task, &raw const (*place).task) {
             (*last).session = (*meta).session;
-            task::fill(task, &raw mut (*place).task);
+            task::fill(task.address(), &raw mut (*place).task);
         }
         (*place).header.kind = EventKind::SOCKET_HELD;
         (*place).header.mechanism = Mechanism::ITERATOR;
@@ -58,9 +63,9 @@ pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
         (*place).header.cpu = bpf_get_smp_processor_id();
         (*place).header.reserved2 = 0;
         (*place).header.cpu_seq = 0;
-        sock::fill(sk, &raw mut (*place).sock);
+        sock::fill_with(sk, inode, &raw mut (*place).sock);
         sock::fill_unix_name(sk, &raw mut (*place).unix);
-        (*place).fd = fd as u32;
+        (*place).fd = argument(context, 2) as u32;
         (*place).reserved = 0;
         bpf_seq_write((*meta).seq, place.cast(), size_of::<HeldRecord>() as u32);
     }
@@ -69,7 +74,7 @@ pub extern "C" fn task_file_iter(context: *mut core::ffi::c_void) -> i32 {
 
 /// Does this socket receive? Connections too, while user space asks for their owners.
 #[inline(always)]
-fn is_wanted(sk: u64) -> bool {
+fn is_wanted(sk: Copied) -> bool {
     let family = sock::family(sk);
     let kind = sock::kind(sk);
     if family == sock::AF_UNIX {
@@ -83,7 +88,7 @@ fn is_wanted(sk: u64) -> bool {
         if kind == sock::SOCK_DGRAM {
             // Explicit binds; a bind to any address and port 0 leaves no trace but our own.
             return sock::port(sk) != 0
-                && (sock::is_bound_explicitly(sk) || TRACKED.get_ptr(sk).is_some());
+                && (sock::is_bound_explicitly(sk) || TRACKED.get_ptr(sk.address()).is_some());
         }
         let connections = match CONTROL.get(0) {
             Some(control) => control.inventory_connections != 0,

@@ -11,7 +11,7 @@ use portwatch_common::listener::ListenerFlags;
 
 use super::{ensure_cookie, enter, leave, result};
 use crate::emit::{self, Origin, Requested, raw};
-use crate::kernel::argument;
+use crate::kernel::{Object, argument};
 use crate::maps::Call;
 use crate::sock;
 
@@ -137,12 +137,12 @@ pub fn unix_close_kprobe(context: ProbeContext) -> u32 {
 
 /// Was this reported? An accepted connection shares its listener's name, but not its state.
 #[inline(always)]
-pub fn is_listener(sk: u64) -> bool {
+pub fn is_listener(sk: impl Object) -> bool {
     sock::state(sk) == LISTEN || is_bound_datagram(sk)
 }
 
 /// A datagram socket receives as soon as it has a name.
 #[inline(always)]
-pub fn is_bound_datagram(sk: u64) -> bool {
+pub fn is_bound_datagram(sk: impl Object) -> bool {
     sock::kind(sk) == sock::SOCK_DGRAM && sock::has_unix_name(sk)
 }
