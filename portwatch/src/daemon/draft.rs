@@ -229,7 +229,7 @@ mod tests {
 
     fn changed(previous: Previous) -> Change {
         Change::Changed {
-            listener: held(),
+            listener: held().into(),
             previous,
             at: BootNs(2),
             mechanism: Mechanism::Reconcile,
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn new_holders_are_named_even_where_the_process_is_the_only_one() {
         let present = Change::Present {
-            listener: held(),
+            listener: held().into(),
             at: BootNs(2),
         };
         assert!(owners_of(&present).is_empty(), "`process` says it");

@@ -89,25 +89,25 @@ impl Previous {
     }
 }
 
-/// Something that readers of the inventory must be told. The listener is a copy as of this change.
+/// Something that readers of the inventory must be told. The listener is as of this change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Seen opening.
     Opened {
         /// The listener.
-        listener: Listener,
+        listener: Arc<Listener>,
     },
     /// Found, not seen opening.
     Present {
         /// The listener.
-        listener: Listener,
+        listener: Arc<Listener>,
         /// When the snapshot passed it.
         at: BootNs,
     },
     /// Backlog, interface, protocol number, address or holders are different.
     Changed {
         /// The listener after the change.
-        listener: Listener,
+        listener: Arc<Listener>,
         /// What was before.
         previous: Previous,
         /// When it was seen.
@@ -118,7 +118,7 @@ pub enum Change {
     /// It can no longer receive.
     Closed {
         /// The listener as it was.
-        listener: Listener,
+        listener: Arc<Listener>,
         /// When; for a reconciliation, when it was known to be gone.
         at: BootNs,
         /// How it was seen.
@@ -130,7 +130,7 @@ pub enum Change {
 
 impl Change {
     /// A closing, with the duration when the opening was seen.
-    pub(super) fn closed(listener: Listener, at: BootNs, mechanism: Mechanism) -> Self {
+    pub(super) fn closed(listener: Arc<Listener>, at: BootNs, mechanism: Mechanism) -> Self {
         let duration_ns = listener.opened_at.map(|opened| at.since(opened));
         Self::Closed {
             listener,
@@ -142,7 +142,7 @@ impl Change {
 
     /// The listener it is about.
     #[must_use]
-    pub const fn listener(&self) -> &Listener {
+    pub fn listener(&self) -> &Listener {
         match self {
             Self::Opened { listener }
             | Self::Present { listener, .. }
@@ -152,18 +152,18 @@ impl Change {
     }
 
     /// The same, for what is learned of it when it is told.
-    pub const fn listener_mut(&mut self) -> &mut Listener {
-        match self {
+    pub fn listener_mut(&mut self) -> &mut Listener {
+        Arc::make_mut(match self {
             Self::Opened { listener }
             | Self::Present { listener, .. }
             | Self::Changed { listener, .. }
             | Self::Closed { listener, .. } => listener,
-        }
+        })
     }
 
     /// When it happened or was found.
     #[must_use]
-    pub const fn at(&self) -> BootNs {
+    pub fn at(&self) -> BootNs {
         match self {
             Self::Opened { listener } => listener.first_seen,
             Self::Present { at, .. } | Self::Changed { at, .. } | Self::Closed { at, .. } => *at,
@@ -172,7 +172,7 @@ impl Change {
 
     /// How it was seen.
     #[must_use]
-    pub const fn mechanism(&self) -> Mechanism {
+    pub fn mechanism(&self) -> Mechanism {
         match self {
             Self::Opened { listener } | Self::Present { listener, .. } => listener.mechanism,
             Self::Changed { mechanism, .. } | Self::Closed { mechanism, .. } => *mechanism,

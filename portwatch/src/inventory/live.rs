@@ -148,7 +148,7 @@ impl Inventory {
                     self.table.set_twin(id, &seen.sock);
                     return self.again(id, seen).into_iter().collect();
                 }
-                vec![self.add(Listener::opened(seen))]
+                vec![self.add(Arc::new(Listener::opened(seen)))]
             }
         }
     }
@@ -165,12 +165,12 @@ impl Inventory {
             // The record is the older one: its socket came and went before the known one.
             self.counts.stale += 1;
             let at = seen.at;
-            let listener = Listener::opened(seen);
-            let closing = Change::closed(listener.clone(), at, Mechanism::Reconcile);
+            let listener = Arc::new(Listener::opened(seen));
+            let closing = Change::closed(Arc::clone(&listener), at, Mechanism::Reconcile);
             return vec![Change::Opened { listener }, closing];
         }
         let gone = self.close(id, seen.at, Mechanism::Reconcile);
-        let opening = self.add(Listener::opened(seen));
+        let opening = self.add(Arc::new(Listener::opened(seen)));
         gone.into_iter().chain([opening]).collect()
     }
 
@@ -178,8 +178,8 @@ impl Inventory {
     /// because a snapshot found it first.
     fn again(&mut self, id: SockId, seen: ListenerSeen) -> Option<Change> {
         let entry = self.table.get_mut(id)?;
-        let listener = &mut entry.listener;
         let newer = seen.at >= entry.touched;
+        let listener = Arc::make_mut(&mut entry.listener);
         if listener.opener.is_none() && listener.opened_at.is_none() {
             listener.opened_at = Some(seen.at);
             listener.first_seen = listener.first_seen.min(seen.at);
@@ -195,7 +195,7 @@ impl Inventory {
             Previous::default()
         };
         let id = self.learn(id, &seen.sock);
-        let listener = self.get(id)?.clone();
+        let listener = self.shared(id)?;
         (!previous.is_empty()).then_some(Change::Changed {
             listener,
             previous,
@@ -233,11 +233,11 @@ impl Inventory {
     }
 
     /// Puts a new listener into the table, as far as there is room.
-    fn add(&mut self, listener: Listener) -> Change {
+    fn add(&mut self, listener: Arc<Listener>) -> Change {
         if self.table.len() >= self.limit {
             self.counts.untracked += 1;
         } else {
-            self.table.insert(Entry::new(listener.clone()));
+            self.table.insert(Entry::new(Arc::clone(&listener)));
         }
         Change::Opened { listener }
     }
@@ -269,7 +269,7 @@ impl Inventory {
             return key;
         }
         self.table.update(key, |entry| {
-            let known = &mut entry.listener.sock;
+            let known = &mut Arc::make_mut(&mut entry.listener).sock;
             known.id = if tells_key { sock.id } else { key };
             known.inode = known.inode.or(sock.inode);
             known.cookie = known.cookie.or(sock.cookie);

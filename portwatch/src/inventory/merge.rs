@@ -197,24 +197,24 @@ impl Inventory {
             merged.changes.extend(closing);
             return None;
         }
-        if entry.listener.unix.is_none() {
-            entry.listener.unix = group.unix.cloned();
+        if entry.listener.unix.is_none() && group.unix.is_some() {
+            Arc::make_mut(&mut entry.listener).unix = group.unix.cloned();
         }
         if entry.listener.opener.is_none() && is_other(entry.listener.holder.as_deref(), &group) {
-            entry.listener.holder = group.holder.map(|task| look.who(task));
+            Arc::make_mut(&mut entry.listener).holder = group.holder.map(|task| look.who(task));
         }
         let is_same_half = is_mptcp_itself(&entry.listener.sock) == is_mptcp_itself(group.sock);
         // Only the text tables of `/proc/net` give no cookie, and those lack backlog and interface.
         let is_whole = look.view == View::Descriptors || group.sock.cookie.is_some();
         let previous = if is_untouched && is_same_half && is_whole {
-            take_over(&mut entry.listener.sock, group.sock)
+            take_over(&mut Arc::make_mut(&mut entry.listener).sock, group.sock)
         } else {
             Previous::default()
         };
         let id = self.learn(id, group.sock);
         let owners = self.owners_seen(id, group.owners, group.at);
         let described = (!previous.is_empty()).then_some(previous);
-        let described = described.zip(self.get(id).cloned());
+        let described = described.zip(self.shared(id));
         let described = described.map(|(previous, listener)| Change::Changed {
             listener,
             previous,
@@ -256,7 +256,7 @@ impl Inventory {
             self.count(|counts| counts.untracked += 1);
             return;
         }
-        let listener = Listener {
+        let listener = Arc::new(Listener {
             sock: group.sock.clone(),
             unix: group.unix.cloned(),
             opener: None,
@@ -266,9 +266,9 @@ impl Inventory {
             opened_at: None,
             first_seen: group.at,
             mechanism: look.mechanism,
-        };
+        });
         seen.insert(listener.id());
-        self.table.insert(Entry::new(listener.clone()));
+        self.table.insert(Entry::new(Arc::clone(&listener)));
         merged.found += 1;
         merged.changes.push(Change::Present {
             listener,
@@ -357,7 +357,10 @@ impl Inventory {
         let entry = self.table.get_mut(id)?;
         if is_same_set(&entry.listener.owners, &owners) {
             entry.pending = None;
-            entry.listener.owners = owners;
+            // The same processes may have other names and descriptors by now.
+            if entry.listener.owners != owners {
+                Arc::make_mut(&mut entry.listener).owners = owners;
+            }
             return None;
         }
         let agreed = entry
@@ -368,9 +371,10 @@ impl Inventory {
             entry.pending = Some(owners);
             return None;
         }
-        let before = std::mem::replace(&mut entry.listener.owners, owners);
+        let known = &mut Arc::make_mut(&mut entry.listener).owners;
+        let before = std::mem::replace(known, owners);
         Some(Change::Changed {
-            listener: entry.listener.clone(),
+            listener: Arc::clone(&entry.listener),
             previous: Previous {
                 owners: Some(before),
                 ..Previous::default()

@@ -126,12 +126,12 @@ impl Inventory {
     /// The listener with this key.
     #[must_use]
     pub fn get(&self, id: SockId) -> Option<&Listener> {
-        self.table.get(id).map(|entry| &entry.listener)
+        self.table.get(id).map(|entry| &*entry.listener)
     }
 
     /// Every listener, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
-        self.table.iter().map(|entry| &entry.listener)
+        self.table.iter().map(|entry| &*entry.listener)
     }
 
     /// Number of listeners.
@@ -160,7 +160,7 @@ impl Inventory {
         entry
             .filter(|entry| entry.listener.first_seen <= at)
             .is_some_and(|entry| {
-                entry.listener.process = Some(process);
+                Arc::make_mut(&mut entry.listener).process = Some(process);
                 true
             })
     }
@@ -173,7 +173,13 @@ impl Inventory {
     pub fn find_listener(&self, netns: u32, local: IpAddr, port: u16) -> Option<&Listener> {
         self.table
             .find_listener(netns, local, port)
-            .map(|entry| &entry.listener)
+            .map(|entry| &*entry.listener)
+    }
+
+    /// The same, to be told of.
+    fn shared(&self, id: SockId) -> Option<Arc<Listener>> {
+        let entry = self.table.get(id)?;
+        Some(Arc::clone(&entry.listener))
     }
 
     fn remember_close(&mut self, id: SockId, inode: Option<u64>, at: BootNs) {

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::identity::{contradicts, fit};
 use super::listener::Listener;
@@ -14,8 +15,8 @@ use crate::time::BootNs;
 /// A listener and what the inventory remembers about it beside.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// The listener.
-    pub(super) listener: Listener,
+    /// The listener, shared with the changes that tell of it: on a first look there are thousands of both.
+    pub(super) listener: Arc<Listener>,
     /// The last time a live record spoke of it, or a snapshot brought it in.
     pub(super) touched: BootNs,
     /// Holders that one snapshot saw and that the next must confirm.
@@ -26,7 +27,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// An entry without history.
-    pub(super) fn new(listener: Listener) -> Self {
+    pub(super) fn new(listener: Arc<Listener>) -> Self {
         Self {
             touched: listener.first_seen,
             listener,
@@ -50,8 +51,7 @@ pub(super) enum Located {
 /// Entries by key, inode and port.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Boxed, because a map is never more than seven eighths full, and an entry is large.
-    entries: NumberMap<SockId, Box<Entry>>,
+    entries: NumberMap<SockId, Entry>,
     by_inode: NumberMap<u64, SockId>,
     by_port: NumberMap<(u32, u16), Vec<SockId>>,
     twins: NumberMap<SockId, SockId>,
@@ -73,17 +73,17 @@ impl Table {
 
     /// The entry with this key, or whose MPTCP twin has it.
     pub(super) fn get(&self, id: SockId) -> Option<&Entry> {
-        self.entries.get(&self.canonical(id)).map(Box::as_ref)
+        self.entries.get(&self.canonical(id))
     }
 
     /// The same, to change what is not indexed.
     pub(super) fn get_mut(&mut self, id: SockId) -> Option<&mut Entry> {
-        self.entries.get_mut(&self.canonical(id)).map(Box::as_mut)
+        self.entries.get_mut(&self.canonical(id))
     }
 
     /// Every entry, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values().map(Box::as_ref)
+        self.entries.values()
     }
 
     /// The keys of those entries that `wanted` picks, oldest first, so that what follows from them is
@@ -171,7 +171,7 @@ impl Table {
                 self.by_inode.insert(inode, id);
             }
         }
-        self.entries.insert(id, Box::new(entry));
+        self.entries.insert(id, entry);
     }
 
     /// Takes an entry out, with all that pointed to it.
@@ -197,7 +197,7 @@ impl Table {
                 self.by_port.remove(&(sock.netns, port));
             }
         }
-        Some(*entry)
+        Some(entry)
     }
 
     /// Changes fields that are indexed.
@@ -212,7 +212,7 @@ impl Table {
     pub(super) fn find_listener(&self, netns: u32, local: IpAddr, port: u16) -> Option<&Entry> {
         let ids = self.by_port.get(&(netns, port))?;
         ids.iter()
-            .filter_map(|id| self.entries.get(id).map(Box::as_ref))
+            .filter_map(|id| self.entries.get(id))
             .filter(|entry| {
                 matches!(
                     entry.listener.sock.protocol,

@@ -18,7 +18,7 @@ impl Inventory {
     /// Remembers the name that a listener was told with, so that all of its events have the same.
     pub fn set_unix_name(&mut self, id: SockId, name: UnixName) {
         if let Some(entry) = self.table.get_mut(id) {
-            entry.listener.unix = Some(name);
+            std::sync::Arc::make_mut(&mut entry.listener).unix = Some(name);
         }
     }
 }
