@@ -112,6 +112,14 @@ impl Outcome {
         }
     }
 
+    /// Those scenarios that took longest, with their seconds.
+    pub(crate) fn slowest(&self, count: usize) -> Vec<String> {
+        let mut slow: Vec<&Scenario> = self.scenarios.iter().collect();
+        slow.sort_by_key(|one| std::cmp::Reverse(one.ms));
+        let told = |one: &&Scenario| format!("{} {:.1} s", one.name, one.ms as f64 / 1000.0);
+        slow.iter().take(count).map(told).collect()
+    }
+
     /// Whether the machine itself is to blame, so that its console is worth reading.
     pub(crate) const fn is_machine_trouble(&self) -> bool {
         matches!(self.run.end, Some(End::Died | End::TimedOut) | None)

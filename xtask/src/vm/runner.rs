@@ -17,6 +17,8 @@ use super::outcome::Outcome;
 use super::suite::Suite;
 use super::transcript::{CellRun, End, Transcript};
 
+/// Scenarios whose time is told with each cell.
+const SLOWEST: usize = 12;
 /// Lines of the kernel's console that a failure shows.
 const CONSOLE_LINES: usize = 60;
 /// Lines of the suite's output that a failure shows.
@@ -138,6 +140,10 @@ impl Runner<'_> {
             counts.failed,
             outcome.run.took.as_secs_f32()
         );
+        let slow = outcome.slowest(SLOWEST);
+        if !slow.is_empty() {
+            text += &format!("; slowest: {}", slow.join(", "));
+        }
         if let Some(trouble) = outcome.trouble() {
             text += &format!("\n=== {name}: {trouble}");
             let lines = &outcome.run.lines;
