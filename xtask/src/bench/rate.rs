@@ -28,8 +28,7 @@ pub(super) const BENCH: Bench = Bench {
     run,
 };
 
-const WATCHERS: [Watcher; 9] = [
-    Watcher::Nothing,
+const WATCHERS: [Watcher; 8] = [
     Watcher::Again,
     Watcher::Run,
     Watcher::OwnTail,
@@ -50,6 +49,10 @@ const ROOM: u64 = 4 << 30;
 struct Entry {
     watcher: Watcher,
     rates: Vec<f64>,
+    /// What the machine did just before and just after, on average, with nothing watching.
+    nothing: Vec<f64>,
+    /// Processor time of the processes that watched, in percent of the machine.
+    processors: Vec<f64>,
     trouble: Option<String>,
 }
 
@@ -70,16 +73,24 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
     // The first seconds differ: sockets in TIME_WAIT are not there yet, and caches are cold.
     load.run(time)?;
     for round in 0..lab.rounds {
+        // A machine shared with others is faster and slower by turns: each measurement is compared with
+        // its own neighbours, not with one of another half-minute.
+        let mut before = load.run(time)?;
         for place in shuffled(round, entries.len()) {
-            if let Some(entry) = entries.get_mut(place) {
-                entry.measure(lab, &load, time, &mut streamed)?;
+            let Some(entry) = entries.get_mut(place) else {
+                continue;
+            };
+            if entry.measure(lab, &load, time, &mut streamed)? {
+                let after = load.run(time)?;
+                entry.nothing.push(f64::midpoint(before, after));
+                before = after;
             }
         }
     }
-    let nothing = entries.first().map(|entry| entry.rates.clone());
-    let nothing = nothing.unwrap_or_default();
+    let nothing: Vec<f64> = entries.iter().flat_map(|one| one.nothing.clone()).collect();
     let mut rows = vec![Row::new("nothing watches", "connections/s", &nothing)];
-    rows.extend(entries.iter().skip(1).map(|entry| entry.row(&nothing)));
+    rows.extend(entries.iter().map(Entry::row));
+    rows.extend(entries.iter().filter_map(Entry::processors_row));
     rows.extend(streamed.rows("`portwatch run` and `tail --states`"));
     rows.extend(own_tail(lab, &load, time));
     Ok(rows)
@@ -91,26 +102,29 @@ impl Entry {
         Self {
             watcher,
             rates: Vec::new(),
+            nothing: Vec::new(),
+            processors: Vec::new(),
             trouble,
         }
     }
 
-    /// One round. A tool that does not work is left out from then on; portwatch must work.
+    /// One round; whether it was measured. A tool that does not work is left out from then on; portwatch must
+    /// work.
     fn measure(
         &mut self,
         lab: &Lab,
         load: &Load,
         time: Duration,
         streamed: &mut Streamed,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if self.trouble.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let at_work = match self.watcher.start(lab) {
             Ok(at_work) => at_work,
             Err(error) if self.watcher.budget().is_none() => {
                 self.trouble = Some(format!("{error:#}"));
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(error.context(self.watcher.label())),
         };
@@ -118,22 +132,36 @@ impl Entry {
             AtWork::Daemon(daemon, Some(_)) => Some(daemon.status()?),
             _ => None,
         };
+        let busy = at_work.on_cpu();
+        let began = Instant::now();
         let rate = load.run(time)?;
+        if let (Some(busy), Some(now)) = (busy, at_work.on_cpu()) {
+            let share = now.saturating_sub(busy).as_secs_f64() / began.elapsed().as_secs_f64();
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            self.processors.push(share / processors as f64 * 100.0);
+        }
         println!("  {rate:>9.0} connections/s  {}", self.watcher.label());
         self.rates.push(rate);
         if let (AtWork::Daemon(daemon, Some(_)), Some(before)) = (&at_work, before) {
             let after = settled(|| daemon.status())?;
             streamed.add(&before, &after, time);
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn row(&self, nothing: &[f64]) -> Row {
+    /// What does not wait for the machine's mood: how long the watching processes themselves ran. Probes run in
+    /// those that connect, and are not in it.
+    fn processors_row(&self) -> Option<Row> {
+        let what = format!("processor time of {}", self.watcher.label());
+        (!self.processors.is_empty()).then(|| Row::new(what, "%", &self.processors))
+    }
+
+    fn row(&self) -> Row {
         let what = format!("cost of {}", self.watcher.label());
         if let Some(trouble) = &self.trouble {
             return Row::missing(what, "%", trouble);
         }
-        let row = Row::new(what, "%", &paired_cost(&self.rates, nothing));
+        let row = Row::new(what, "%", &paired_cost(&self.rates, &self.nothing));
         match self.watcher.budget() {
             Some(budget) => row.within(budget),
             None => row,

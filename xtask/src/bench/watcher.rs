@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::lab::{Daemon, Lab};
 use super::load::{find, need};
 use super::probes;
-use super::process::Running;
+use super::process::{Running, on_cpu};
 use super::table::Budget;
 
 /// How long a tool may take until its probe is loaded.
@@ -30,9 +30,7 @@ const EMPTY: &str = "tracepoint:sock:inet_sock_set_state { }";
 /// A way of watching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watcher {
-    /// Nobody.
-    Nothing,
-    /// Nobody, once more: what two measurements of the same thing differ by.
+    /// Nobody: what two measurements of the same thing differ by.
     Again,
     /// `portwatch run`.
     Run,
@@ -76,7 +74,6 @@ impl Watcher {
     /// The words of its row.
     pub(crate) const fn label(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing",
             Self::Again => "nothing, measured again (noise)",
             Self::Run => "`portwatch run`",
             Self::OwnTail => "`portwatch tail --states -o json >/dev/null`, probes of its own",
@@ -115,7 +112,7 @@ impl Watcher {
     pub(crate) fn start(self, lab: &Lab) -> Result<AtWork> {
         let bpftrace = |program| tracer("bpftrace", &["-e", program]);
         Ok(match self {
-            Self::Nothing | Self::Again => AtWork::Nobody,
+            Self::Again => AtWork::Nobody,
             Self::Run => AtWork::Daemon(Box::new(lab.daemon("")?), None),
             Self::AttachedTail => {
                 let daemon = lab.daemon("")?;
@@ -137,6 +134,21 @@ impl Watcher {
 }
 
 impl AtWork {
+    /// How long its processes have run so far; `None` where they come and go.
+    pub(crate) fn on_cpu(&self) -> Option<Duration> {
+        match self {
+            Self::Nobody | Self::Often(_) => None,
+            Self::One(running) => on_cpu(running.pid()).ok(),
+            Self::Daemon(daemon, reader) => {
+                let reader = match reader {
+                    Some(reader) => on_cpu(reader.pid()).ok()?,
+                    None => Duration::ZERO,
+                };
+                Some(on_cpu(daemon.pid()).ok()? + reader)
+            }
+        }
+    }
+
     /// The process whose probe is on the hook.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
