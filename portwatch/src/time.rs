@@ -66,6 +66,12 @@ impl WallClock {
         Self { boot_epoch_ns }
     }
 
+    /// Where boot time zero lies, nanoseconds after 1970.
+    #[must_use]
+    pub fn epoch_ns(self) -> i64 {
+        i64::try_from(self.boot_epoch_ns).unwrap_or(i64::MAX)
+    }
+
     /// RFC 3339, UTC, nanoseconds.
     #[must_use]
     pub fn rfc3339(self, at: BootNs) -> String {

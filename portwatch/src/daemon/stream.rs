@@ -63,6 +63,7 @@ impl Pipeline {
         let surroundings = &self.surroundings;
         Some(Transition {
             at: seen.at,
+            place: 0,
             interface: surroundings.bound_interface(&seen.sock).map(Arc::from),
             exposure: exposure(
                 &seen.sock,

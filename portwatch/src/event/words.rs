@@ -8,9 +8,14 @@ use super::{
 pub trait Word: Copy + 'static {
     /// Every word, in the order of declaration (for ordered enumerations: rising).
     const WORDS: &'static [&'static str];
+    /// Every value, in the same order.
+    const ALL: &'static [Self];
 
     /// The word of this value, exactly as JSON has it.
     fn word(self) -> &'static str;
+
+    /// Where this value stands in [`Word::ALL`].
+    fn place(self) -> u8;
 }
 
 /// Pairs variants with words; the match keeps the list complete.
@@ -18,8 +23,12 @@ macro_rules! words {
     ($($name:ident { $($variant:ident = $word:literal,)* })*) => {$(
         impl Word for $name {
             const WORDS: &'static [&'static str] = &[$($word,)*];
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
             fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
+            }
+            fn place(self) -> u8 {
+                self as u8
             }
         }
     )*};
@@ -114,6 +123,7 @@ mod tests {
             let value: W = serde_json::from_value((*word).into()).expect("a word that JSON knows");
             assert_eq!(value.word(), *word);
             assert_eq!(serde_json::to_value(value).expect("a word"), *word);
+            assert_eq!(W::ALL[usize::from(value.place())].word(), *word);
         }
     }
 

@@ -1,26 +1,22 @@
 //! The client's side of the control socket, for `tail`, `ls` and `status`. Blocking, bounded.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use super::feed::Piece;
+
+use super::feed::Feed;
 use super::protocol::{
-    CODE_IO, CODE_NOT_PERMITTED, CODE_SOFTWARE, CODE_UNAVAILABLE, Fault, Reply, Request, Verb,
-    to_line,
+    CODE_IO, CODE_NOT_PERMITTED, CODE_SOFTWARE, CODE_UNAVAILABLE, Fault, Format, Reply, Request,
+    Verb, to_line,
 };
 use super::socket::SOCKET_NAME;
 use super::status::Status;
 use crate::event::Event;
-use crate::sink::MAX_LINE;
 
-/// Longest line that is taken from a daemon. Events have at most 64 KiB; a status may have more.
-const MAX_DATA: usize = 4 * MAX_LINE;
-/// Bytes that are taken from the connection at once.
-const BUFFER: usize = 4 * MAX_LINE;
-/// How a line of data begins.
-const DATA: &str = r#"{"schema":"#;
 /// How long an answer may take before the daemon counts as stuck.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 
@@ -112,13 +108,18 @@ impl Client {
             filter,
             states,
             since_ms: since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            format: if states {
+                Format::Compact
+            } else {
+                Format::Json
+            },
             ..Request::new(Verb::Tail)
         };
-        let (lines, reply) = self.ask(&request)?;
+        let (feed, reply) = self.ask(&request)?;
         // Events may be hours apart.
-        lines.input.get_ref().set_read_timeout(None)?;
+        feed.input().set_read_timeout(None)?;
         Ok(Tail {
-            lines,
+            feed,
             replay_from: reply.replay_from,
         })
     }
@@ -132,9 +133,9 @@ impl Client {
             filter,
             ..Request::new(Verb::List)
         };
-        let (mut lines, _) = self.ask(&request)?;
+        let (mut feed, _) = self.ask(&request)?;
         let mut events = Vec::new();
-        while let Some(line) = lines.next_data()? {
+        while let Some(line) = feed.next_data()? {
             events.push(parse(line.as_bytes())?);
         }
         Ok(events)
@@ -145,12 +146,12 @@ impl Client {
     /// # Errors
     /// When the daemon refuses the request, does not answer, or its answer breaks off.
     pub fn status(self) -> Result<Status, ClientError> {
-        let (mut lines, _) = self.ask(&Request::new(Verb::Status))?;
-        let line = lines.next_data()?.ok_or(ClientError::Lost)?;
+        let (mut feed, _) = self.ask(&Request::new(Verb::Status))?;
+        let line = feed.next_data()?.ok_or(ClientError::Lost)?;
         parse(line.as_bytes())
     }
 
-    fn ask(self, request: &Request) -> Result<(Lines<UnixStream>, Reply), ClientError> {
+    fn ask(self, request: &Request) -> Result<(Feed<UnixStream>, Reply), ClientError> {
         self.stream.set_read_timeout(Some(ANSWER_TIME))?;
         self.stream.set_write_timeout(Some(ANSWER_TIME))?;
         let line = to_line(request).map_err(|error| ClientError::Protocol(error.to_string()))?;
@@ -159,22 +160,22 @@ impl Client {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             _ => {}
         }
-        let mut lines = Lines::of(self.stream);
-        let first = lines.next_line()?.ok_or(ClientError::Lost)?;
+        let mut feed = Feed::of(self.stream);
+        let first = feed.next_line()?.ok_or(ClientError::Lost)?;
         let reply: Reply = parse(first.as_bytes())?;
         match reply.error {
             Some(fault) => Err(ClientError::Refused(fault)),
-            None if reply.ok => Ok((lines, reply)),
+            None if reply.ok => Ok((feed, reply)),
             None => Err(ClientError::Protocol("neither ok nor error".to_owned())),
         }
     }
 }
 
-/// A running stream of events: iterates over JSON lines without their newline; ends when the daemon says
-/// so, fails with [`ClientError::Lost`] when it just goes.
+/// A running stream of events. Where no states were asked for it may be iterated over: JSON lines without their
+/// newline; ends when the daemon says so, fails with [`ClientError::Lost`] when it just goes.
 #[derive(Debug)]
 pub struct Tail {
-    lines: Lines<UnixStream>,
+    feed: Feed<UnixStream>,
     replay_from: Option<String>,
 }
 
@@ -185,33 +186,24 @@ impl Tail {
         self.replay_from.as_deref()
     }
 
-    /// Replaces `block` by every line that is at hand, at least one, each with its newline; waits for the
-    /// first. False when the daemon says that no more will come.
+    /// Takes what is at hand without waiting; lines of data go into `lines`, each with its newline. `None`
+    /// when nothing is whole yet: wait until [`Tail::as_fd`] can be read, and call [`Tail::fill`].
     ///
     /// # Errors
     /// As the iterator's.
-    pub fn next_block(&mut self, block: &mut String) -> Result<bool, ClientError> {
-        block.clear();
-        let at_hand = self.lines.buffered_data()?;
-        if !at_hand.is_empty() {
-            block.push_str(at_hand);
-            let used = block.len();
-            self.lines.input.consume(used);
-            return Ok(true);
-        }
-        let line = self.lines.next_data()?;
-        let is_there = line.is_some();
-        if let Some(line) = line {
-            block.push_str(&line);
-            block.push('\n');
-        }
-        Ok(is_there)
+    pub fn next_piece(&mut self, lines: &mut String) -> Result<Option<Piece>, ClientError> {
+        self.feed.take(lines)
     }
 
-    /// Would the next line come without waiting? If not, it is time to flush the output.
-    #[must_use]
-    pub fn has_buffered_line(&self) -> bool {
-        self.lines.input.buffer().contains(&b'\n')
+    /// Reads once.
+    ///
+    /// # Errors
+    /// [`ClientError::Lost`] when the daemon just went; [`ClientError::Io`].
+    pub fn fill(&mut self) -> Result<(), ClientError> {
+        match self.feed.fill()? {
+            true => Ok(()),
+            false => Err(ClientError::Lost),
+        }
     }
 }
 
@@ -219,109 +211,42 @@ impl Iterator for Tail {
     type Item = Result<String, ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.next_data().transpose()
+        self.feed.next_data().transpose()
     }
 }
 
-/// For waiting on it together with something else; valid only while no line is buffered.
+/// For waiting on it together with something else, when nothing is at hand.
 impl AsFd for Tail {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.lines.input.get_ref().as_fd()
+        self.feed.input().as_fd()
     }
 }
 
-/// The lines of an answer.
-#[derive(Debug)]
-pub(super) struct Lines<R> {
-    input: BufReader<R>,
-}
-
-impl<R: Read> Lines<R> {
-    /// The lines that come from here.
-    pub(super) fn of(input: R) -> Self {
-        Self {
-            input: BufReader::with_capacity(BUFFER, input),
-        }
-    }
-
-    /// The whole lines of data at the start of what was read already; perhaps none.
-    fn buffered_data(&self) -> Result<&str, ClientError> {
-        let buffer = self.input.buffer();
-        let end = buffer.iter().rposition(|byte| *byte == b'\n');
-        let whole = &buffer[..end.map_or(0, |end| end + 1)];
-        let whole = str::from_utf8(whole).map_err(|_| not_utf8())?;
-        let is_data = |line: &&str| line.starts_with(DATA);
-        let length = whole
-            .split_inclusive('\n')
-            .take_while(is_data)
-            .map(str::len)
-            .sum();
-        Ok(&whole[..length])
-    }
-
-    /// A line of data, or `None` at the end that the daemon announced.
-    pub(super) fn next_data(&mut self) -> Result<Option<String>, ClientError> {
-        let line = self.next_line()?.ok_or(ClientError::Lost)?;
-        if line.starts_with(DATA) {
-            return Ok(Some(line));
-        }
-        let reply: Reply = parse(line.as_bytes())?;
-        match reply.error {
-            Some(fault) => Err(ClientError::Refused(fault)),
-            None if reply.end => Ok(None),
-            None => Err(ClientError::Protocol("neither data nor end".to_owned())),
-        }
-    }
-
-    /// A line without its newline, or `None` where the connection ends. Half a line is no line.
-    fn next_line(&mut self) -> Result<Option<String>, ClientError> {
-        let mut line = Vec::new();
-        loop {
-            let available = match self.input.fill_buf() {
-                Ok(available) => available,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        return Err(ClientError::Stuck);
-                    }
-                    // How the kernel says that the server closed with our request unread.
-                    io::ErrorKind::ConnectionReset => return Ok(None),
-                    _ => return Err(error.into()),
-                },
-            };
-            if available.is_empty() {
-                return Ok(None);
-            }
-            let end = available.iter().position(|byte| *byte == b'\n');
-            let used = end.map_or(available.len(), |end| end + 1);
-            line.extend_from_slice(&available[..end.unwrap_or(used)]);
-            self.input.consume(used);
-            if line.len() > MAX_DATA {
-                return Err(ClientError::Protocol(format!(
-                    "a line of more than {MAX_DATA} bytes"
-                )));
-            }
-            if end.is_some() {
-                return String::from_utf8(line).map(Some).map_err(|_| not_utf8());
-            }
-        }
-    }
-}
-
-fn not_utf8() -> ClientError {
-    ClientError::Protocol("a line that is not UTF-8".to_owned())
-}
-
-fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(line)
         .map_err(|error| ClientError::Protocol(crate::text::escape(error.to_string().as_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
     use std::os::unix::net::UnixListener;
 
+    use super::super::feed::{DATA, MAX_DATA};
     use super::*;
+    use crate::sink::MAX_LINE;
+
+    /// The next lines of data; `None` at the announced end.
+    fn next_lines(tail: &mut Tail, lines: &mut String) -> Result<Option<()>, ClientError> {
+        loop {
+            match tail.next_piece(lines)? {
+                Some(Piece::Lines) => return Ok(Some(())),
+                Some(Piece::End) => return Ok(None),
+                Some(Piece::States(_)) => panic!("states were not asked for"),
+                None => tail.fill()?,
+            }
+        }
+    }
 
     /// A server that answers any request with these bytes.
     fn answering(answer: Vec<u8>) -> (tempfile::TempDir, Client) {
@@ -403,7 +328,7 @@ mod tests {
         let (_dir, client) = answering(answer.concat().into_bytes());
         let mut tail = client.tail(None, false, None).expect("accepted");
         let (mut all, mut block) = (String::new(), String::new());
-        while tail.next_block(&mut block).expect("data") {
+        while next_lines(&mut tail, &mut block).expect("data").is_some() {
             assert!(block.starts_with(DATA) && block.ends_with('\n'));
             all.push_str(&block);
         }
@@ -416,8 +341,8 @@ mod tests {
 
         let (_dir, client) = answering(b"{\"ok\":true}\n{\"schema\":\"1\"}\n{\"sch".to_vec());
         let mut tail = client.tail(None, false, None).expect("accepted");
-        assert!(tail.next_block(&mut block).expect("data"));
-        let error = tail.next_block(&mut block).expect_err("half a line");
+        assert!(next_lines(&mut tail, &mut block).expect("data").is_some());
+        let error = next_lines(&mut tail, &mut block).expect_err("half a line");
         assert!(matches!(error, ClientError::Lost));
     }
 

@@ -1,6 +1,7 @@
 //! The control socket: protocol, bounded server, client.
 
 pub mod client;
+mod feed;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod human;

@@ -39,6 +39,9 @@ pub enum Format {
     /// `portwatch.event/1`; other formats are made from it by the client.
     #[default]
     Json,
+    /// The same, but `connection.state` comes in blocks ([`crate::sink::block`]) that only a client of the same
+    /// version can take apart.
+    Compact,
 }
 
 /// The one line that a client sends.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::peer::Peer;
-use super::protocol::{Fault, Reply, Request, Verb, to_line};
+use super::protocol::{Fault, Format, Reply, Request, Verb, to_line};
 use super::server::{Backend, Limits, Query};
 use super::status::{ClientStatus, Status};
 use crate::sink::{Interest, Item, Line, Numbering, Reader, Selection, Subscriber};
@@ -50,6 +50,7 @@ pub(super) async fn run(stream: UnixStream, peer: Peer, context: &Context) {
         peer,
         context,
         out: Vec::new(),
+        has_blocks: false,
     };
     if let Err(Ended::Fault(fault)) = session.answer().await {
         tracing::debug!(peer.uid, %fault, "a control session ended with an error");
@@ -62,8 +63,10 @@ struct Session<'a> {
     stream: UnixStream,
     peer: Peer,
     context: &'a Context,
-    /// Whole lines that wait to be written.
+    /// Whole lines and blocks that wait to be written.
     out: Vec<u8>,
+    /// There are blocks among them, in which a newline ends nothing.
+    has_blocks: bool,
 }
 
 impl Session<'_> {
@@ -160,6 +163,14 @@ impl Session<'_> {
                         count += 1;
                     }
                     Item::Line(_) => {}
+                    Item::States(states) if request.format == Format::Compact => {
+                        let wanted = |index| selection.admits_state(states, index);
+                        count += numbering.append_blocks(states, wanted, &mut self.out);
+                        self.has_blocks = true;
+                        if self.out.len() >= BATCH {
+                            self.flush(|| subscriber.is_overrun()).await?;
+                        }
+                    }
                     Item::States(states) => {
                         for index in 0..states.count() {
                             if selection.admits_state(states, index) {
@@ -272,6 +283,7 @@ impl Session<'_> {
             }
         }
         self.out.clear();
+        self.has_blocks = false;
         Ok(())
     }
 
@@ -283,7 +295,8 @@ impl Session<'_> {
             self.peer.pid,
             "a client that does not read was cut off"
         );
-        let is_between_lines = written == 0 || self.out[written - 1] == b'\n';
+        let ends_a_line = || self.out[written - 1] == b'\n' && !self.has_blocks;
+        let is_between_lines = written == 0 || ends_a_line();
         self.out.clear();
         if is_between_lines {
             self.push(&Reply::fault(Fault::unavailable(format!(

@@ -1,5 +1,6 @@
 //! Where events go: the bus and its bounded readers.
 
+pub mod block;
 pub mod bus;
 pub mod encode;
 mod gap;
@@ -14,6 +15,7 @@ mod states_json;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use block::BlockReader;
 pub use bus::{Bus, Interest, Reader, ReaderStatus, Subscriber, Subscription};
 pub use encode::{MAX_LINE, encode_line};
 pub use item::Item;

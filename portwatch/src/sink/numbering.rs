@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 
+use super::block::Block;
 use super::states_json::StateWriter;
 use crate::event::{Event, SCHEMA};
 use crate::sink::{Line, States, encode_line};
@@ -40,6 +41,40 @@ impl Numbering {
             self.last += 1;
             self.writer.append(states, index, self.last, out);
         }
+    }
+
+    /// Appends those state changes of a batch that are wanted, with the next numbers, as blocks for our own
+    /// client; what a block cannot hold goes as a line. Tells how many there were.
+    pub fn append_blocks(
+        &mut self,
+        states: &States,
+        wanted: impl Fn(usize) -> bool,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let before = self.last;
+        let mut block = Block::default();
+        for (index, transition) in states.transitions.iter().enumerate() {
+            if !wanted(index) || block.add(transition) {
+                continue;
+            }
+            self.finish(std::mem::take(&mut block), states, out);
+            if !block.add(transition) {
+                self.append_state(states, index, out);
+            }
+        }
+        self.finish(block, states, out);
+        self.last - before
+    }
+
+    fn finish(&mut self, block: Block<'_>, states: &States, out: &mut Vec<u8>) {
+        let count = u64::from(block.count());
+        block.finish(&states.occasion, self.last + 1, out);
+        self.last += count;
+    }
+
+    /// Goes on with this number: somebody else has counted.
+    pub const fn go_on_with(&mut self, seq: u64) {
+        self.last = seq.saturating_sub(1);
     }
 
     /// One state change of a batch with the next number as its `seq`, for outputs that are not JSON.

@@ -21,6 +21,8 @@ const SPLICED_JSON: usize = 32 * 1024;
 const SPLICED_TEXT: usize = 500;
 /// So many owners in a row are told apart when the memory of a batch is estimated.
 const OWNERS_AT_HAND: usize = 4;
+/// How the JSON of an owner begins.
+const PROCESS_KEY: &[u8] = br#""process":"#;
 
 /// The process that owns connections, with the texts that all their events share.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl ConnectionOwner {
     /// Makes the texts.
     #[must_use]
     pub fn new(process: Process) -> Self {
-        let mut json = br#""process":"#.to_vec();
+        let mut json = PROCESS_KEY.to_vec();
         // Fails only for values that are not JSON, and this type is.
         let _ = serde_json::to_writer(&mut json, &process);
         json.push(b',');
@@ -53,6 +55,12 @@ impl ConnectionOwner {
     #[must_use]
     pub const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// The process as JSON.
+    pub(super) fn process_json(&self) -> &[u8] {
+        let json = self.json.strip_prefix(PROCESS_KEY).unwrap_or_default();
+        json.strip_suffix(b",").unwrap_or_default()
     }
 
     /// Are the texts short enough to be spliced?
@@ -78,6 +86,8 @@ fn unquoted(json: &[u8]) -> &[u8] {
 pub struct Transition {
     /// When the kernel saw it.
     pub at: BootNs,
+    /// Where it stood in the batch that was published; [`States::new`] sees to it.
+    pub place: u16,
     /// The socket.
     pub sock: SockInfo,
     /// The interface that it is bound to.
@@ -121,9 +131,18 @@ impl States {
     /// Most that go into one batch: small enough for the allocator to reuse memory.
     pub const MAX: usize = 512;
 
-    /// A batch; `None` of nothing.
+    /// A batch to be published; `None` of nothing.
     #[must_use]
-    pub fn new(occasion: Occasion, transitions: Vec<Transition>) -> Option<Arc<Self>> {
+    pub fn new(occasion: Occasion, mut transitions: Vec<Transition>) -> Option<Arc<Self>> {
+        for (place, transition) in (0..=u16::MAX).zip(&mut transitions) {
+            transition.place = place;
+        }
+        Self::received(occasion, transitions)
+    }
+
+    /// A batch that was published elsewhere, or a part of one; `None` of nothing.
+    #[must_use]
+    pub(super) fn received(occasion: Occasion, transitions: Vec<Transition>) -> Option<Arc<Self>> {
         let weight = weight(&transitions);
         (!transitions.is_empty()).then(|| {
             Arc::new(Self {
@@ -164,9 +183,9 @@ impl States {
 
     /// UUIDv7: the batch's own, with the position in its last 16 bits. The 42 bits before those count up
     /// with each batch of a millisecond from a random number, so no two batches meet.
-    pub(super) fn id(&self, index: usize) -> Uuid {
+    pub(super) fn id(&self, transition: &Transition) -> Uuid {
         let base = self.occasion.id.as_u128() & !0xffff;
-        Uuid::from_u128(base | (index as u128 & 0xffff))
+        Uuid::from_u128(base | u128::from(transition.place))
     }
 
     /// From the kernel's time to that of the line, microseconds.
@@ -182,7 +201,7 @@ impl States {
         let owner = transition.owner.as_ref();
         let mut event = Event {
             schema: SCHEMA.to_owned(),
-            id: self.id(index).to_string(),
+            id: self.id(transition).to_string(),
             seq: self.occasion.first_seq + index as u64,
             ts: self.occasion.clock.rfc3339(transition.at),
             kind: EventType::ConnectionState,

@@ -29,27 +29,20 @@ impl StateWriter {
             return;
         };
         if is_spliced(transition) {
-            self.splice(states, transition, index, seq, out);
+            self.splice(states, transition, seq, out);
         } else if let Some(event) = states.event(index) {
             out.extend(encode_line(&Event { seq, ..event }));
         }
     }
 
     /// The fields in the order of [`Event`].
-    fn splice(
-        &mut self,
-        states: &States,
-        transition: &Transition,
-        index: usize,
-        seq: u64,
-        out: &mut Vec<u8>,
-    ) {
+    fn splice(&mut self, states: &States, transition: &Transition, seq: u64, out: &mut Vec<u8>) {
         let owner = transition.owner.as_deref();
         out.reserve(REST + owner.map_or(0, |owner| owner.json.len()));
         let (local, peer) = (Text::of(transition.sock.local), Text::of(peer(transition)));
         out.extend_from_slice(br#"{"schema":"portwatch.event/1","id":""#);
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        states.id(index).hyphenated().encode_lower(&mut id);
+        states.id(transition).hyphenated().encode_lower(&mut id);
         out.extend_from_slice(&id);
         number(br#"","seq":"#, seq, out);
         out.extend_from_slice(br#","ts":""#);
@@ -304,4 +297,4 @@ const fn four_digits(value: u16) -> [u8; 4] {
 
 #[cfg(test)]
 #[path = "states_tests.rs"]
-mod tests;
+pub(in crate::sink) mod tests;

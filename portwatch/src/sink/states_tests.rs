@@ -51,7 +51,7 @@ fn owner() -> impl Strategy<Value = Arc<ConnectionOwner>> {
 }
 
 prop_compose! {
-    fn transition()(
+    pub(in crate::sink) fn transition()(
         at in any::<u64>(),
         (local, peer) in (address(), any::<bool>(), address()).prop_map(|(local, has_peer, peer)| {
             (local, has_peer.then_some(peer))
@@ -75,6 +75,7 @@ prop_compose! {
         (sock.v6only, sock.reuseport, sock.backlog) = (v6only, reuseport, backlog);
         Transition {
             at: BootNs(at),
+            place: 0,
             sock,
             interface: interface.map(Arc::from),
             exposure: Exposure::Loopback,
@@ -86,7 +87,7 @@ prop_compose! {
     }
 }
 
-fn batch(transitions: Vec<Transition>, at: u64) -> Arc<States> {
+pub(in crate::sink) fn batch(transitions: Vec<Transition>, at: u64) -> Arc<States> {
     let occasion = Occasion {
         host: host(),
         clock: WallClock::from_epoch_ns(1_795_287_600_000_000_000),
@@ -124,6 +125,7 @@ proptest! {
 fn ids_of_a_batch_differ_and_rise() {
     let one = Transition {
         at: BootNs(1),
+        place: 0,
         sock: connection(),
         interface: None,
         exposure: Exposure::Loopback,
@@ -135,7 +137,7 @@ fn ids_of_a_batch_differ_and_rise() {
     let batches = [batch(vec![one.clone(); 3], 2), batch(vec![one; 2], 3)];
     let ids: Vec<Uuid> = batches
         .iter()
-        .flat_map(|states| (0..states.count()).map(|index| states.id(index)))
+        .flat_map(|states| states.transitions.iter().map(|one| states.id(one)))
         .collect();
     assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     assert!(ids.iter().all(|id| id.get_version_num() == 7));

@@ -44,6 +44,7 @@ pub(crate) fn ts(seq: u64) -> String {
 pub(crate) fn states(first_seq: u64, count: usize) -> Item {
     let transition = |index: usize| Transition {
         at: BootNs((first_seq + index as u64) * 1_000_000),
+        place: 0,
         sock: connection(),
         interface: None,
         exposure: Exposure::Loopback,
@@ -56,7 +57,9 @@ pub(crate) fn states(first_seq: u64, count: usize) -> Item {
         host: host(),
         clock: WallClock::from_epoch_ns(1_795_287_600_000_000_000),
         first_seq,
-        id: Uuid::now_v7(),
+        id: Uuid::from_u128(
+            0x019a_b2c3_d4e5_7006_8708_090a_0000_0000 | u128::from(first_seq) << 16,
+        ),
         at: BootNs(u64::MAX),
     };
     let transitions = (0..count).map(transition).collect();

@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, note};
 use crate::cli::ls::text;
 use crate::cli::signal::Interrupt;
-use crate::interface::client::{Client, Tail};
+use crate::interface::client::{Client, Piece, Tail};
 
 /// Prints what the daemon sends until something ends it.
 pub(super) fn run(
@@ -29,29 +29,38 @@ pub(super) fn run(
     }
     let mut block = String::new();
     loop {
-        if !lines.has_buffered_line() {
-            if let ControlFlow::Break(exit) = printer.flush()? {
-                return Ok(exit);
+        let shown = match lines.next_piece(&mut block) {
+            Ok(Some(Piece::Lines)) => printer.received(&block)?,
+            Ok(Some(Piece::States(states))) => printer.received_states(&states)?,
+            Ok(Some(Piece::End)) => {
+                let end = "the daemon has stopped; no more events will come";
+                return ended(&mut printer, Failure::new(Exit::Unavailable, end));
             }
-            if !wait(&lines, interrupt)? {
-                return Ok(interrupt.exit());
+            Ok(None) => {
+                let flushed = printer.flush()?;
+                if flushed.is_continue() {
+                    if !wait(&lines, interrupt)? {
+                        return Ok(interrupt.exit());
+                    }
+                    if let Err(error) = lines.fill() {
+                        return Err(error.into());
+                    }
+                }
+                flushed
             }
+            Err(error) => return ended(&mut printer, error.into()),
+        };
+        if let ControlFlow::Break(exit) = shown {
+            return Ok(exit);
         }
-        let end: Failure = match lines.next_block(&mut block) {
-            Ok(true) => match printer.received(&block)? {
-                ControlFlow::Continue(()) => continue,
-                ControlFlow::Break(exit) => return Ok(exit),
-            },
-            Ok(false) => Failure::new(
-                Exit::Unavailable,
-                "the daemon has stopped; no more events will come",
-            ),
-            Err(error) => error.into(),
-        };
-        return match printer.flush()? {
-            ControlFlow::Continue(()) => Err(end),
-            ControlFlow::Break(exit) => Ok(exit),
-        };
+    }
+}
+
+/// What came before the end is printed first.
+fn ended(printer: &mut Printer<impl AsFd>, end: Failure) -> Result<Exit, Failure> {
+    match printer.flush()? {
+        ControlFlow::Continue(()) => Err(end),
+        ControlFlow::Break(exit) => Ok(exit),
     }
 }
 

@@ -104,6 +104,21 @@ impl<F: AsFd> Printer<F> {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// The same for state changes from the daemon, which has numbered them.
+    pub(super) fn received_states(
+        &mut self,
+        states: &States,
+    ) -> Result<ControlFlow<Exit>, Failure> {
+        self.numbering.go_on_with(states.first_seq());
+        for index in 0..states.count() {
+            let shown = self.state(states, index)?;
+            if shown.is_break() {
+                return Ok(shown);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// Writes what waits: at the end of each batch.
     pub(super) fn flush(&mut self) -> Result<ControlFlow<Exit>, Failure> {
         let written = self.output.flush().map_err(crate::cli::cannot_write)?;
