@@ -76,6 +76,17 @@ impl Group {
         Ok(self.pids()?.len())
     }
 
+    /// How often a process was refused here because there were as many as there may be.
+    ///
+    /// # Errors
+    /// It is gone, or nothing limits its processes.
+    pub fn forks_refused(&self) -> Result<u64> {
+        let text = fs::read_to_string(self.path.join("pids.events"))?;
+        let refused = text.lines().find_map(|line| line.strip_prefix("max "));
+        let refused = refused.context("pids.events does not count")?;
+        Ok(refused.trim().parse()?)
+    }
+
     fn make(root: &Path, path: &str) -> Result<Self> {
         let mut group = Self {
             path: root.join(path),

@@ -31,6 +31,15 @@ impl Arch {
         }
     }
 
+    /// The processor. QEMU 7.2 emulates CMPXCHG16B wrongly (it leaves an address in the flags), and kernels
+    /// since 6.2 allocate memory with it: they died of double faults at random, mostly while booting.
+    pub(crate) const fn processor(self) -> &'static str {
+        match self {
+            Self::Amd64 => "max,-cx16",
+            Self::Arm64 => "max",
+        }
+    }
+
     /// The kernel's name of the first serial port.
     pub(crate) const fn console(self) -> &'static str {
         match self {

@@ -103,7 +103,7 @@ impl Machine {
             "-accel",
             "tcg",
             "-cpu",
-            "max",
+            self.arch.processor(),
             "-nic",
             "none",
             "-no-reboot",
