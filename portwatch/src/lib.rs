@@ -15,6 +15,7 @@ pub mod fuzzing;
 pub mod interface;
 pub mod inventory;
 pub mod kernel;
+pub mod policy;
 pub mod probe;
 pub mod ring;
 pub mod sink;

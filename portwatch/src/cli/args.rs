@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use super::exit::Exit;
 use super::failure::guard_lines;
+use crate::config::duration;
 use crate::event::Mechanism;
 use crate::filter::{Filter, FilterError};
 
@@ -68,6 +69,11 @@ const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo portwatch doctor
   portwatch doctor -o json";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  portwatch check
+  portwatch check ./portwatch.toml";
 
 const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -156,6 +162,12 @@ pub enum Command {
     /// Tells which mechanism each sensor gets and why. Says more as root.
     #[command(after_long_help = DOCTOR_EXAMPLES)]
     Doctor(Report),
+    /// Check the configuration, and tell every mistake at once
+    ///
+    /// Reads the file and the `conf.d/*.toml` beside it as the daemon would. Says `configuration OK`, or each
+    /// mistake with its place, and ends with 78 then.
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(Check),
     /// Print the JSON Schema of the events
     #[command(after_long_help = SCHEMA_EXAMPLES)]
     Schema,
@@ -165,6 +177,14 @@ pub enum Command {
     /// Print a man page, or write them all
     #[command(after_long_help = MAN_EXAMPLES)]
     Man(Man),
+}
+
+/// `portwatch check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The configuration file [default: the one that the daemon reads]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// `portwatch run`.
@@ -185,7 +205,7 @@ pub struct Tail {
     #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
     pub output: Output,
     /// Begin with the events of this span, for example 10m, 90s or 1h30m
-    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
     pub since: Option<Duration>,
     /// Show every TCP state change too
     #[arg(long)]
@@ -375,46 +395,6 @@ impl Rung {
             Self::Tracepoint => Mechanism::Tracepoint,
             Self::Reconcile => Mechanism::Reconcile,
         }
-    }
-}
-
-/// `10m`, `90s`, `1h30m`, `2d`, `500ms`: numbers with units, added up.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!(
-            "`{}` is not a span of time; write for example 90s, 10m, 1h30m or 2d",
-            text.escape_debug()
-        )
-    };
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, unit) = rest.split_at(digits);
-        let end = unit
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(unit.len());
-        let (unit, after) = unit.split_at(end);
-        let unit_ms: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(wrong()),
-        };
-        let ms = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(unit_ms));
-        let step = Duration::from_millis(ms.ok_or_else(wrong)?);
-        total = total.checked_add(step).ok_or_else(wrong)?;
-        rest = after;
-    }
-    if total.is_zero() {
-        Err(wrong())
-    } else {
-        Ok(total)
     }
 }
 

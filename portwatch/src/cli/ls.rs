@@ -8,26 +8,27 @@ use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::style::Terminal;
 use super::{print, table};
-use crate::config::Paths;
+use crate::config::{self, Paths};
 use crate::daemon;
 use crate::event::Event;
 use crate::filter::{Filter, join_args};
 use crate::interface::client::{Client, ClientError};
+use crate::policy::Policy;
 use crate::sink::encode_line;
 
 pub(super) fn run(ls: &args::Ls, paths: &Paths) -> Result<Exit, Failure> {
     let filter = ls.filter()?;
     let events = if ls.no_daemon {
-        look(&filter)?
+        look(&filter, paths)?
     } else {
         match Client::connect(&paths.runtime_dir) {
             Ok(client) => client.list(text(&ls.filter))?,
-            Err(ClientError::NoDaemon(_)) => look(&filter)?,
+            Err(ClientError::NoDaemon(_)) => look(&filter, paths)?,
             Err(error @ ClientError::NotPermitted(_)) => {
                 note(format_args!(
                     "{error}; this is what can be seen without the daemon"
                 ));
-                look(&filter)?
+                look(&filter, paths)?
             }
             Err(error) => return Err(error.into()),
         }
@@ -48,8 +49,15 @@ pub(super) fn text(words: &[String]) -> Option<String> {
 }
 
 /// Looks without the daemon, and says what could not be seen.
-fn look(filter: &Filter) -> Result<Vec<Event>, Failure> {
-    let (mut events, unseen) = daemon::look().map_err(|error| {
+fn look(filter: &Filter, paths: &Paths) -> Result<Vec<Event>, Failure> {
+    let rules = config::load(paths).map(|loaded| loaded.config.rules);
+    let rules = rules.unwrap_or_else(|error| {
+        note(format_args!(
+            "no rule was applied, because the configuration is wrong:\n{error}"
+        ));
+        Vec::new()
+    });
+    let (mut events, unseen) = daemon::look(&Policy::new(rules)).map_err(|error| {
         let advice = "`portwatch doctor` says what this kernel permits";
         Failure::new(
             Exit::Io,

@@ -1,6 +1,7 @@
 //! The command line: one file per command, one per output format.
 
 pub mod args;
+mod check;
 pub mod completions;
 mod doctor;
 pub mod exit;
@@ -52,6 +53,7 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
         Command::Ls(ls) => ls::run(ls, &paths),
         Command::Status(report) => status::run(report, &paths),
         Command::Doctor(report) => doctor::run(report),
+        Command::Check(check) => check::run(check, &paths),
         Command::Schema => print(schema::event_schema_text().as_bytes()),
         Command::Completions(wanted) => {
             let mut script = Vec::new();

@@ -9,16 +9,17 @@ use super::human::{endpoint_cell, exposure_cell, home_cell, process_cell, user_c
 use super::style::{Line, Style, Terminal, columns};
 use crate::event::message::endpoint;
 use crate::event::words::Word as _;
-use crate::event::{Event, EventType};
+use crate::event::{Event, EventType, PolicyState};
 use crate::text::guard;
 
-const HEADINGS: [&str; 7] = [
+const HEADINGS: [&str; 8] = [
     "PROTO",
     "LOCAL",
     "EXPOSURE",
     "PROCESS",
     "USER",
     "UNIT/CONTAINER",
+    "POLICY",
     "SINCE",
 ];
 
@@ -66,7 +67,7 @@ fn order(event: &Event) -> impl Ord + use<> {
     )
 }
 
-fn cells(event: &Event, now: Timestamp, zone: &TimeZone) -> [(Style, String); 7] {
+fn cells(event: &Event, now: Timestamp, zone: &TimeZone) -> [(Style, String); 8] {
     let process = event.process.as_ref();
     let socket = event.socket.as_ref();
     let (danger, exposure) = exposure_cell(socket.and_then(|socket| socket.exposure));
@@ -92,8 +93,22 @@ fn cells(event: &Event, now: Timestamp, zone: &TimeZone) -> [(Style, String); 7]
             Style::Plain,
             home_cell(process).unwrap_or_else(|| "-".to_owned()),
         ),
+        policy_cell(event),
         (Style::Dim, since(event, now, zone)),
     ]
+}
+
+/// How it is judged.
+fn policy_cell(event: &Event) -> (Style, String) {
+    let Some(policy) = &event.policy else {
+        return (Style::Dim, "-".to_owned());
+    };
+    let style = match policy.state {
+        PolicyState::Denied => Style::Red,
+        PolicyState::New => Style::Yellow,
+        PolicyState::Baseline | PolicyState::Allowed | PolicyState::Expected => Style::Dim,
+    };
+    (style, policy.state.word().to_owned())
 }
 
 fn since(event: &Event, now: Timestamp, zone: &TimeZone) -> String {
@@ -137,10 +152,10 @@ mod tests {
         assert_eq!(
             table,
             "\
-PROTO  LOCAL                   EXPOSURE    PROCESS             USER  UNIT/CONTAINER       SINCE
-tcp    0.0.0.0:80 (http)       all-ifaces  nginx[812]          root  nginx.service        19:42:01
-tcp    127.0.0.1:6379 (redis)  loopback    redis-server[2204]  999   docker:3f2a9c41d07b  <2026-11-20
-unix   /run/docker.sock        loopback    systemd[1] +1       root  init.scope           <19:42:01
+PROTO  LOCAL                   EXPOSURE    PROCESS             USER  UNIT/CONTAINER       POLICY   SINCE
+tcp    0.0.0.0:80 (http)       all-ifaces  nginx[812]          root  nginx.service        new      19:42:01
+tcp    127.0.0.1:6379 (redis)  loopback    redis-server[2204]  999   docker:3f2a9c41d07b  allowed  <2026-11-20
+unix   /run/docker.sock        loopback    systemd[1] +1       root  init.scope           -        <19:42:01
 "
         );
     }

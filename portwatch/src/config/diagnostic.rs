@@ -30,6 +30,8 @@ pub struct Place {
     pub column: usize,
     /// The line itself, escaped.
     pub text: String,
+    /// Characters of `text` before the place.
+    pub caret: usize,
 }
 
 /// Every mistake in a configuration.
@@ -68,15 +70,19 @@ impl Place {
             .find('\n')
             .map_or(input.len(), |length| offset + length);
         let line: String = input[start..end].trim_end().chars().take(SHOWN).collect();
+        let text = escape(line.as_bytes());
+        let before_it: String = before[start..].chars().take(SHOWN).collect();
+        let caret = escape(before_it.as_bytes()).chars().count();
         Self {
             line: before.matches('\n').count() + 1,
             column: before[start..].chars().count() + 1,
-            text: escape(line.as_bytes()),
+            caret: caret.min(text.chars().count()),
+            text,
         }
     }
 }
 
-/// `FILE:LINE:COLUMN: MESSAGE`, then the line.
+/// `FILE:LINE:COLUMN: MESSAGE`, then the line, and a caret below the place.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use std::os::unix::ffi::OsStrExt as _;
@@ -86,7 +92,13 @@ impl fmt::Display for Diagnostic {
         }
         write!(f, " {}", self.message)?;
         if let Some(place) = self.place.as_ref().filter(|place| !place.text.is_empty()) {
-            write!(f, "\n    {}", place.text)?;
+            write!(
+                f,
+                "\n    {}\n    {:caret$}^",
+                place.text,
+                "",
+                caret = place.caret
+            )?;
         }
         Ok(())
     }
@@ -123,6 +135,7 @@ mod tests {
         let place = Place::of(input, at);
         assert_eq!((place.line, place.column), (2, 10));
         assert_eq!(place.text, r#"größe = "x\x1b""#);
+        assert_eq!(place.caret, 9);
         let end = Place::of(input, 10_000);
         assert_eq!((end.line, end.column, end.text.as_str()), (3, 1, ""));
     }

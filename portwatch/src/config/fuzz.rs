@@ -29,7 +29,11 @@ pub fn config(bytes: &[u8]) {
     assert!(places.is_sorted(), "{places:?}");
     assert_in_range(&config);
 
-    let mut again = config.clone();
+    // Rules are added up, all else is replaced.
+    let mut again = Config {
+        rules: Vec::new(),
+        ..config.clone()
+    };
     assert_eq!(apply(&mut again, file, text), mistakes);
     assert_eq!(
         again, config,
@@ -41,7 +45,8 @@ fn assert_told(mistake: &Diagnostic, text: &str) {
     let shown = mistake.to_string();
     assert!(shown.starts_with("f.toml:"), "{shown}");
     shown.lines().for_each(assert_plain);
-    assert!((1..=2).contains(&shown.lines().count()), "{shown}");
+    // The sentence alone, or with the line and the caret below it.
+    assert!([1, 3].contains(&shown.lines().count()), "{shown}");
     assert!(!mistake.message.is_empty());
     let place = mistake.place.as_ref();
     assert!(place.is_some_and(|place| place.line >= 1 && place.line <= text.split('\n').count()));
@@ -58,6 +63,9 @@ fn assert_in_range(config: &Config) {
     assert!((1..=1024).contains(&config.control.max_clients));
     assert!((1..=32).contains(&config.control.group.len()));
     assert_plain(&config.control.group);
+    for rule in &config.rules {
+        assert_plain(&rule.name);
+    }
 }
 
 /// The shipped file, and mistakes of each kind.
@@ -67,7 +75,13 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         [enrich]\nhash = false\nwait_ms = 0\n[control]\ngroup = 'adm'\nmax_clients = 1_024\n[log]\nkernel = \"debug\"\n";
     let mistakes = "x = 1\nring = 1\n[rings]\n[ring]\ncritical_kb = 1\nhash = true\nbulk_kib = 100\n\
         [log]\nkernel = 1979-05-27\n\"\\u001b\" = [1, {a.b = 2}]\n";
+    let rules = "[[deny]]\nport = [22, '8000-8100', 0x50]\nproto = 'tcp'\n[[allow]]\nname = 'web'\n\
+        address = ['10.0.0.0/8', '::1']\nexposure = 'loopback'\nnetns = 'host'\npath = '/run/*'\nexe = '/usr/*'\n\
+        user = ['root', 33]\nunit = 'a.service'\ncontainer = 'docker:*'\nparent = 'systemd'\npackage = 'a'\n\
+        match = 'not name == a'\nseverity = 'critical'\nreason = 'b'\n[[expect]]\nport = 1\n\
+        [[ignore]]\nall = true\n[[deny]]\nprt = 1\nname = 'web'\nsha256 = 'ab'\n";
     vec![
+        ("rules", rules.into()),
         (
             "shipped",
             include_bytes!("../../../etc/portwatch.toml").to_vec(),

@@ -1,16 +1,20 @@
 //! Configuration: defaults, file, checks. Without any file the program is useful.
 
 pub mod diagnostic;
+pub mod duration;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod keys;
 pub mod load;
 mod parse;
 pub mod paths;
+mod rules;
 
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loaded, load};
 pub use paths::Paths;
+
+use crate::policy::Rule;
 
 /// Everything that can be configured, with its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Config {
     pub control: Control,
     /// Diagnostics.
     pub log: Log,
+    /// The rules of the policy, those of a later file behind those of an earlier one.
+    pub rules: Vec<Rule>,
 }
 
 /// `[ring]`: sizes in KiB, powers of two (the kernel's rule). Fixed while the daemon runs.

@@ -7,12 +7,16 @@ use toml::de::{DeTable, DeValue};
 use super::Config;
 use super::diagnostic::Diagnostic;
 use super::keys::{KEYS, Key};
+use super::rules;
 use crate::text::escape;
+
+/// What is wrong, and where: byte offset and sentence.
+pub(super) type Mistakes = Vec<(usize, String)>;
 
 /// Lays what `input` says over `config`. Keys that are wrong leave their value as it was.
 pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagnostic> {
     let (document, syntax) = DeTable::parse_recoverable(input);
-    let mut mistakes: Vec<(usize, String)> = syntax
+    let mut mistakes: Mistakes = syntax
         .into_iter()
         .map(|error| {
             let at = error.span().map_or(0, |span| span.start);
@@ -27,9 +31,17 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
                 DeValue::Table(table) if is_section(section) => {
                     apply_section(config, section, table, &mut mistakes);
                 }
+                _ if rules::action(section).is_some() => {}
                 _ => mistakes.push((at, unknown_at_top(section))),
             }
         }
+        rules::read(
+            file,
+            input,
+            document.get_ref(),
+            &mut config.rules,
+            &mut mistakes,
+        );
     }
     mistakes.sort();
     mistakes
@@ -38,12 +50,7 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
         .collect()
 }
 
-fn apply_section(
-    config: &mut Config,
-    section: &str,
-    table: &DeTable<'_>,
-    mistakes: &mut Vec<(usize, String)>,
-) {
+fn apply_section(config: &mut Config, section: &str, table: &DeTable<'_>, mistakes: &mut Mistakes) {
     for (name, value) in table {
         match keys_of(section).find(|key| key.name == name.get_ref().as_ref()) {
             Some(key) => {
@@ -91,7 +98,11 @@ fn unknown_at_top(name: &str) -> String {
     }
     let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
     sections.dedup();
+    sections.extend(rules::LISTS.map(|(list, _)| list));
     match nearest(name, sections.iter().copied()) {
+        Some(nearest) if rules::action(nearest).is_some() => {
+            format!("unknown section `{shown}`; did you mean [[{nearest}]]?")
+        }
         Some(nearest) => format!("unknown section `{shown}`; did you mean [{nearest}]?"),
         None => format!(
             "unknown section `{shown}`; there are {}",
@@ -101,7 +112,7 @@ fn unknown_at_top(name: &str) -> String {
 }
 
 /// The known name that a typing mistake could have been meant for.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Longer than any key could be meant: not worth the comparison.
     if name.len() > 64 {
         return None;
@@ -167,7 +178,7 @@ mod tests {
     fn unknown_names_get_a_suggestion() {
         assert_eq!(
             one_mistake("[ring]\n  critical_kb = 64\n"),
-            "f.toml:2:3: unknown key `critical_kb` in [ring]; did you mean `critical_kib`?\n      critical_kb = 64"
+            "f.toml:2:3: unknown key `critical_kb` in [ring]; did you mean `critical_kib`?\n      critical_kb = 64\n      ^"
         );
         assert!(one_mistake("[rings]\n").contains("did you mean [ring]?"));
         assert!(one_mistake("[ring]\nhash = true").contains("belongs to [enrich]"));

@@ -13,6 +13,7 @@ use crate::event::message;
 use crate::inventory::collect::collect;
 use crate::inventory::interfaces::interfaces;
 use crate::inventory::{DEFAULT_LIMIT, Inventory, Listener, MergeReason};
+use crate::policy::Policy;
 use crate::probe::sensors::Sensors;
 use crate::time::{BootNs, WallClock};
 
@@ -60,7 +61,7 @@ pub(super) fn surroundings() -> Surroundings {
 ///
 /// # Errors
 /// When `/proc` cannot be read at all.
-pub fn look() -> std::io::Result<(Vec<Event>, Vec<String>)> {
+pub fn look(policy: &Policy) -> std::io::Result<(Vec<Event>, Vec<String>)> {
     let collected = collect()?;
     let surroundings = surroundings();
     let (mut enricher, mut answers) = Enricher::new(EnrichConfig::default());
@@ -106,7 +107,8 @@ pub fn look() -> std::io::Result<(Vec<Event>, Vec<String>)> {
     for (event, seq) in events.iter_mut().zip(1..) {
         event.seq = seq;
         event.id = uuid::Uuid::now_v7().to_string();
-        event.severity = message::severity(event);
+        let severity = policy.judge(event, surroundings.netns);
+        event.severity = severity.unwrap_or_else(|| message::severity(event));
         event.message = message::sentence(event);
     }
     Ok((events, collected.refused))

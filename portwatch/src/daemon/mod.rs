@@ -38,6 +38,7 @@ use crate::config::{Config, Enrich, Inventory, LogLevel};
 use crate::interface::server::Query;
 use crate::kernel::features::Features;
 use crate::kernel::preflight::{self, NotPermitted};
+use crate::policy::Policy;
 use crate::probe::load::{KernelLogLevel, LoadError, Request, Sizes, load};
 use crate::probe::plan::Rung;
 use crate::sink::Bus;
@@ -60,6 +61,8 @@ pub struct Options {
     pub enrich: Enrich,
     /// How often to look again.
     pub inventory: Inventory,
+    /// The rules.
+    pub policy: Policy,
 }
 
 impl Options {
@@ -83,6 +86,7 @@ impl Options {
             log: log.unwrap_or(KernelLogLevel(configured)),
             enrich: config.enrich.clone(),
             inventory: config.inventory.clone(),
+            policy: Policy::new(config.rules.clone()),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::interface::status::FirstLook;
 use crate::inventory::interfaces::interfaces;
 use crate::inventory::{DEFAULT_LIMIT, Inventory, MergeReason};
 use crate::kernel::preflight::{self, Limitation};
+use crate::policy::Policy;
 use crate::probe::load::{Outcome, Sizes};
 use crate::probe::plan::{Plan, Signal};
 use crate::probe::sensors::Sensors;
@@ -43,6 +44,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The pipeline's state.
 pub(super) struct Pipeline {
     pub(super) sensors: Option<Sensors>,
+    pub(super) policy: Policy,
     pub(super) readers: Option<Readers>,
     pub(super) plan: Plan,
     /// What missing capabilities cost; until it is told.
@@ -130,6 +132,7 @@ impl Pipeline {
         Ok(Self {
             sensors,
             readers,
+            policy: options.policy.clone(),
             plan,
             limitations: preflight::limitations(&features),
             enricher,

@@ -35,7 +35,8 @@ impl Pipeline {
             event.process = process_now(listener, &mut self.enricher, now, clock);
             event.seq = seq;
             event.id = uuid::Uuid::now_v7().to_string();
-            event.severity = message::severity(&event);
+            let severity = self.policy.judge(&mut event, self.surroundings.netns);
+            event.severity = severity.unwrap_or_else(|| message::severity(&event));
             event.message = message::sentence(&event);
             events.push(Arc::new(event));
         }

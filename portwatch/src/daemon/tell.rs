@@ -169,7 +169,8 @@ impl Pipeline {
         event.seq = self.next_seq;
         self.next_seq += 1;
         event.id = uuid::Uuid::now_v7().to_string();
-        event.severity = message::severity(&event);
+        let severity = self.policy.judge(&mut event, self.surroundings.netns);
+        event.severity = severity.unwrap_or_else(|| message::severity(&event));
         event.message = message::sentence(&event);
         if let Some(sensor) = &mut event.sensor
             && matches!(sensor.mechanism, Some(mechanism) if is_live(mechanism))

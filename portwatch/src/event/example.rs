@@ -6,7 +6,8 @@ use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;
 use super::{
     Ancestor, Container, Event, EventType, Exposure, Family, Gap, GapCgroup, Host, Mechanism,
-    Owner, Previous, Process, Protocol, Reconciled, RingName, Sensor, Socket, SocketType, State,
+    Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor, Socket,
+    SocketType, State,
 };
 
 /// One event of each type, in the order of [`EventType::ALL`].
@@ -32,12 +33,14 @@ fn example(kind: EventType, seq: u64) -> Event {
         EventType::ListenerOpened => Event {
             socket: Some(http()),
             process: Some(nginx()),
+            policy: Some(judged(PolicyState::New, "default")),
             sensor: Some(seen_by(Mechanism::Fexit)),
             ..event
         },
         EventType::ListenerClosed => Event {
             socket: Some(redis()),
             process: Some(redis_server()),
+            policy: Some(judged(PolicyState::Allowed, "cache")),
             duration_ms: Some(192_450),
             sensor: Some(seen_by(Mechanism::Cgroup)),
             ..event
@@ -122,6 +125,13 @@ fn example(kind: EventType, seq: u64) -> Event {
             }),
             ..event
         },
+    }
+}
+
+fn judged(state: PolicyState, rule: &str) -> Policy {
+    Policy {
+        state,
+        rule: rule.to_owned(),
     }
 }
 

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use super::words::Word;
 use super::{
-    Ancestor, Event, EventType, Exposure, Family, Gap, Mechanism, Owner, Previous, Process,
-    Protocol, Reconciled, RingName, Sensor, Severity, Socket, SocketType, State,
+    Ancestor, Event, EventType, Exposure, Family, Gap, Mechanism, Owner, Policy, PolicyState,
+    Previous, Process, Protocol, Reconciled, RingName, Sensor, Severity, Socket, SocketType, State,
 };
 
 /// What a field holds, and so which comparisons make sense.
@@ -185,6 +185,8 @@ pub static FIELDS: &[Field] = &{
     f("owners.pid", &[], U32, |e| many(&e.owners, |o| number(Some(o.pid)))),
     f("owners.name", &["owner"], Text, |e| many(&e.owners, |o| plain(&o.name))),
     f("owners.fd", &[], U32, |e| many(&e.owners, |o| number(o.fd))),
+    f("policy.state", &["policy"], OneOf(PolicyState::WORDS), |e| word(Some(policy(e)?.state))),
+    f("policy.rule", &["rule"], Text, |e| plain(&policy(e)?.rule)),
     f("previous.backlog", &[], U32, |e| number(previous(e)?.backlog)),
     f("previous.owners.pid", &[], U32, |e| previous_owners(e, |o| number(Some(o.pid)))),
     f("previous.owners.name", &[], Text, |e| previous_owners(e, |o| plain(&o.name))),
@@ -224,6 +226,10 @@ fn socket(event: &Event) -> Option<&Socket> {
 
 fn process(event: &Event) -> Option<&Process> {
     event.process.as_ref()
+}
+
+fn policy(event: &Event) -> Option<&Policy> {
+    event.policy.as_ref()
 }
 
 fn previous(event: &Event) -> Option<&Previous> {

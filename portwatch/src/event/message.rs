@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::words::Word as _;
 use super::{
-    Event, EventType, Exposure, Family, Gap, Owner, Process, Reconciled, RingName, Sensor,
-    Severity, Socket,
+    Event, EventType, Exposure, Family, Gap, Owner, PolicyState, Process, Reconciled, RingName,
+    Sensor, Severity, Socket,
 };
 use crate::text::{clip, guard};
 
@@ -20,13 +20,20 @@ const NAMED_OWNERS: usize = 4;
 #[must_use]
 pub fn sentence(event: &Event) -> String {
     let text = match event.kind {
-        EventType::ListenerOpened => format!("{} {}", who(event), listens(event, "")),
+        EventType::ListenerOpened => {
+            format!("{} {}{}", who(event), listens(event, ""), denied(event))
+        }
         EventType::ListenerPresent => {
             let others = match event.owners.len() {
                 0 | 1 => String::new(),
                 _ => format!("; held by {}", owners(&event.owners)),
             };
-            format!("{} {}{others}", who(event), listens(event, "already "))
+            let denied = denied(event);
+            format!(
+                "{} {}{others}{denied}",
+                who(event),
+                listens(event, "already ")
+            )
         }
         EventType::ListenerClosed => closed(event),
         EventType::ListenerChanged => changed(event),
@@ -46,9 +53,27 @@ pub fn sentence(event: &Event) -> String {
     clip(&guard(&text), MAX_CHARS, |_| 1).into_owned()
 }
 
+/// Only what may not be is said: everything else is as it should be, or for the reader to find out.
+fn denied(event: &Event) -> String {
+    let policy = event.policy.as_ref();
+    let denied = policy.filter(|policy| policy.state == PolicyState::Denied);
+    denied.map_or_else(String::new, |policy| {
+        format!("; denied by the rule {}", policy.rule)
+    })
+}
+
 /// How much an event of this content matters when no rule says otherwise.
 #[must_use]
 pub fn severity(event: &Event) -> Severity {
+    let state = event.policy.as_ref().map(|policy| policy.state);
+    match (event.kind, state) {
+        (EventType::ListenerOpened | EventType::ListenerPresent, Some(PolicyState::Denied)) => {
+            return Severity::Critical;
+        }
+        (EventType::ListenerOpened, Some(PolicyState::New) | None) => {}
+        (EventType::ListenerOpened, Some(_)) => return Severity::Info,
+        _ => {}
+    }
     match event.kind {
         EventType::ListenerOpened if is_local(event.socket.as_ref()) => Severity::Info,
         EventType::ListenerOpened | EventType::ListenerChanged | EventType::BindFailed => {

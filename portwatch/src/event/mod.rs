@@ -7,6 +7,7 @@ pub mod example;
 pub mod fields;
 pub mod kind;
 pub mod message;
+pub mod policy;
 pub mod process;
 pub mod sensor;
 pub mod socket;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use kind::{EventType, Severity};
+pub use policy::{Policy, PolicyState};
 pub use process::{Ancestor, Container, Owner, Process};
 pub use sensor::{Gap, GapCgroup, Mechanism, Reconciled, RingName, Sensor, SignalMechanism};
 pub use socket::{Exposure, Family, Protocol, Socket, SocketType, State};
@@ -55,6 +57,9 @@ pub struct Event {
     /// Every process that holds the socket now, when that is known to be more than `process` alone.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub owners: Vec<Owner>,
+    /// How the listener is judged.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy: Option<Policy>,
     /// `listener.changed`: what was different before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub previous: Option<Previous>,
@@ -97,6 +102,7 @@ impl Event {
             socket: None,
             process: None,
             owners: Vec::new(),
+            policy: None,
             previous: None,
             old_state: None,
             new_state: None,

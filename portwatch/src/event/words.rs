@@ -1,7 +1,8 @@
 //! The words that events use for each enumeration, and all of them in order.
 
 use super::{
-    EventType, Exposure, Family, Mechanism, Protocol, RingName, Severity, SocketType, State,
+    EventType, Exposure, Family, Mechanism, PolicyState, Protocol, RingName, Severity, SocketType,
+    State,
 };
 
 /// An enumeration that an event writes as one word.
@@ -102,6 +103,13 @@ words! {
         Snapshot = "snapshot",
         Reconcile = "reconcile",
     }
+    PolicyState {
+        New = "new",
+        Baseline = "baseline",
+        Allowed = "allowed",
+        Denied = "denied",
+        Expected = "expected",
+    }
     RingName {
         Critical = "critical",
         Process = "process",
@@ -137,6 +145,7 @@ mod tests {
         agrees_with_json::<Exposure>();
         agrees_with_json::<State>();
         agrees_with_json::<Mechanism>();
+        agrees_with_json::<PolicyState>();
         agrees_with_json::<RingName>();
     }
 }

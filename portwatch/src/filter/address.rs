@@ -5,14 +5,15 @@ use std::net::IpAddr;
 
 /// A network, or with all its bits fixed a single address. Host bits are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network {
+pub struct Network {
     base: IpAddr,
     bits: u8,
 }
 
 impl Network {
     /// Reads `10.0.0.0/8`, `fe80::/10`, `127.0.0.1`, `::1`, `[::1]`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(decimal(bits)?)),
             None => (text, None),
@@ -33,7 +34,8 @@ impl Network {
     }
 
     /// Is the address inside? An IPv4 network also holds the v4-mapped form of its addresses.
-    pub(super) fn contains(self, address: IpAddr) -> bool {
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
         let address = match (self.base, address) {
             (IpAddr::V4(_), IpAddr::V6(v6)) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
             _ => address,

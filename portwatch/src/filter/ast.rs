@@ -9,7 +9,7 @@ use super::literal::written;
 use crate::event::fields::Field;
 
 /// A filter, or a part of one. `And` and `Or` have at least two parts and none of their own kind.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expr {
     And(Vec<Expr>),
     Or(Vec<Expr>),
@@ -18,7 +18,7 @@ pub(super) enum Expr {
 }
 
 /// What a field's value is asked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Test {
     Compare(Comparison, Operand),
     In { negated: bool, items: Vec<Item> },
@@ -38,7 +38,7 @@ pub(super) enum Comparison {
 }
 
 /// A value with the type of the field that it is compared to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operand {
     Text(String),
     Number(u64),
@@ -50,7 +50,7 @@ pub(super) enum Operand {
 }
 
 /// One member of a set.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     One(Operand),
     /// Both ends included.

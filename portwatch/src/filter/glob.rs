@@ -2,7 +2,7 @@
 
 /// Does all of the text fit the pattern? Time grows with the length of the text, whatever the pattern:
 /// the pieces between the stars are searched once each, from left to right.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

@@ -27,13 +27,14 @@ mod error;
 mod eval;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod glob;
+pub(crate) mod glob;
 mod lexer;
 mod literal;
 mod parser;
 
 use std::fmt;
 
+pub use address::Network;
 pub use error::FilterError;
 
 use crate::event::Event;
@@ -46,7 +47,7 @@ pub const MAX_BYTES: usize = 8 * 1024;
 pub const MAX_DEPTH: usize = 64;
 
 /// A filter that is ready to be asked. The default one matches every event.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     root: Option<Expr>,
 }

@@ -211,6 +211,7 @@ impl States {
             socket: Some(described(&transition.sock, interface, transition.exposure)),
             process: owner.map(|owner| owner.process.clone()),
             owners: Vec::new(),
+            policy: None,
             previous: None,
             old_state: Some(transition.old),
             new_state: Some(transition.new),

@@ -13,6 +13,7 @@ mod loss;
 mod netns;
 mod packet;
 mod placement;
+mod policy;
 mod process;
 mod program;
 mod raw;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         hostile::ALL,
         identity::ALL,
         placement::ALL,
+        policy::ALL,
         control::ALL,
         storm::ALL,
     ]

@@ -71,6 +71,7 @@ fn poisoned(value: &mut serde_json::Value, poison: &str, path: &str) {
         "exposure",
         "ring",
         "mechanism",
+        "state",
     ];
     match value {
         Value::String(text) if !words.contains(&path) && !path.ends_with("_state") => {

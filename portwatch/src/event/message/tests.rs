@@ -36,6 +36,24 @@ fn each_type_says_what_happened() {
 }
 
 #[test]
+fn what_is_denied_is_said_and_matters_most() {
+    let judged = |state| {
+        let mut event = opened(|_| ());
+        let rule = "no web".to_owned();
+        event.policy = Some(crate::event::Policy { state, rule });
+        event
+    };
+    let denied = judged(PolicyState::Denied);
+    assert_eq!(
+        sentence(&denied),
+        "nginx (pid 812, root) listens on 0.0.0.0:80/tcp; denied by the rule no web"
+    );
+    assert_eq!(severity(&denied), Severity::Critical);
+    assert_eq!(severity(&judged(PolicyState::New)), Severity::Notice);
+    assert_eq!(severity(&judged(PolicyState::Expected)), Severity::Info);
+}
+
+#[test]
 fn each_family_has_its_form() {
     let v6 = opened(|socket| {
         socket.family = Family::Ipv6;

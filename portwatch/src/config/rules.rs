@@ -1,0 +1,373 @@
+//! The rules of a policy: `[[allow]]`, `[[deny]]`, `[[ignore]]` and `[[expect]]`, in the order in which they stand.
+//! Pure.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::parse::{Mistakes, nearest};
+use crate::event::Exposure;
+use crate::event::words::Word;
+use crate::filter::{Filter, Network};
+use crate::policy::{
+    Action, Namespace, Pattern, Patterns, PortRange, Ports, Rule, Selector, User, WordSet,
+};
+use crate::text::escape;
+
+/// Longest name of a rule, in characters.
+const MAX_NAME: usize = 64;
+
+/// What a list of rules may be called.
+pub(super) const LISTS: [(&str, Action); 4] = [
+    ("allow", Action::Allow),
+    ("deny", Action::Deny),
+    ("ignore", Action::Ignore),
+    ("expect", Action::Expect),
+];
+
+/// A rule while it is read.
+struct Draft {
+    rule: Rule,
+    is_for_all: bool,
+}
+
+/// A key of a rule: checks the value and puts it in its place, or says what is expected.
+type Apply = fn(&mut Draft, &DeValue<'_>) -> Result<(), String>;
+
+const KEYS: &[(&str, Apply)] = &[
+    ("name", |draft, value| {
+        set(&mut draft.rule.name, name(value))
+    }),
+    ("reason", |draft, value| {
+        set(&mut draft.rule.reason, string(value).map(Some))
+    }),
+    ("severity", |draft, value| {
+        set(&mut draft.rule.severity, word(value).map(Some))
+    }),
+    ("all", |draft, value| {
+        set(&mut draft.is_for_all, truth(value))
+    }),
+    ("proto", |draft, value| {
+        set(&mut draft.rule.when.protocol, words(value))
+    }),
+    ("port", |draft, value| {
+        set(&mut draft.rule.when.port, ports(value))
+    }),
+    ("address", |draft, value| {
+        set(&mut draft.rule.when.address, networks(value))
+    }),
+    ("exposure", |draft, value| {
+        set(&mut draft.rule.when.exposure, words::<Exposure>(value))
+    }),
+    ("netns", |draft, value| {
+        set(&mut draft.rule.when.netns, namespace(value))
+    }),
+    ("path", |draft, value| {
+        set(&mut draft.rule.when.path, patterns(value))
+    }),
+    ("exe", |draft, value| {
+        set(&mut draft.rule.when.exe, executables(value))
+    }),
+    ("sha256", |draft, value| {
+        set(&mut draft.rule.when.sha256, hashes(value))
+    }),
+    ("package", |draft, value| {
+        set(&mut draft.rule.when.package, patterns(value))
+    }),
+    ("user", |draft, value| {
+        set(&mut draft.rule.when.user, users(value))
+    }),
+    ("unit", |draft, value| {
+        set(&mut draft.rule.when.unit, patterns(value))
+    }),
+    ("container", |draft, value| {
+        set(&mut draft.rule.when.container, patterns(value))
+    }),
+    ("parent", |draft, value| {
+        set(&mut draft.rule.when.parent, patterns(value))
+    }),
+    ("match", |draft, value| {
+        set(&mut draft.rule.when.expression, expression(value))
+    }),
+];
+
+/// Rules of one kind, as they stand in a document; nothing when the name is none of theirs.
+pub(super) fn action(name: &str) -> Option<Action> {
+    let found = LISTS.iter().find(|(list, _)| *list == name);
+    found.map(|(_, action)| *action)
+}
+
+/// Puts every rule of a document behind `rules`, in the order of their places.
+pub(super) fn read(
+    file: &Path,
+    input: &str,
+    document: &DeTable<'_>,
+    rules: &mut Vec<Rule>,
+    mistakes: &mut Mistakes,
+) {
+    let mut tables = Vec::new();
+    for (list, value) in document {
+        let Some(action) = action(list.get_ref()) else {
+            continue;
+        };
+        let DeValue::Array(listed) = value.get_ref() else {
+            let message = format!("rules are a list: write [[{0}]]", list.get_ref());
+            mistakes.push((list.span().start, message));
+            continue;
+        };
+        for rule in listed {
+            match rule.get_ref() {
+                DeValue::Table(table) => tables.push((rule.span().start, action, table)),
+                _ => {
+                    let message = format!(
+                        "a rule is a table: write [[{}]] and its keys below",
+                        list.get_ref()
+                    );
+                    mistakes.push((rule.span().start, message));
+                }
+            }
+        }
+    }
+    tables.sort_by_key(|(at, ..)| *at);
+    for (at, action, table) in tables {
+        let line = 1 + input.get(..at).unwrap_or_default().matches('\n').count();
+        let file = file.file_name().unwrap_or_default().as_encoded_bytes();
+        let name = format!("{} at {}:{line}", list(action), escape(file));
+        let rule = one(action, &name, at, table, mistakes);
+        // A decision names its rule: two of one name could not be told apart.
+        if rules.iter().any(|other| other.name == rule.name) {
+            let shown = escape(rule.name.as_bytes());
+            mistakes.push((at, format!("another rule is called `{shown}` already")));
+        }
+        rules.push(rule);
+    }
+}
+
+fn one(
+    action: Action,
+    name: &str,
+    at: usize,
+    table: &DeTable<'_>,
+    mistakes: &mut Mistakes,
+) -> Rule {
+    let mut draft = Draft {
+        rule: Rule {
+            name: name.into(),
+            action,
+            severity: None,
+            when: Selector::default(),
+            reason: None,
+        },
+        is_for_all: false,
+    };
+    let before = mistakes.len();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        match KEYS.iter().find(|(known, _)| *known == name) {
+            Some((known, apply)) => {
+                if let Err(expected) = apply(&mut draft, value.get_ref()) {
+                    mistakes.push((value.span().start, format!("{known}: {expected}")));
+                }
+            }
+            None => mistakes.push((key.span().start, unknown(action, name))),
+        }
+    }
+    // What is missing only confuses where something is wrong already.
+    if mistakes.len() == before {
+        check(&draft, at, mistakes);
+    }
+    draft.rule
+}
+
+/// What no single key can tell.
+fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
+    let Draft { rule, is_for_all } = draft;
+    let mut wrong = |message: &str| mistakes.push((at, message.to_owned()));
+    if rule.when.is_empty() && !is_for_all {
+        wrong(
+            "this rule has no condition and would decide on every listener; write `all = true` if that is meant",
+        );
+    }
+    if !rule.when.is_empty() && *is_for_all {
+        wrong("`all` and conditions exclude each other");
+    }
+    let names_one = rule.when.port.is_some() || rule.when.path.is_some();
+    if rule.action == Action::Expect && !names_one {
+        wrong("what must listen needs a `port` or a `path`");
+    }
+}
+
+const fn list(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+        Action::Ignore => "ignore",
+        Action::Expect => "expect",
+    }
+}
+
+fn unknown(action: Action, name: &str) -> String {
+    let (shown, list) = (escape(name.as_bytes()), list(action));
+    let known = || KEYS.iter().map(|(key, _)| *key);
+    match nearest(name, known()) {
+        Some(nearest) => format!("unknown key `{shown}` in [[{list}]]; did you mean `{nearest}`?"),
+        None => {
+            let known: Vec<&str> = known().collect();
+            format!(
+                "unknown key `{shown}` in [[{list}]]; it has {}",
+                known.join(", ")
+            )
+        }
+    }
+}
+
+fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+/// One value, or a list of some.
+fn each<'v, T>(
+    value: &'v DeValue<'v>,
+    read: impl Fn(&'v DeValue<'v>) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    match value {
+        DeValue::Array(values) if values.is_empty() => {
+            Err("an empty list matches nothing: leave the key out".to_owned())
+        }
+        DeValue::Array(values) => values.iter().map(Spanned::get_ref).map(read).collect(),
+        one => Ok(vec![read(one)?]),
+    }
+}
+
+fn string(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().filter(|text| !text.is_empty());
+    text.map(str::to_owned)
+        .ok_or_else(|| "expected a text in quotes".to_owned())
+}
+
+fn name(value: &DeValue<'_>) -> Result<Arc<str>, String> {
+    let name = string(value)?;
+    let is_plain = !name.chars().any(char::is_control) && name.chars().count() <= MAX_NAME;
+    if is_plain {
+        Ok(name.into())
+    } else {
+        Err(format!(
+            "expected a name of at most {MAX_NAME} characters, none of them a control character"
+        ))
+    }
+}
+
+fn truth(value: &DeValue<'_>) -> Result<bool, String> {
+    value
+        .as_bool()
+        .ok_or_else(|| "expected true or false".to_owned())
+}
+
+fn word<W: Word>(value: &DeValue<'_>) -> Result<W, String> {
+    let expected = || format!("expected one of {}", W::WORDS.join(", "));
+    let text = value.as_str().ok_or_else(expected)?;
+    let found = W::ALL.iter().find(|word| word.word() == text).copied();
+    found.ok_or_else(|| {
+        let shown = escape(text.as_bytes());
+        match nearest(text, W::WORDS.iter().copied()) {
+            Some(nearest) => format!("`{shown}` is not known; did you mean \"{nearest}\"?"),
+            None => format!("`{shown}` is not known; {}", expected()),
+        }
+    })
+}
+
+fn words<W: Word>(value: &DeValue<'_>) -> Result<Option<WordSet<W>>, String> {
+    Ok(Some(WordSet::of(each(value, word::<W>)?)))
+}
+
+fn ports(value: &DeValue<'_>) -> Result<Option<Ports>, String> {
+    let read = |value: &DeValue<'_>| {
+        let single = value.as_integer().and_then(|number| {
+            u16::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .map(PortRange::single)
+        });
+        single
+            .or_else(|| PortRange::parse(value.as_str()?))
+            .ok_or_else(|| {
+                "expected a port from 0 to 65535, or a range such as \"8000-8100\"".to_owned()
+            })
+    };
+    Ok(Some(Ports::new(each(value, read)?)))
+}
+
+fn networks(value: &DeValue<'_>) -> Result<Option<Vec<Network>>, String> {
+    let read = |value: &DeValue<'_>| {
+        value
+            .as_str()
+            .and_then(Network::parse)
+            .ok_or_else(|| "expected an address or a network, such as \"10.0.0.0/8\"".to_owned())
+    };
+    Ok(Some(each(value, read)?))
+}
+
+fn namespace(value: &DeValue<'_>) -> Result<Option<Namespace>, String> {
+    match value.as_str() {
+        Some("host") => Ok(Some(Namespace::Host)),
+        Some("other") => Ok(Some(Namespace::Other)),
+        _ => Err(r#"expected "host" or "other""#.to_owned()),
+    }
+}
+
+fn patterns(value: &DeValue<'_>) -> Result<Option<Patterns>, String> {
+    let read = |value: &DeValue<'_>| string(value).map(Pattern::new);
+    Ok(Some(Patterns::new(each(value, read)?)))
+}
+
+/// A name alone would match no executable: events have absolute paths.
+fn executables(value: &DeValue<'_>) -> Result<Option<Patterns>, String> {
+    let read = |value: &DeValue<'_>| {
+        let text = string(value)?;
+        if text.starts_with('/') || text.starts_with('*') {
+            Ok(Pattern::new(text))
+        } else {
+            let shown = escape(text.as_bytes());
+            Err(format!(
+                "an executable is an absolute path: did you mean \"*/{shown}\"?"
+            ))
+        }
+    };
+    Ok(Some(Patterns::new(each(value, read)?)))
+}
+
+fn hashes(value: &DeValue<'_>) -> Result<Option<Vec<String>>, String> {
+    let read = |value: &DeValue<'_>| {
+        let hash = value.as_str().map(str::to_ascii_lowercase);
+        let is_hash =
+            |hash: &String| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        hash.filter(is_hash)
+            .ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
+    };
+    Ok(Some(each(value, read)?))
+}
+
+fn users(value: &DeValue<'_>) -> Result<Option<Vec<User>>, String> {
+    let read = |value: &DeValue<'_>| match value.as_integer() {
+        Some(number) => u32::from_str_radix(number.as_str(), number.radix())
+            .map(User::Id)
+            .map_err(|_| "expected the name or the number of a user".to_owned()),
+        None => string(value).map(Pattern::new).map(User::Name),
+    };
+    Ok(Some(each(value, read)?))
+}
+
+fn expression(value: &DeValue<'_>) -> Result<Option<Filter>, String> {
+    let filter = Filter::parse(&string(value)?)
+        .map_err(|error| format!("column {}: {}", error.column(), error.message()))?;
+    if filter.matches_all() {
+        return Err("an empty expression matches everything: leave the key out".to_owned());
+    }
+    Ok(Some(filter))
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -1,0 +1,123 @@
+//! Judging listeners: rules in order, the first that matches decides. Pure.
+//!
+//! A listener that no rule and no baseline knows is *new*. Conditions look at what an event says of socket
+//! and process, never at a pid; what an event does not say satisfies no condition, so a rule can only decide
+//! on what is known.
+
+mod facts;
+mod guard;
+mod patterns;
+mod ports;
+mod rule;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use facts::Facts;
+pub use patterns::{Pattern, Patterns};
+pub use ports::{PortRange, Ports};
+pub use rule::{Action, Namespace, Rule, Selector, User, WordSet};
+
+use self::guard::{Guard, Hints};
+use crate::event::{self, Event, EventType, PolicyState, Severity};
+
+/// Name of the decision where no rule and no baseline knows a listener.
+pub const DEFAULT: &str = "default";
+
+/// Every rule, in the order in which they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    /// One for each rule.
+    guards: Vec<Guard>,
+}
+
+/// What was decided about one listener, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// How the listener is judged.
+    pub state: PolicyState,
+    /// The rule that decided, or [`DEFAULT`].
+    pub rule: Arc<str>,
+    /// How much it matters, where the rule says so.
+    pub severity: Option<Severity>,
+    /// Nobody wants to hear of it.
+    pub is_ignored: bool,
+}
+
+impl Policy {
+    /// These rules, in this order.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let guards = rules.iter().map(|rule| Guard::of(&rule.when)).collect();
+        Self { rules, guards }
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The first rule that certainly matches.
+    #[must_use]
+    pub fn first_match(&self, facts: &Facts<'_>) -> Option<&Rule> {
+        let hints = Hints::of(facts);
+        let guarded = self.guards.iter().zip(&self.rules);
+        guarded
+            .filter(|(guard, _)| guard.admits(&hints))
+            .map(|(_, rule)| rule)
+            .find(|rule| rule.when.matches(facts))
+    }
+
+    /// Writes into an event how its listener is judged; the severity comes back, where the rule that decided has one.
+    /// Events that are about no listener stay as they are.
+    pub fn judge(&self, event: &mut Event, host_netns: u32) -> Option<Severity> {
+        if !is_of_a_listener(event.kind) {
+            return None;
+        }
+        let decision = self.decide(&Facts::of(event, host_netns)?);
+        event.policy = Some(event::Policy {
+            state: decision.state,
+            rule: decision.rule.to_string(),
+        });
+        decision.severity
+    }
+
+    /// Judges a listener by the rules alone.
+    #[must_use]
+    pub fn decide(&self, facts: &Facts<'_>) -> Decision {
+        match self.first_match(facts) {
+            Some(rule) => Decision {
+                state: rule.action.state(),
+                rule: Arc::clone(&rule.name),
+                severity: rule.severity,
+                is_ignored: rule.action == Action::Ignore,
+            },
+            None => Decision {
+                state: PolicyState::New,
+                rule: DEFAULT.into(),
+                severity: None,
+                is_ignored: false,
+            },
+        }
+    }
+}
+
+/// A refused bind made no listener, and a connection is none.
+const fn is_of_a_listener(kind: EventType) -> bool {
+    match kind {
+        EventType::ListenerOpened
+        | EventType::ListenerClosed
+        | EventType::ListenerPresent
+        | EventType::ListenerChanged => true,
+        EventType::BindFailed
+        | EventType::ConnectionState
+        | EventType::SensorReady
+        | EventType::SensorDegraded
+        | EventType::Gap
+        | EventType::GapReconciled => false,
+    }
+}
