@@ -14,6 +14,7 @@ mod machine;
 mod markdown;
 mod memory;
 mod order;
+mod policy;
 mod probes;
 mod process;
 mod rate;
@@ -55,7 +56,7 @@ struct Bench {
 }
 
 /// All of them, in the order of the document.
-const ALL: [Bench; 8] = [
+const ALL: [Bench; 9] = [
     rate::BENCH,
     transition::BENCH,
     latency::BENCH,
@@ -63,6 +64,7 @@ const ALL: [Bench; 8] = [
     start::BENCH,
     memory::BENCH,
     growth::BENCH,
+    policy::BENCH,
     size::BENCH,
 ];
 
