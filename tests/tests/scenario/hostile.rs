@@ -271,10 +271,14 @@ impl Reader {
             .spawn()?;
         let reader = Self { child, form, file };
         let deadline = Instant::now() + PATIENCE * scale();
+        let mut open_for = Duration::from_millis(20);
         while reader.text()?.is_empty() {
             ensure!(Instant::now() < deadline, "tail -o {form} says nothing");
-            drop(TcpListener::bind("127.0.0.1:0")?);
-            std::thread::sleep(Duration::from_millis(20));
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            std::thread::sleep(open_for);
+            drop(listener);
+            // Where nothing but looking again tells of it, it must still be there at the next look.
+            open_for = (2 * open_for).min(Duration::from_secs(3));
         }
         Ok(reader)
     }
