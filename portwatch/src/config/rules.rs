@@ -199,13 +199,9 @@ fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
     }
 }
 
-const fn list(action: Action) -> &'static str {
-    match action {
-        Action::Allow => "allow",
-        Action::Deny => "deny",
-        Action::Ignore => "ignore",
-        Action::Expect => "expect",
-    }
+fn list(action: Action) -> &'static str {
+    let found = LISTS.iter().find(|(_, known)| *known == action);
+    found.map_or("rule", |(list, _)| list)
 }
 
 fn unknown(action: Action, name: &str) -> String {

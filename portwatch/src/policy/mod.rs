@@ -43,8 +43,6 @@ pub struct Decision {
     pub rule: Arc<str>,
     /// How much it matters, where the rule says so.
     pub severity: Option<Severity>,
-    /// Nobody wants to hear of it.
-    pub is_ignored: bool,
 }
 
 impl Policy {
@@ -94,13 +92,11 @@ impl Policy {
                 state: rule.action.state(),
                 rule: Arc::clone(&rule.name),
                 severity: rule.severity,
-                is_ignored: rule.action == Action::Ignore,
             },
             None => Decision {
                 state: PolicyState::New,
                 rule: DEFAULT.into(),
                 severity: None,
-                is_ignored: false,
             },
         }
     }

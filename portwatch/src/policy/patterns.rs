@@ -1,7 +1,5 @@
 //! Texts that a condition names: exactly, or by a glob.
 
-use std::fmt;
-
 use crate::filter::glob;
 
 /// One text, or what it looks like.
@@ -57,12 +55,6 @@ impl Pattern {
             self.text == text
         }
     }
-
-    /// The text, if it is no glob.
-    #[must_use]
-    pub fn exact(&self) -> Option<&str> {
-        (!self.is_glob).then_some(&self.text)
-    }
 }
 
 impl Patterns {
@@ -86,16 +78,6 @@ impl Patterns {
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(text))
-    }
-}
-
-impl fmt::Display for Patterns {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, pattern) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(out, "{comma}{}", pattern.text)?;
-        }
-        Ok(())
     }
 }
 

@@ -69,15 +69,6 @@ impl Ports {
     pub fn bounds(&self) -> Option<(u16, u16)> {
         Some((self.0.first()?.from, self.0.last()?.to))
     }
-
-    /// The port, if it is one alone.
-    #[must_use]
-    pub fn only(&self) -> Option<u16> {
-        match self.0.as_slice() {
-            [range] if range.from == range.to => Some(range.from),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for Ports {
@@ -128,10 +119,6 @@ mod tests {
                 .collect(),
         );
         assert_eq!(ports.to_string(), "80-81, 8000-8101, 65535");
-        assert_eq!(
-            (ports.only(), Ports::new(vec![PortRange::single(7)]).only()),
-            (None, Some(7))
-        );
     }
 
     proptest! {

@@ -228,7 +228,6 @@ proptest! {
             Some((name, action)) => {
                 prop_assert_eq!(decision.rule, name);
                 prop_assert_eq!(decision.state, action.state());
-                prop_assert_eq!(decision.is_ignored, action == Action::Ignore);
             }
             None => prop_assert_eq!(decision.state, PolicyState::New),
         }
