@@ -51,10 +51,8 @@ pub(super) fn text(words: &[String]) -> Option<String> {
 /// Looks without the daemon, and says what could not be seen.
 fn look(filter: &Filter, paths: &Paths) -> Result<Vec<Event>, Failure> {
     let rules = config::load(paths).map(|loaded| loaded.config.rules);
-    let rules = rules.unwrap_or_else(|error| {
-        note(format_args!(
-            "no rule was applied, because the configuration is wrong:\n{error}"
-        ));
+    let rules = rules.unwrap_or_else(|_| {
+        note("no rule was applied, because the configuration is wrong; `portwatch check` tells every mistake");
         Vec::new()
     });
     let (mut events, unseen) = daemon::look(&Policy::new(rules)).map_err(|error| {
