@@ -1,12 +1,12 @@
 //! The process that an event about a listener names, and what only that process can tell.
 
 use crate::decode::record::UnixName;
-use crate::enrich::{Enricher, Ticket};
+use crate::enrich::{Enricher, Waits};
 use crate::event::Process;
 use crate::inventory::{Listener, absolute};
 use crate::time::{BootNs, WallClock};
 
-/// The process, and the look-up that will complete it.
+/// The process, and the look-ups that will complete it.
 ///
 /// An opener is told as it was when it opened the listener, whatever became of it. A holder stands for a
 /// listener that nobody was seen opening: while it runs it is resolved again, because the holder may be
@@ -16,18 +16,18 @@ pub(super) fn process_of(
     enricher: &mut Enricher,
     now: BootNs,
     clock: &WallClock,
-) -> (Option<Process>, Option<Ticket>) {
+) -> (Option<Process>, Waits) {
     let told = listener.process.as_deref();
     let Some(who) = listener.who() else {
-        return (told.cloned(), None);
+        return (told.cloned(), Waits::default());
     };
     let key = who.task.key;
     let is_final = listener.opener.is_some() || !enricher.runs(key);
     match told.filter(|process| is_final && process.pid == key.pid) {
-        Some(process) => (Some(process.clone()), None),
+        Some(process) => (Some(process.clone()), Waits::default()),
         None => {
             let resolution = enricher.resolve(who, now, clock);
-            (Some(resolution.process), resolution.ticket)
+            (Some(resolution.process), resolution.waits)
         }
     }
 }
@@ -39,13 +39,13 @@ pub(super) fn process_now(
     now: BootNs,
     clock: &WallClock,
 ) -> Option<Process> {
-    let (process, ticket) = process_of(listener, enricher, now, clock);
+    let (process, waits) = process_of(listener, enricher, now, clock);
     let process = process?;
     let told = listener.process.as_deref().filter(|told| {
         told.pid == process.pid && told.exe == process.exe && told.args == process.args
     });
     match told {
-        Some(told) if ticket.is_some() => Some(told.clone()),
+        Some(told) if !waits.is_over() => Some(told.clone()),
         _ => Some(process),
     }
 }

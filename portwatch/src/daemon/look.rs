@@ -1,13 +1,14 @@
 //! Looking at every socket: through the iterator where there is one, else through sock_diag and `/proc`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::answerable::absolute_name;
 use super::draft::Surroundings;
 use super::host;
 use crate::decode::decode_held;
 use crate::decode::record::Held;
-use crate::enrich::{EnrichConfig, Enricher};
+use crate::enrich::{EnrichConfig, Enricher, Waits};
 use crate::event::Event;
 use crate::event::message;
 use crate::inventory::collect::collect;
@@ -16,6 +17,10 @@ use crate::inventory::{DEFAULT_LIMIT, Inventory, Listener, MergeReason};
 use crate::policy::Policy;
 use crate::probe::sensors::Sensors;
 use crate::time::{BootNs, WallClock};
+
+/// How long a list waits for the next answer about its processes, and how often it asks.
+const PATIENCE: Duration = Duration::from_secs(5);
+const BEAT: Duration = Duration::from_millis(1);
 
 /// What one walk of the iterator showed.
 #[derive(Debug, Default)]
@@ -80,28 +85,30 @@ pub fn look(policy: &Policy) -> std::io::Result<(Vec<Event>, Vec<String>)> {
         if let Some(who) = listener.who() {
             let resolution = enricher.resolve(who, now, &surroundings.clock);
             event.process = Some(resolution.process);
-            if let Some(ticket) = resolution.ticket {
-                waiting.push((ticket, events.len()));
+            if !resolution.waits.is_over() {
+                waiting.push((resolution.waits, events.len()));
             }
         }
         events.push(event);
     }
-    // Every look-up is answered, in its own time; a person waits for a list.
-    while !waiting.is_empty() {
-        let Some(answer) = answers.blocking_recv() else {
-            break;
+    // A person waits for a list; but what a process gives to read may never come.
+    let mut last = Instant::now();
+    while !waiting.is_empty() && last.elapsed() < PATIENCE {
+        let Ok(answer) = answers.try_recv() else {
+            enricher.relieve(BootNs::now());
+            std::thread::sleep(BEAT);
+            continue;
         };
-        waiting.retain(|&(ticket, index): &(_, usize)| {
-            if ticket != answer.ticket() {
-                return true;
-            }
-            if let Some(process) = events
-                .get_mut(index)
-                .and_then(|event| event.process.as_mut())
+        last = Instant::now();
+        waiting.retain_mut(|(waits, index): &mut (Waits, usize)| {
+            if waits.settle(answer.ticket())
+                && let Some(process) = events
+                    .get_mut(*index)
+                    .and_then(|event| event.process.as_mut())
             {
                 enricher.complete(&answer, process);
             }
-            false
+            !waits.is_over()
         });
     }
     for (event, seq) in events.iter_mut().zip(1..) {

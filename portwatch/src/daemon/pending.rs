@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::decode::record::SockId;
-use crate::enrich::Ticket;
+use crate::enrich::{Answer, Waits};
 use crate::event::Event;
 use crate::time::BootNs;
 
@@ -22,34 +22,44 @@ pub(super) struct Draft {
     pub(super) at: BootNs,
     /// The listener whose process this resolves.
     pub(super) sock: Option<SockId>,
-    /// The look-up it waits for.
-    pub(super) ticket: Option<Ticket>,
+    /// The look-ups it waits for.
+    pub(super) waits: Waits,
+}
+
+/// Until when an event waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For its arguments, without which it says little.
+    pub(super) args: BootNs,
+    /// For everything else.
+    pub(super) rest: BootNs,
 }
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    queue: VecDeque<(Draft, BootNs)>,
+    queue: VecDeque<(Draft, Patience)>,
 }
 
 impl Pending {
-    /// Puts an event at the end; it leaves at `deadline` at the latest.
-    pub(super) fn push(&mut self, draft: Draft, deadline: BootNs) {
-        self.queue.push_back((draft, deadline));
+    /// Puts an event at the end; it leaves when its patience ends at the latest.
+    pub(super) fn push(&mut self, draft: Draft, patience: Patience) {
+        self.queue.push_back((draft, patience));
     }
 
-    /// Every event that waits for this look-up.
-    pub(super) fn waiting_for(&mut self, ticket: Ticket) -> impl Iterator<Item = &mut Draft> {
+    /// Every event that waited for this answer, and from now on does not.
+    pub(super) fn settle(&mut self, answer: &Answer) -> impl Iterator<Item = &mut Draft> {
+        let ticket = answer.ticket();
         self.queue
             .iter_mut()
             .map(|(draft, _)| draft)
-            .filter(move |draft| draft.ticket == Some(ticket))
+            .filter_map(move |draft| draft.waits.settle(ticket).then_some(draft))
     }
 
     /// The next event, if nothing keeps it.
     pub(super) fn pop(&mut self, now: BootNs) -> Option<Draft> {
-        let (draft, deadline) = self.queue.front()?;
-        if draft.ticket.is_some() && now < *deadline {
+        let (draft, _) = self.queue.front()?;
+        if !draft.waits.is_over() && self.deadline().is_some_and(|deadline| now < deadline) {
             return None;
         }
         self.queue.pop_front().map(|(draft, _)| draft)
@@ -69,19 +79,25 @@ impl Pending {
     }
 
     /// Does any event wait for a look-up?
-    pub(super) fn has_tickets(&self) -> bool {
-        self.queue.iter().any(|(draft, _)| draft.ticket.is_some())
+    pub(super) fn is_waiting(&self) -> bool {
+        self.queue.iter().any(|(draft, _)| !draft.waits.is_over())
     }
 
     /// When the first event leaves at the latest.
     pub(super) fn deadline(&self) -> Option<BootNs> {
-        self.queue.front().map(|(_, deadline)| *deadline)
+        let (draft, patience) = self.queue.front()?;
+        Some(if draft.waits.for_args() {
+            patience.args
+        } else {
+            patience.rest
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Draft, MAX, Pending};
+    use super::{Draft, MAX, Patience, Pending};
+    use crate::enrich::Waits;
     use crate::event::EventType;
     use crate::sink::testing;
     use crate::time::BootNs;
@@ -95,9 +111,13 @@ mod tests {
                 event: testing::event(seq, EventType::ListenerPresent),
                 at: BootNs(0),
                 sock: None,
-                ticket: None,
+                waits: Waits::default(),
             };
-            pending.push(draft, BootNs(u64::MAX));
+            let patience = Patience {
+                args: BootNs(u64::MAX),
+                rest: BootNs(u64::MAX),
+            };
+            pending.push(draft, patience);
             left.extend(pending.pop_excess().map(|draft| draft.event.seq));
         }
         assert_eq!(left, [1, 2]);

@@ -307,7 +307,7 @@ impl Pipeline {
                     .enricher
                     .resolve(&seen.who, now, &self.surroundings.clock);
                 event.process = Some(resolution.process);
-                self.push(event, seen.at, None, resolution.ticket);
+                self.push(event, seen.at, None, resolution.waits);
             }
             Ok(Record::State(seen)) => self.listener_state(&seen),
             Ok(_) => self.decode_errors += 1,
@@ -326,6 +326,7 @@ impl Pipeline {
             self.pending.deadline(),
             self.hint.filter(|_| !self.looking),
             tentative,
+            self.enricher.relief_due(),
         ]
         .into_iter()
         .flatten()
@@ -366,7 +367,7 @@ async fn woken(readers: &mut Option<Readers>) -> std::io::Result<()> {
     }
 }
 
-async fn sleep_until(deadline: Option<BootNs>) {
+pub(super) async fn sleep_until(deadline: Option<BootNs>) {
     match deadline {
         Some(deadline) => {
             tokio::time::sleep(Duration::from_nanos(deadline.since(BootNs::now()))).await;

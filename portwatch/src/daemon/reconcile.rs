@@ -10,6 +10,7 @@ use super::look;
 use super::memory;
 use super::pipeline::Pipeline;
 use crate::decode::record::{SockId, SockInfo};
+use crate::enrich::Waits;
 use crate::event::{EventType, GapCgroup, Reconciled, RingName};
 use crate::interface::status::FirstLook;
 use crate::inventory::collect::{self, Collected};
@@ -144,7 +145,7 @@ impl Pipeline {
         report.took_us = now.since(began) / 1_000;
         let mut event = self.surroundings.event(EventType::GapReconciled, now);
         event.reconciled = Some(report);
-        self.push(event, now, None, None);
+        self.push(event, now, None, Waits::default());
     }
 
     pub(super) fn found(&mut self, found: Found) {
@@ -196,6 +197,7 @@ impl Pipeline {
     /// Something's time has come.
     pub(super) fn due(&mut self) {
         let now = BootNs::now();
+        self.enricher.relieve(now);
         let tentative = self.inventory.tentative_due(now);
         if !tentative.is_empty() {
             self.verify(&tentative);
@@ -283,7 +285,7 @@ impl Pipeline {
                 })
                 .collect();
             event.gap = Some(gap);
-            self.push(event, loss.to, None, None);
+            self.push(event, loss.to, None, Waits::default());
         }
         if reconcile {
             self.after_gap = true;

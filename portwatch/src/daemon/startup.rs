@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::StartError;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, sleep_until};
 use super::selftest::SelfTest;
+use crate::enrich::Waits;
 use crate::event::{EventType, Mechanism, Sensor, SignalMechanism};
 use crate::inventory::MergeReason;
 use crate::probe::plan::Signal;
@@ -14,6 +15,8 @@ use crate::time::BootNs;
 const SELF_TEST: Duration = Duration::from_secs(3);
 /// How long the first look at `/proc` may take.
 const SEED: Duration = Duration::from_secs(2);
+/// How long the start waits for what is slow to find out about it, in nanoseconds.
+const ANSWERS_NS: u64 = 2_000_000_000;
 
 impl Pipeline {
     /// Start: the probes are attached; seed the process table, test, take the first inventory, be ready.
@@ -57,7 +60,7 @@ impl Pipeline {
             mechanisms: self.mechanisms(),
             ..Sensor::default()
         });
-        self.push(event, BootNs::now(), None, None);
+        self.push(event, BootNs::now(), None, Waits::default());
         self.publish_ready(BootNs::now());
         Ok(())
     }
@@ -89,7 +92,7 @@ impl Pipeline {
                 remedy: choice.remedy.map(str::to_owned),
                 ..Sensor::default()
             });
-            self.push(event, BootNs::now(), None, None);
+            self.push(event, BootNs::now(), None, Waits::default());
         }
         for limitation in std::mem::take(&mut self.limitations) {
             let Some(blind_to) = limitation.blind_to else {
@@ -105,7 +108,7 @@ impl Pipeline {
                 remedy: Some(format!("grant {name}")),
                 ..Sensor::default()
             });
-            self.push(event, BootNs::now(), None, None);
+            self.push(event, BootNs::now(), None, Waits::default());
         }
     }
 
@@ -120,7 +123,7 @@ impl Pipeline {
             remedy: Some("see `portwatch doctor`".to_owned()),
             ..Sensor::default()
         });
-        self.push(event, BootNs::now(), None, None);
+        self.push(event, BootNs::now(), None, Waits::default());
     }
 
     /// Opens a listener and waits until its own record comes through the ring. Where no probe tells of
@@ -170,11 +173,20 @@ impl Pipeline {
             look.complete_us = BootNs::now().since(began) / 1_000;
         }
         // Slow look-ups of everything that was there already: a start may take the time they need.
-        let until = tokio::time::Instant::now() + SEED;
-        while self.pending.deadline().is_some() && self.pending.has_tickets() {
-            match tokio::time::timeout_at(until, self.answers.recv()).await {
-                Ok(Some(answer)) => self.answered(&answer),
-                Ok(None) | Err(_) => break,
+        let until = BootNs(BootNs::now().0 + ANSWERS_NS);
+        while self.pending.is_waiting() {
+            let now = BootNs::now();
+            if now >= until {
+                break;
+            }
+            self.enricher.relieve(now);
+            let next = self
+                .enricher
+                .relief_due()
+                .map_or(until, |due| due.min(until));
+            tokio::select! {
+                Some(answer) = self.answers.recv() => self.answered(&answer),
+                () = sleep_until(Some(next)) => {}
             }
         }
         self.drain();

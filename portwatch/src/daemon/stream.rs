@@ -6,12 +6,13 @@ use uuid::Uuid;
 
 use super::draft;
 use super::look;
-use super::pending::Draft;
+use super::pending::{Draft, Patience};
 use super::pipeline::{BATCH, Pipeline};
 use super::rings::RingReader;
 use super::status;
 use crate::decode::decode_state;
 use crate::decode::record::StateSeen;
+use crate::enrich::Waits;
 use crate::event::{EventType, State};
 use crate::inventory::exposure;
 use crate::sink::{ConnectionOwner, Occasion, States, Transition};
@@ -99,9 +100,13 @@ impl Pipeline {
             event,
             at: seen.at,
             sock: None,
-            ticket: None,
+            waits: Waits::default(),
         };
-        self.pending.push(draft, now);
+        let patience = Patience {
+            args: now,
+            rest: now,
+        };
+        self.pending.push(draft, patience);
     }
 
     fn states(&mut self, seen: &StateSeen) -> Option<(State, State)> {

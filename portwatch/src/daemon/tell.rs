@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::answerable::{absolute_name, process_of};
-use super::pending::Draft;
+use super::pending::{Draft, Patience};
 use super::pipeline::Pipeline;
 use crate::decode::record::SockId;
-use crate::enrich::{Answer, Ticket};
+use crate::enrich::{Answer, Waits};
 use crate::event::message;
 use crate::event::{Event, EventType, Mechanism, Process, Protocol};
 use crate::inventory::{Change, Listener};
@@ -15,7 +15,7 @@ use crate::sink::Line;
 use crate::time::BootNs;
 
 /// How many times longer an event waits for its process's arguments than for its executable's hash.
-const PATIENCE: u64 = 10;
+const ARGS_PATIENCE: u64 = 10;
 
 impl Pipeline {
     pub(super) fn tell_changes(&mut self, changes: Vec<Change>) {
@@ -35,7 +35,7 @@ impl Pipeline {
         let listener = change.listener();
         let mut event = self.surroundings.change(&change, &mut self.enricher, now);
         let clock = &self.surroundings.clock;
-        let (process, ticket) = process_of(listener, &mut self.enricher, now, clock);
+        let (process, waits) = process_of(listener, &mut self.enricher, now, clock);
         event.process = process;
         if begins {
             self.watch(listener);
@@ -48,7 +48,7 @@ impl Pipeline {
         {
             self.connections.listener_closed(listener, process);
         }
-        self.push(event, change.at(), Some(listener.id()), ticket);
+        self.push(event, change.at(), Some(listener.id()), waits);
     }
 
     /// Remembers who holds a listener whose end nothing tells.
@@ -92,29 +92,20 @@ impl Pipeline {
             .is_some_and(|choice| choice.mechanism != Mechanism::Reconcile)
     }
 
-    pub(super) fn push(
-        &mut self,
-        event: Event,
-        at: BootNs,
-        sock: Option<SockId>,
-        ticket: Option<Ticket>,
-    ) {
-        // Without its arguments an event says little: those, a few microseconds' work, are worth a wait
-        // behind whatever keeps the workers busy.
-        let has_args = event
-            .process
-            .as_ref()
-            .is_none_or(|process| process.args.is_some());
-        let patience = if has_args { 1 } else { PATIENCE };
-        let deadline = BootNs(BootNs::now().0 + patience * self.wait_ns);
+    pub(super) fn push(&mut self, event: Event, at: BootNs, sock: Option<SockId>, waits: Waits) {
+        let now = BootNs::now().0;
+        let patience = Patience {
+            args: BootNs(now + ARGS_PATIENCE * self.wait_ns),
+            rest: BootNs(now + self.wait_ns),
+        };
         self.pending.push(
             Draft {
                 event,
                 at,
                 sock,
-                ticket,
+                waits,
             },
-            deadline,
+            patience,
         );
         while let Some(draft) = self.pending.pop_excess() {
             self.publish(draft, BootNs::now());
@@ -123,11 +114,10 @@ impl Pipeline {
 
     pub(super) fn answered(&mut self, answer: &Answer) {
         let mut used = false;
-        for draft in self.pending.waiting_for(answer.ticket()) {
+        for draft in self.pending.settle(answer) {
             if let Some(process) = &mut draft.event.process {
                 self.enricher.complete(answer, process);
             }
-            draft.ticket = None;
             used = true;
         }
         if !used {

@@ -46,7 +46,7 @@ use crate::event::{Process, Protocol};
 use crate::time::{BootNs, WallClock};
 
 pub use self::seed::SeedReport;
-pub use self::worker::{Answer, Ticket};
+pub use self::worker::{Answer, Waits};
 
 /// Most executables whose hash and package are remembered.
 const FACTS_MAX: usize = 4_096;
@@ -62,7 +62,7 @@ pub struct EnrichConfig {
     pub cgroup: PathBuf,
     /// Bounds of the process table.
     pub table: Limits,
-    /// Threads for slow look-ups.
+    /// Threads for look-ups that read files; arguments have one of their own.
     pub threads: usize,
     /// Slow look-ups that may wait; more are not made, and counted.
     pub queue: usize,
@@ -96,9 +96,8 @@ impl Default for EnrichConfig {
 pub struct Resolution {
     /// Its part of the event.
     pub process: Process,
-    /// More will be known when the answer with this ticket arrives. Several resolutions may hold the
-    /// same ticket. An answer is not promised in time, and a publisher need not wait for it.
-    pub ticket: Option<Ticket>,
+    /// What more will be known, when the answers arrive. Several resolutions may wait for the same one.
+    pub waits: Waits,
 }
 
 /// Counters for `portwatch status`.
@@ -198,7 +197,7 @@ impl Enricher {
         self.cgroups.path(id)
     }
 
-    /// All that is known of a process without waiting, and a ticket if more is to come.
+    /// All that is known of a process without waiting, and what is still to come.
     pub fn resolve(&mut self, who: &Who, now: BootNs, clock: &WallClock) -> Resolution {
         let key = who.task.key;
         let found = self.image_of(who, now);
@@ -231,14 +230,11 @@ impl Enricher {
                 Place::Walk(id) => needs.cgroup = Some(id),
             }
         }
-        let ticket = (needs != Needs::default())
-            .then(|| self.pool.ask(key, needs))
-            .flatten();
-        Resolution { process, ticket }
+        let waits = self.pool.ask(key, needs);
+        Resolution { process, waits }
     }
 
-    /// Fills in what an answer found, and remembers it. `process` is one that was resolved with the
-    /// ticket of this answer.
+    /// Fills in what an answer found, and remembers it. `process` is one that waited for this answer.
     pub fn complete(&mut self, answer: &Answer, process: &mut Process) {
         self.absorb(answer);
         if let Some(facts) = &answer.exe {
@@ -280,6 +276,17 @@ impl Enricher {
         if let Some(id) = needs.cgroup {
             self.cgroups.learn(id, answer.placement.clone());
         }
+    }
+
+    /// Goes round look-ups that hang: a process may give something to read that never comes.
+    pub fn relieve(&mut self, now: BootNs) {
+        self.pool.relieve(now);
+    }
+
+    /// When [`Self::relieve`] is to be called next; `None` while no look-up waits.
+    #[must_use]
+    pub fn relief_due(&self) -> Option<BootNs> {
+        self.pool.relief_due()
     }
 
     /// The name of the service at a port.

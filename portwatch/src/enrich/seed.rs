@@ -1,6 +1,7 @@
 //! The first look at /proc: every process that runs already, into the table.
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::proc_fs::ProcFs;
@@ -9,12 +10,17 @@ use super::table::ProcessTable;
 use crate::decode::record::{ImageInfo, ProcessKey};
 use crate::time::BootNs;
 
+/// Threads that read, at most: one, and one more for each that hangs.
+const READERS_MAX: usize = 8;
+/// Without an answer for so long a reader hangs.
+const STUCK: Duration = Duration::from_millis(100);
+
 /// What came of a seeding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeedReport {
     /// Processes found.
     pub processes: usize,
-    /// /proc was read to its end. If not, the rest is resolved when it is asked for.
+    /// Every process was read. If not, the rest is resolved when it is asked for.
     pub complete: bool,
 }
 
@@ -24,8 +30,8 @@ struct Found {
     image: Option<ImageInfo>,
 }
 
-/// Reads all of /proc, for at most `limit`. The reading is done by a thread of its own, because
-/// reading the arguments of a stuck process can hang; such a thread is left behind.
+/// Reads all of /proc, for at most `limit`. The reading is done by threads of its own, because reading the
+/// arguments of a stuck process can hang; such a thread is left behind, and another one goes on.
 pub(super) fn seed(
     table: &mut ProcessTable,
     proc: &ProcFs,
@@ -34,27 +40,32 @@ pub(super) fn seed(
 ) -> SeedReport {
     let until = Instant::now() + limit;
     let (send, receive) = sync_channel(256);
-    let reader = proc.clone();
-    let started = std::thread::Builder::new()
-        .name("enrich-seed".to_owned())
-        .spawn(move || {
-            for found in reader.pids().filter_map(|pid| read(&reader, pid)) {
-                if send.send(found).is_err() {
-                    return;
-                }
-            }
-        });
+    let pids: Vec<u32> = proc.pids().collect();
+    let mut open = pids.len();
+    let mut readers = Readers {
+        proc: proc.clone(),
+        pids: Arc::new(Mutex::new(pids.into_iter())),
+        send,
+        started: 0,
+    };
     let mut report = SeedReport {
         processes: 0,
         complete: false,
     };
-    if started.is_err() {
-        return report;
-    }
     let mut parents = Vec::new();
-    loop {
-        match receive.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(Found { pid, stat, image }) => {
+    let mut is_stuck = true;
+    while open > 0 {
+        if is_stuck && !readers.start_another() {
+            break;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        is_stuck = false;
+        match receive.recv_timeout(left.min(STUCK)) {
+            Ok(found) => {
+                open -= 1;
+                let Some(Found { pid, stat, image }) = found else {
+                    continue;
+                };
                 let key = ProcessKey {
                     pid,
                     start: stat.start,
@@ -64,18 +75,53 @@ pub(super) fn seed(
                 parents.push((key, stat.ppid));
                 report.processes += 1;
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                report.complete = true;
-                break;
-            }
-            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Timeout) if !left.is_zero() => is_stuck = true,
+            Err(_) => break,
         }
     }
+    report.complete = open == 0;
     // A parent may have been found after its child.
     for (key, ppid) in parents {
         table.learn(key, b"", table.current(ppid), None, now);
     }
     report
+}
+
+/// The threads, and what is left for them to read.
+struct Readers {
+    proc: ProcFs,
+    pids: Arc<Mutex<std::vec::IntoIter<u32>>>,
+    send: SyncSender<Option<Found>>,
+    started: usize,
+}
+
+impl Readers {
+    /// False when nothing is left to read, or too many hang.
+    fn start_another(&mut self) -> bool {
+        let is_empty = lock(&self.pids).len() == 0;
+        if is_empty || self.started == READERS_MAX {
+            return false;
+        }
+        self.started += 1;
+        let (proc, pids, send) = (self.proc.clone(), Arc::clone(&self.pids), self.send.clone());
+        let started = std::thread::Builder::new()
+            .name("enrich-seed".to_owned())
+            .spawn(move || {
+                loop {
+                    // Of its own, so that nobody waits for this lock while a process is read.
+                    let next = lock(&pids).next();
+                    let Some(pid) = next else { return };
+                    if send.send(read(&proc, pid)).is_err() {
+                        return;
+                    }
+                }
+            });
+        started.is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(proc: &ProcFs, pid: u32) -> Option<Found> {
@@ -122,30 +168,37 @@ mod tests {
         assert_eq!(parent.pid, std::os::unix::process::parent_id());
     }
 
-    #[test]
-    fn a_proc_that_hangs_is_left_behind() {
+    /// A /proc with one process that hangs: opening a pipe without a writer blocks.
+    fn one_hangs() -> tempfile::TempDir {
         let root = tempfile::tempdir().expect("dir");
         for pid in ["7", "8"] {
-            let dir = root.path().join(pid);
-            std::fs::create_dir(&dir).expect("dir");
-            // Opening a FIFO without a writer blocks.
-            let made = std::process::Command::new("mkfifo")
-                .arg(dir.join("stat"))
-                .status();
-            assert!(made.expect("mkfifo").success());
+            std::fs::create_dir(root.path().join(pid)).expect("dir");
         }
+        let stat = root.path().join("7/stat");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &stat, fifo, 0o600.into(), 0).expect("pipe");
+        let zeros = "0 ".repeat(30);
+        let text = format!("8 (reads) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 7 {zeros}");
+        std::fs::write(root.path().join("8/stat"), text).expect("stat");
+        root
+    }
+
+    #[test]
+    fn a_process_that_hangs_is_left_behind() {
+        let root = one_hangs();
         let mut table = ProcessTable::new(Limits::default());
         let proc = ProcFs::new(root.path().into());
         let started = Instant::now();
-        let report = seed(&mut table, &proc, BootNs(0), Duration::from_millis(50));
-        assert!(!report.complete && table.is_empty());
-        assert!(started.elapsed() < Duration::from_secs(5));
-        // Let the reader go.
-        for pid in ["7", "8"] {
-            let _ = std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(root.path().join(pid).join("stat"));
-        }
+        let report = seed(&mut table, &proc, BootNs(0), Duration::from_secs(60));
+        assert!(!report.complete);
+        assert_eq!((report.processes, table.len()), (1, 1));
+        assert!(started.elapsed() < Duration::from_secs(30));
+        let again = seed(&mut table, &proc, BootNs(0), Duration::ZERO);
+        assert!(!again.complete, "the time is up at once");
+        // Let the readers go.
+        let _ = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(root.path().join("7/stat"));
     }
 }

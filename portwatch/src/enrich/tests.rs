@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 
-use super::{Answer, EnrichConfig, Enricher};
+use super::{Answer, EnrichConfig, Enricher, Waits};
 use crate::decode::record::{
     AncestorInfo, ExecSeen, ImageInfo, LifeSeen, ProcessKey, TaskInfo, Who,
 };
@@ -54,9 +54,9 @@ fn host() -> (Enricher, Receiver<Answer>) {
 
 fn settle(enricher: &mut Enricher, answers: &mut Receiver<Answer>, who: &Who) -> Process {
     let mut seen = enricher.resolve(who, BootNs::now(), &CLOCK);
-    if let Some(ticket) = seen.ticket {
+    while !seen.waits.is_over() {
         let answer = answers.blocking_recv().expect("an answer");
-        assert_eq!(answer.ticket(), ticket);
+        assert!(seen.waits.settle(answer.ticket()));
         enricher.complete(&answer, &mut seen.process);
     }
     seen.process
@@ -121,7 +121,7 @@ fn a_living_process_without_an_image_is_read_and_then_known() {
     if Path::new("/var/lib/dpkg/info/coreutils.list").exists() {
         assert_eq!(seen.package.as_deref(), Some("coreutils"));
     }
-    assert_eq!((again.ticket, &again.process), (None, &seen));
+    assert_eq!((again.waits, &again.process), (Waits::default(), &seen));
     assert_eq!((after.exe, after.args), (seen.exe, seen.args));
 }
 
@@ -157,7 +157,10 @@ fn without_exec_records_a_living_process_is_read_anew() {
     let ended = enricher.resolve(&who, BootNs::now(), &CLOCK).process;
 
     assert_eq!(before.args, texts(&["sh", "-c", first]));
-    assert_eq!((same.ticket, same.process.args), (None, before.args));
+    assert_eq!(
+        (same.waits, same.process.args),
+        (Waits::default(), before.args)
+    );
     let second = texts(&["sh", "-c", "echo; read x; :", "second"]);
     assert_eq!(after.exe, before.exe, "the same executable");
     assert_eq!((after.args, ended.args), (second.clone(), second));
@@ -379,14 +382,14 @@ fn two_events_of_one_executable_share_a_look_up() {
         pid: GONE.pid + 1,
         ..GONE
     };
-    let mut ticket = |key, exe: &str| {
+    let mut waits = |key, exe: &str| {
         let who = who(key, Some(image(exe, 2)));
-        enricher.resolve(&who, BootNs::now(), &CLOCK).ticket
+        enricher.resolve(&who, BootNs::now(), &CLOCK).waits
     };
-    let first = ticket(GONE, "/bin/nc");
-    assert!(first.is_some());
-    assert_eq!(ticket(other, "/bin/nc"), first);
-    assert_eq!(ticket(other, "/bin/other"), None, "no room");
+    let first = waits(GONE, "/bin/nc");
+    assert!(!first.is_over() && !first.for_args());
+    assert_eq!(waits(other, "/bin/nc"), first);
+    assert!(waits(other, "/bin/other").is_over(), "no room");
     assert_eq!(
         (enricher.stats().queue_depth, enricher.stats().skipped),
         (1, 1)

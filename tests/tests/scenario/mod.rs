@@ -4,6 +4,7 @@ mod control;
 mod failure;
 mod flood;
 mod half;
+mod hang;
 mod holders;
 mod hostile;
 mod identity;
@@ -66,6 +67,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         netns::ALL,
         states::ALL,
         half::ALL,
+        hang::ALL,
         inventory::ALL,
         flood::ALL,
         loss::ALL,
