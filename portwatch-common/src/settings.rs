@@ -13,7 +13,9 @@ wire! {
         pub syscall_signals: u32,
         /// Superblock magic of sockfs (`SOCKFS_MAGIC`): tells a socket from a unix socket's path inode.
         pub sockfs_magic: u32,
-    } size 16
+        /// 1 when two programs share each hook, because the kernel may preempt one of them.
+        pub spares: u32,
+    } size 20
 }
 
 wire! {

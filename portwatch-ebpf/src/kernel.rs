@@ -20,6 +20,7 @@ pub static SETTINGS: Settings = Settings {
     listen_tentative: 0,
     syscall_signals: 0,
     sockfs_magic: 0,
+    spares: 0,
 };
 
 /// The offset of a kernel field.

@@ -36,6 +36,8 @@ mod share;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]
+mod spare;
+#[cfg(target_arch = "bpf")]
 mod stream;
 #[cfg(target_arch = "bpf")]
 mod task;

@@ -43,6 +43,11 @@ pub static CROWD: LruHashMap<u64, Share> = LruHashMap::with_max_entries(SHARES, 
 #[map]
 pub static PENDING: LruHashMap<PendingKey, Pending> = LruHashMap::with_max_entries(4_096, 0);
 
+/// Calls that the first of two programs on one hook told, by thread. LRU, because a mark stays when the other
+/// one was skipped.
+#[map]
+pub static TURNS: LruHashMap<PendingKey, u32> = LruHashMap::with_max_entries(4_096, 0);
+
 /// Where the inventory iterator builds a record; it has one reader, so one place is enough.
 #[map]
 pub static HELD: Array<HeldPlace> = Array::with_max_entries(1, 0);

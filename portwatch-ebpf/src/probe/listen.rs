@@ -5,39 +5,52 @@
 //! result 0, and reads port and backlog then.
 //! Trap `repeated_listen`: a second `listen()` does not come here at all; `inet_listen` sees it.
 
+use core::ffi::c_void;
+
 use aya_ebpf::macros::{fexit, kprobe, kretprobe, sock_ops};
 use aya_ebpf::programs::{FExitContext, ProbeContext, RetProbeContext, SockOpsContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
-use super::{ensure_cookie, enter, leave, result};
+use super::{ensure_cookie, enter, leave, result, traced};
 use crate::emit::{self, Origin, Requested, raw, track};
 use crate::kernel::{argument, read};
 use crate::maps::{Call, TRACKED};
 use crate::sock;
+use crate::spare::Turn;
 
 /// `BPF_SOCK_OPS_TCP_LISTEN_CB`.
 const TCP_LISTEN_CB: u32 = 11;
 /// `TCP_LISTEN`.
 const LISTEN: u8 = 10;
 
-/// `int inet_csk_listen_start(struct sock *sk)`, from 5.17.
-#[fexit(function = "inet_csk_listen_start")]
-pub fn listen_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    // SAFETY: argument 0 is a `struct sock *`.
-    unsafe { ensure_cookie(context, 0) };
-    started(argument(context, 0), result(context, 1), Mechanism::FEXIT);
-    0
+traced! {
+    /// `int inet_csk_listen_start(struct sock *sk)`, from 5.17.
+    fexit FExitContext "inet_csk_listen_start": listen_fexit / listen_fexit_spare, LISTEN, listen_exit
+}
+traced! {
+    /// `int inet_csk_listen_start(struct sock *sk, int backlog)`, before 5.17: the result moved.
+    fexit FExitContext "inet_csk_listen_start":
+        listen_backlog_fexit / listen_backlog_fexit_spare, LISTEN, listen_backlog_exit
 }
 
-/// `int inet_csk_listen_start(struct sock *sk, int backlog)`, before 5.17: the result moved.
-#[fexit(function = "inet_csk_listen_start")]
-pub fn listen_backlog_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    // SAFETY: argument 0 is a `struct sock *`.
-    unsafe { ensure_cookie(context, 0) };
-    started(argument(context, 0), result(context, 2), Mechanism::FEXIT);
+#[inline(never)]
+fn listen_exit(context: *mut c_void, turn: Turn) -> i32 {
+    exited(context, result(context, 1), turn)
+}
+
+#[inline(never)]
+fn listen_backlog_exit(context: *mut c_void, turn: Turn) -> i32 {
+    exited(context, result(context, 2), turn)
+}
+
+#[inline(always)]
+fn exited(context: *mut c_void, result: i32, turn: Turn) -> i32 {
+    if turn.is_mine(true) {
+        // SAFETY: argument 0 is a `struct sock *`.
+        unsafe { ensure_cookie(context, 0) };
+        started(argument(context, 0), result, Mechanism::FEXIT);
+    }
     0
 }
 
@@ -60,12 +73,17 @@ pub fn listen_kretprobe(context: RetProbeContext) -> u32 {
     0
 }
 
-/// `int inet_listen(struct socket *sock, int backlog)`.
-#[fexit(function = "inet_listen")]
-pub fn relisten_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    let sk = sock::of_socket(argument(context, 0));
-    repeated(sk, result(context, 2), Mechanism::FEXIT);
+traced! {
+    /// `int inet_listen(struct socket *sock, int backlog)`.
+    fexit FExitContext "inet_listen": relisten_fexit / relisten_fexit_spare, RELISTEN, relisten_exit
+}
+
+#[inline(never)]
+fn relisten_exit(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(true) {
+        let sk = sock::of_socket(argument(context, 0));
+        repeated(sk, result(context, 2), Mechanism::FEXIT);
+    }
     0
 }
 

@@ -16,16 +16,38 @@ use crate::emit::thread;
 use crate::kernel::{argument, setting};
 use crate::maps::{Call, PENDING, Pending, PendingKey};
 
+/// A traced function or tracepoint with two programs of one body, see [`crate::spare`].
+///
+/// `traced!(fexit FExitContext "function": program / spare program, HOOK, body)`
+macro_rules! traced {
+    ($(#[$doc:meta])* $kind:ident $context:ident $function:literal: $first:ident / $spare:ident, $hook:ident, $body:ident) => {
+        $(#[$doc])*
+        #[$kind(function = $function)]
+        pub fn $first(context: $context) -> i32 {
+            $body(
+                $crate::emit::raw(&context),
+                $crate::spare::Turn::first(portwatch_common::counters::Hook::$hook),
+            )
+        }
+
+        /// Stands in for the one above it.
+        #[$kind(function = $function)]
+        pub fn $spare(context: $context) -> i32 {
+            $body(
+                $crate::emit::raw(&context),
+                $crate::spare::Turn::spare(portwatch_common::counters::Hook::$hook),
+            )
+        }
+    };
+}
+use traced;
+
 /// Keeps a call's arguments for its exit.
 #[inline(always)]
 fn enter(call: Call, subject: u64, address: u64, extra: u64) {
-    let key = PendingKey {
-        thread: thread(),
-        call: call as u64,
-    };
     // The table is LRU: an insert only fails for want of memory, and then the exit finds nothing.
     let _ = PENDING.insert(
-        key,
+        key(call),
         Pending {
             subject,
             address,
@@ -38,15 +60,24 @@ fn enter(call: Call, subject: u64, address: u64, extra: u64) {
 /// Takes back what [`enter`] kept.
 #[inline(always)]
 fn leave(call: Call) -> Option<Pending> {
-    let key = PendingKey {
+    let pending = peek(call)?;
+    let _ = PENDING.remove(key(call));
+    Some(pending)
+}
+
+/// What [`enter`] kept, which stays.
+#[inline(always)]
+fn peek(call: Call) -> Option<Pending> {
+    // SAFETY: a value of the map, copied.
+    PENDING.get_ptr(key(call)).map(|place| unsafe { *place })
+}
+
+#[inline(always)]
+fn key(call: Call) -> PendingKey {
+    PendingKey {
         thread: thread(),
         call: call as u64,
-    };
-    let place = PENDING.get_ptr(key)?;
-    // SAFETY: a value of the map, copied before the key is removed.
-    let pending = unsafe { *place };
-    let _ = PENDING.remove(key);
-    Some(pending)
+    }
 }
 
 /// The result of a traced function, from the slot behind its arguments.

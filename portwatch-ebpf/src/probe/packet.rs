@@ -3,22 +3,29 @@
 //! A packet socket receives from the moment it has a protocol: at creation, or at a later bind, which
 //! also chooses the interface. Protocol 0 means that it only sends so far.
 
+use core::ffi::c_void;
+
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
-use super::{enter, leave, result};
-use crate::emit::{self, Origin, Requested, raw};
+use super::{enter, leave, result, traced};
+use crate::emit::{self, Origin, Requested};
 use crate::kernel::argument;
 use crate::maps::Call;
 use crate::sock;
+use crate::spare::Turn;
 
-/// `int packet_create(struct net *net, struct socket *sock, int protocol, int kern)`.
-#[fexit(function = "packet_create")]
-pub fn packet_create_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    if result(context, 4) == 0 {
+traced! {
+    /// `int packet_create(struct net *net, struct socket *sock, int protocol, int kern)`.
+    fexit FExitContext "packet_create":
+        packet_create_fexit / packet_create_fexit_spare, PACKET_CREATE, packet_create_exit
+}
+
+#[inline(never)]
+fn packet_create_exit(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(result(context, 4) == 0) {
         opened(
             sock::of_socket(argument(context, 1)),
             Mechanism::FEXIT,
@@ -53,11 +60,15 @@ pub fn packet_create_kretprobe(context: RetProbeContext) -> u32 {
     0
 }
 
-/// `int packet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`.
-#[fexit(function = "packet_bind")]
-pub fn packet_bind_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    if result(context, 3) == 0 {
+traced! {
+    /// `int packet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`.
+    fexit FExitContext "packet_bind":
+        packet_bind_fexit / packet_bind_fexit_spare, PACKET_BIND, packet_bind_exit
+}
+
+#[inline(never)]
+fn packet_bind_exit(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(result(context, 3) == 0) {
         opened(
             sock::of_socket(argument(context, 0)),
             Mechanism::FEXIT,
@@ -100,13 +111,17 @@ fn opened(sk: u64, mechanism: Mechanism, flags: u32) {
     }
 }
 
-/// `int packet_release(struct socket *sock)`.
-#[fentry(function = "packet_release")]
-pub fn packet_close_fentry(context: FEntryContext) -> i32 {
-    emit::close(
-        sock::of_socket(argument(raw(&context), 0)),
-        Mechanism::FENTRY,
-    );
+traced! {
+    /// `int packet_release(struct socket *sock)`.
+    fentry FEntryContext "packet_release":
+        packet_close_fentry / packet_close_fentry_spare, PACKET_CLOSE, packet_close_entry
+}
+
+#[inline(never)]
+fn packet_close_entry(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(true) {
+        emit::close(sock::of_socket(argument(context, 0)), Mechanism::FENTRY);
+    }
     0
 }
 

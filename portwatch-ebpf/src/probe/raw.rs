@@ -1,21 +1,27 @@
 //! Raw IP sockets: they receive every packet of their protocol from the moment they are hashed.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, fentry, fexit, kprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, SockContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
-use super::{ensure_cookie, result, udp};
+use super::{ensure_cookie, result, traced, udp};
 use crate::emit::{self, Origin, Requested, raw};
 use crate::kernel::argument;
 use crate::sock;
+use crate::spare::Turn;
 
-/// `int raw_hash_sk(struct sock *sk)`: IPv4 and IPv6.
-#[fexit(function = "raw_hash_sk")]
-pub fn raw_open_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    if result(context, 1) == 0 {
+traced! {
+    /// `int raw_hash_sk(struct sock *sk)`: IPv4 and IPv6.
+    fexit FExitContext "raw_hash_sk": raw_open_fexit / raw_open_fexit_spare, RAW_OPEN, raw_open_exit
+}
+
+#[inline(never)]
+fn raw_open_exit(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(result(context, 1) == 0) {
         // SAFETY: argument 0 is a `struct sock *`.
         unsafe { ensure_cookie(context, 0) };
         opened(argument(context, 0), Mechanism::FEXIT);
@@ -43,10 +49,16 @@ pub fn sock_create(context: SockContext) -> i32 {
     1
 }
 
-/// `void raw_unhash_sk(struct sock *sk)`.
-#[fentry(function = "raw_unhash_sk")]
-pub fn raw_close_fentry(context: FEntryContext) -> i32 {
-    emit::close(argument(raw(&context), 0), Mechanism::FENTRY);
+traced! {
+    /// `void raw_unhash_sk(struct sock *sk)`.
+    fentry FEntryContext "raw_unhash_sk": raw_close_fentry / raw_close_fentry_spare, RAW_CLOSE, raw_close_entry
+}
+
+#[inline(never)]
+fn raw_close_entry(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(true) {
+        emit::close(argument(context, 0), Mechanism::FENTRY);
+    }
     0
 }
 

@@ -6,10 +6,13 @@
 //! Trap `mptcp_twin`: MPTCP sockets announce their own changes besides their subflow's; those, and what
 //! SCTP and DCCP say in the same numbers, are not TCP's and are left out of the counts.
 //! Trap `tracepoint_recursion`: a probe that is interrupted by itself is skipped; this one is short, and
-//! user space reads `recursion_misses`.
+//! user space reads `recursion_misses`. For listeners a spare one stands in ([`crate::spare`]).
+
+use core::ffi::c_void;
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use portwatch_common::counters::Hook;
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
@@ -18,6 +21,7 @@ use crate::count::counters;
 use crate::emit::{self, Origin, Requested, raw};
 use crate::kernel::{Typed, argument, offset, setting};
 use crate::maps::CONTROL;
+use crate::spare::Turn;
 use crate::{sock, stream};
 
 const SYN_SENT: u8 = 2;
@@ -38,27 +42,44 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     let protocol: u16 = sk.field(offset!(sk_protocol));
     if protocol == sock::IPPROTO_TCP {
         count(old, new);
-        if is_listeners_own(old, new) {
-            // SAFETY: argument 0 is a `struct sock *`.
-            unsafe { listener_change(context, new, true) };
-        }
+    }
+    if is_listeners_own(protocol, old, new) {
+        listener_change(context, new, protocol, Turn::first(Hook::STATE));
+    }
+    if protocol == sock::IPPROTO_TCP {
         stream(sk, old, new);
-    } else if protocol == sock::IPPROTO_SCTP {
-        // Trap `sctp_closing`: its sockets end in SCTP_SS_CLOSING, which has this number.
-        let ends = old == LISTEN && new == CLOSE_WAIT;
-        if ends || is_listeners_own(old, new) {
-            // SAFETY: argument 0 is a `struct sock *`.
-            unsafe { listener_change(context, new, false) };
-        }
+    }
+    0
+}
+
+/// Stands in for [`state_tp_btf`] where a listener begins or ends. Connections are many, and one that the
+/// other is skipped for is told as lost.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_tp_btf_spare(context: BtfTracePointContext) -> i32 {
+    let old = context.arg::<u64>(1) as u8;
+    let new = context.arg::<u64>(2) as u8;
+    if old != LISTEN && new != LISTEN {
+        return 0;
+    }
+    let context = raw(&context);
+    // SAFETY: argument 0 is a `struct sock *`.
+    let sk = unsafe { Typed::argument(context, 0) };
+    let protocol: u16 = sk.field(offset!(sk_protocol));
+    if is_listeners_own(protocol, old, new) {
+        listener_change(context, new, protocol, Turn::spare(Hook::STATE));
     }
     0
 }
 
 /// Does a listener itself begin or end? Trap `child_of_a_listener`: an accepted connection is a copy of
-/// its listener, and its first change reads LISTEN→SYN_RECV.
+/// its listener, and its first change reads LISTEN→SYN_RECV. Trap `sctp_closing`: SCTP's sockets end in
+/// SCTP_SS_CLOSING, which has the number of CLOSE_WAIT.
 #[inline(always)]
-fn is_listeners_own(old: u8, new: u8) -> bool {
-    (new == LISTEN && old != LISTEN) || (old == LISTEN && new == CLOSE)
+fn is_listeners_own(protocol: u16, old: u8, new: u8) -> bool {
+    let is_sctp = protocol == sock::IPPROTO_SCTP;
+    let begins = new == LISTEN && old != LISTEN;
+    let ends = old == LISTEN && (new == CLOSE || (is_sctp && new == CLOSE_WAIT));
+    (begins || ends) && (is_sctp || protocol == sock::IPPROTO_TCP)
 }
 
 #[inline(always)]
@@ -72,14 +93,18 @@ fn count(old: u8, new: u8) {
 
 /// A listener begins or ends. The beginning is only told on the lowest rung (`listen_tentative`), where
 /// nothing better says whether the kernel accepted it.
-#[inline(always)]
-unsafe fn listener_change(context: *mut core::ffi::c_void, new: u8, is_tcp: bool) {
-    // SAFETY: the caller's promise.
+#[inline(never)]
+fn listener_change(context: *mut c_void, new: u8, protocol: u16, turn: Turn) -> i32 {
+    let is_told = protocol == sock::IPPROTO_SCTP || setting!(listen_tentative) != 0;
+    if !turn.is_mine(new != LISTEN || is_told) {
+        return 0;
+    }
+    // SAFETY: argument 0 is a `struct sock *`.
     unsafe { ensure_cookie(context, 0) };
     let sk = argument(context, 0);
     if new != LISTEN {
         emit::close(sk, Mechanism::TP_BTF);
-    } else if !is_tcp || setting!(listen_tentative) != 0 {
+    } else {
         let flags = ListenerFlags::FROM_LISTEN | ListenerFlags::TENTATIVE;
         emit::listener(
             sk,
@@ -87,6 +112,7 @@ unsafe fn listener_change(context: *mut core::ffi::c_void, new: u8, is_tcp: bool
             Requested::NOTHING,
         );
     }
+    0
 }
 
 /// Streams the change while somebody asks; with its owner where the owner makes it.
@@ -98,7 +124,7 @@ fn stream(sk: Typed, old: u8, new: u8) {
     if control.stream_states == 0 {
         return;
     }
-    if is_listeners_own(old, new) {
+    if is_listeners_own(sock::IPPROTO_TCP, old, new) {
         stream::listener_state(sk, old, new, new == LISTEN);
     } else if old == CLOSE && new == SYN_SENT {
         stream::owned_state(sk, old, new, control.bulk_wakeup_bytes);

@@ -3,40 +3,44 @@
 //! Trap `autobind`: a client's first send binds a port too, without coming through `inet_bind`; so the
 //! explicit bind is told by its hook, never by the socket having a port.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext, SockContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
-use super::{enter, leave, result};
+use super::{enter, leave, result, traced};
 use crate::count::{add_one, counters};
 use crate::emit::{self, Origin, Requested, raw, track};
 use crate::kernel::argument;
 use crate::maps::{Call, TRACKED};
 use crate::sock;
+use crate::spare::Turn;
 
-/// `int inet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`; the address is the kernel's copy.
-#[fexit(function = "inet_bind")]
-pub fn bind_fexit(context: FExitContext) -> i32 {
-    bind_exit(raw(&context))
+traced! {
+    /// `int inet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`; the address is the kernel's copy.
+    fexit FExitContext "inet_bind": bind_fexit / bind_fexit_spare, BIND, bind_exit
+}
+traced! {
+    /// `int inet6_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`.
+    fexit FExitContext "inet6_bind": bind6_fexit / bind6_fexit_spare, BIND6, bind_exit
 }
 
-/// `int inet6_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`.
-#[fexit(function = "inet6_bind")]
-pub fn bind6_fexit(context: FExitContext) -> i32 {
-    bind_exit(raw(&context))
-}
-
-#[inline(always)]
-fn bind_exit(context: *mut core::ffi::c_void) -> i32 {
+#[inline(never)]
+fn bind_exit(context: *mut c_void, turn: Turn) -> i32 {
+    let sk = sock::of_socket(argument(context, 0));
+    let result = result(context, 3);
+    if !turn.is_mine(is_news(sk, result)) {
+        return 0;
+    }
     let requested = Requested {
         address: argument(context, 1),
         length: argument(context, 2) & 0xffff_ffff,
         user: false,
     };
-    let sk = sock::of_socket(argument(context, 0));
-    bound(sk, requested, result(context, 3), Mechanism::FEXIT);
+    bound(sk, requested, result, Mechanism::FEXIT);
     0
 }
 
@@ -59,7 +63,9 @@ macro_rules! bind_probe_pair {
         #[kretprobe]
         pub fn $exit(context: RetProbeContext) -> u32 {
             let result: i32 = context.ret();
-            if let Some(pending) = leave($call) {
+            if let Some(pending) = leave($call)
+                && is_news(sock::of_socket(pending.subject), result)
+            {
                 let requested = Requested {
                     address: pending.address,
                     length: pending.extra,
@@ -108,13 +114,16 @@ fn post_bind(context: &SockContext) -> i32 {
     1
 }
 
-/// A bind ended: TCP's success is not news (listen is), its refusal is.
+/// TCP's successful bind is not news (listen is), its refusal is.
+#[inline(always)]
+fn is_news(sk: u64, result: i32) -> bool {
+    result != 0 || is_reported(sock::protocol(sk))
+}
+
+/// A bind ended that is news.
 #[inline(always)]
 fn bound(sk: u64, requested: Requested, result: i32, mechanism: Mechanism) {
     if result == 0 {
-        if !is_reported(sock::protocol(sk)) {
-            return;
-        }
         track(sk);
     }
     report(sk, requested.if_refused(result), result, mechanism);
@@ -132,17 +141,21 @@ fn report(sk: u64, requested: Requested, result: i32, mechanism: Mechanism) {
     emit::listener(sk, origin, requested);
 }
 
-/// `void udp_destroy_sock(struct sock *sk)`: only at the end of a UDP or UDP-Lite socket.
-#[fentry(function = "udp_destroy_sock")]
-pub fn udp_close_fentry(context: FEntryContext) -> i32 {
-    closed(argument(raw(&context), 0), Mechanism::FENTRY);
-    0
+traced! {
+    /// `void udp_destroy_sock(struct sock *sk)`: only at the end of a UDP or UDP-Lite socket.
+    fentry FEntryContext "udp_destroy_sock": udp_close_fentry / udp_close_fentry_spare, UDP_CLOSE, close_entry
+}
+traced! {
+    /// `void udpv6_destroy_sock(struct sock *sk)`.
+    fentry FEntryContext "udpv6_destroy_sock":
+        udp6_close_fentry / udp6_close_fentry_spare, UDP6_CLOSE, close_entry
 }
 
-/// `void udpv6_destroy_sock(struct sock *sk)`.
-#[fentry(function = "udpv6_destroy_sock")]
-pub fn udp6_close_fentry(context: FEntryContext) -> i32 {
-    closed(argument(raw(&context), 0), Mechanism::FENTRY);
+#[inline(never)]
+fn close_entry(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(true) {
+        closed(argument(context, 0), Mechanism::FENTRY);
+    }
     0
 }
 

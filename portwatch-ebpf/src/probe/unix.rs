@@ -4,30 +4,39 @@
 //! exists only afterwards; so the name is read from the socket at exit. Paths can be relative: the
 //! socket's own dentry says where it lies.
 
+use core::ffi::c_void;
+
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
-use super::{ensure_cookie, enter, leave, result};
-use crate::emit::{self, Origin, Requested, raw};
+use super::{ensure_cookie, enter, leave, result, traced};
+use crate::emit::{self, Origin, Requested};
 use crate::kernel::{Object, argument};
 use crate::maps::Call;
 use crate::sock;
+use crate::spare::Turn;
 
 const LISTEN: u8 = 10;
 
-/// `int unix_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`; the address is the kernel's copy.
-#[fexit(function = "unix_bind")]
-pub fn unix_bind_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    let requested = Requested {
-        address: argument(context, 1),
-        length: argument(context, 2) & 0xffff_ffff,
-        user: false,
-    };
+traced! {
+    /// `int unix_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`; the address is the kernel's copy.
+    fexit FExitContext "unix_bind": unix_bind_fexit / unix_bind_fexit_spare, UNIX_BIND, unix_bind_exit
+}
+
+#[inline(never)]
+fn unix_bind_exit(context: *mut c_void, turn: Turn) -> i32 {
     let sk = sock::of_socket(argument(context, 0));
-    bound(sk, requested, result(context, 3), Mechanism::FEXIT);
+    let result = result(context, 3);
+    if turn.is_mine(is_news(sk, result)) {
+        let requested = Requested {
+            address: argument(context, 1),
+            length: argument(context, 2) & 0xffff_ffff,
+            user: false,
+        };
+        bound(sk, requested, result, Mechanism::FEXIT);
+    }
     0
 }
 
@@ -48,7 +57,9 @@ pub fn unix_bind_kprobe(context: ProbeContext) -> u32 {
 #[kretprobe]
 pub fn unix_bind_kretprobe(context: RetProbeContext) -> u32 {
     let result: i32 = context.ret();
-    if let Some(pending) = leave(Call::UnixBind) {
+    if let Some(pending) = leave(Call::UnixBind)
+        && is_news(sock::of_socket(pending.subject), result)
+    {
         let requested = Requested {
             address: pending.address,
             length: pending.extra,
@@ -64,12 +75,17 @@ pub fn unix_bind_kretprobe(context: RetProbeContext) -> u32 {
     0
 }
 
-/// `int unix_listen(struct socket *sock, int backlog)`.
-#[fexit(function = "unix_listen")]
-pub fn unix_listen_fexit(context: FExitContext) -> i32 {
-    let context = raw(&context);
-    let sk = sock::of_socket(argument(context, 0));
-    listened(sk, result(context, 2), Mechanism::FEXIT);
+traced! {
+    /// `int unix_listen(struct socket *sock, int backlog)`.
+    fexit FExitContext "unix_listen": unix_listen_fexit / unix_listen_fexit_spare, UNIX_LISTEN, unix_listen_exit
+}
+
+#[inline(never)]
+fn unix_listen_exit(context: *mut c_void, turn: Turn) -> i32 {
+    if turn.is_mine(true) {
+        let sk = sock::of_socket(argument(context, 0));
+        listened(sk, result(context, 2), Mechanism::FEXIT);
+    }
     0
 }
 
@@ -96,13 +112,17 @@ pub fn unix_listen_kretprobe(context: RetProbeContext) -> u32 {
     0
 }
 
-/// A bind ended. For stream and seqpacket, listen is the news.
+/// For stream and seqpacket, listen is the news.
+#[inline(always)]
+fn is_news(sk: u64, result: i32) -> bool {
+    result != 0 || sock::kind(sk) == sock::SOCK_DGRAM
+}
+
+/// A bind ended that is news.
 #[inline(always)]
 fn bound(sk: u64, requested: Requested, result: i32, mechanism: Mechanism) {
-    if result != 0 || sock::kind(sk) == sock::SOCK_DGRAM {
-        let origin = Origin::of(result, mechanism, ListenerFlags::FROM_BIND);
-        emit::listener(sk, origin, requested.if_refused(result));
-    }
+    let origin = Origin::of(result, mechanism, ListenerFlags::FROM_BIND);
+    emit::listener(sk, origin, requested.if_refused(result));
 }
 
 /// A listen ended.
@@ -112,12 +132,16 @@ fn listened(sk: u64, result: i32, mechanism: Mechanism) {
     emit::listener(sk, origin, Requested::NOTHING);
 }
 
-/// `void unix_release_sock(struct sock *sk, int embrion)`: at entry the name is still there.
-#[fentry(function = "unix_release_sock")]
-pub fn unix_close_fentry(context: FEntryContext) -> i32 {
-    let context = raw(&context);
+traced! {
+    /// `void unix_release_sock(struct sock *sk, int embrion)`: at entry the name is still there.
+    fentry FEntryContext "unix_release_sock":
+        unix_close_fentry / unix_close_fentry_spare, UNIX_CLOSE, unix_close_entry
+}
+
+#[inline(never)]
+fn unix_close_entry(context: *mut c_void, turn: Turn) -> i32 {
     let sk = argument(context, 0);
-    if is_listener(sk) {
+    if turn.is_mine(is_listener(sk)) {
         // SAFETY: argument 0 is a `struct sock *`.
         unsafe { ensure_cookie(context, 0) };
         emit::close(sk, Mechanism::FENTRY);

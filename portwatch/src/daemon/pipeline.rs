@@ -72,6 +72,8 @@ pub(super) struct Pipeline {
     pub(super) unhooked: Vec<SockId>,
     pub(super) watched: HashSet<u32>,
     pub(super) glances: Glances,
+    /// That spare probes run in another order than expected was told.
+    pub(super) told_reversed: bool,
     /// Listeners that the probes could not be told of.
     pub(super) untracked: u64,
     /// The process told of last, to be shared by listeners in a row.
@@ -153,6 +155,7 @@ impl Pipeline {
             unhooked: Vec::new(),
             watched: HashSet::new(),
             glances,
+            told_reversed: false,
             untracked: 0,
             last_process: None,
             streaming: false,

@@ -9,7 +9,6 @@ use crate::event::Event;
 use crate::event::message;
 use crate::interface::server::Query;
 use crate::inventory::Listener;
-use crate::probe::sensors::Sensors;
 use crate::time::BootNs;
 
 impl Pipeline {
@@ -45,14 +44,19 @@ impl Pipeline {
 
     pub(super) fn status(&self) -> crate::interface::status::Status {
         let sensors = self.sensors.as_ref();
+        let counters = sensors.and_then(|sensors| sensors.counters().ok());
+        let skipped = sensors
+            .zip(counters.as_ref())
+            .map(|(sensors, counters)| sensors.skipped(counters))
+            .unwrap_or_default();
         status::status(&Health {
             host: &self.surroundings.host,
             plan: &self.plan,
             inventory: &self.inventory,
-            counters: sensors.and_then(|sensors| sensors.counters().ok()),
+            counters,
             received: self.received(),
             sizes: self.sizes,
-            misses: sensors.map(Sensors::recursion_misses).unwrap_or_default(),
+            skipped,
             events: &self.events,
             lost: self.lost,
             decode_errors: self.decode_errors,

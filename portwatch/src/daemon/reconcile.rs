@@ -1,7 +1,6 @@
 //! Looking again: on a beat, on a hint, after a loss; and what must be verified in between.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use portwatch_common::counters::RINGS;
 use portwatch_common::socket::TcpState;
@@ -252,7 +251,16 @@ impl Pipeline {
                 return;
             }
         };
-        let misses = sensors.recursion_misses();
+        let skipped = sensors.skipped(&counters);
+        if !self.told_reversed
+            && let Some(probe) = skipped.iter().find(|probe| probe.is_reversed())
+        {
+            self.told_reversed = true;
+            tracing::warn!(
+                probe.probe,
+                "this kernel runs the spare probe first; what it skips may be told twice"
+            );
+        }
         let crowd = sensors.crowd();
         let at = BootNs::now();
         while self.drain() {}
@@ -260,17 +268,15 @@ impl Pipeline {
             at,
             counters,
             received: self.received(),
-            misses: misses
-                .into_iter()
-                .map(|(probe, count)| (Arc::from(probe), count))
-                .collect(),
+            skipped,
             crowd,
         };
         let losses = self.ledger.read(&reading);
         let mut reconcile = false;
         for loss in losses {
             self.lost += loss.lost;
-            if loss.ring == RingName::Process {
+            let is_exec = |probe: &str| probe.starts_with("exec_");
+            if loss.ring == RingName::Process || loss.probe.is_some_and(is_exec) {
                 self.enricher.on_loss();
             }
             reconcile |= matches!(loss.ring, RingName::Critical | RingName::Probe);

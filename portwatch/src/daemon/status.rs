@@ -16,6 +16,7 @@ use crate::interface::status::{
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
 use crate::probe::plan::Plan;
+use crate::ring::ledger::Skipped;
 use crate::time::{BootNs, WallClock};
 
 /// Everything that a status is made from.
@@ -26,7 +27,7 @@ pub(super) struct Health<'a> {
     pub(super) counters: Option<Counters>,
     pub(super) received: [u64; RINGS],
     pub(super) sizes: Sizes,
-    pub(super) misses: Vec<(&'static str, u64)>,
+    pub(super) skipped: Vec<Skipped>,
     pub(super) events: &'a BTreeMap<EventType, u64>,
     pub(super) lost: u64,
     pub(super) decode_errors: u64,
@@ -150,15 +151,17 @@ fn rings(health: &Health<'_>) -> Vec<RingStatus> {
 }
 
 fn losses(health: &Health<'_>) -> Losses {
-    let misses = health.misses.iter().filter(|(_, misses)| *misses > 0);
     Losses {
         gaps: health.events.get(&EventType::Gap).copied().unwrap_or(0),
         lost: health.lost,
-        recursion_misses: misses
-            .map(|&(probe, misses)| ProbeMisses {
-                probe: probe.to_owned(),
-                misses,
+        recursion_misses: health
+            .skipped
+            .iter()
+            .map(|skipped| ProbeMisses {
+                probe: skipped.probe.to_owned(),
+                misses: skipped.unseen(),
             })
+            .filter(|probe| probe.misses > 0)
             .collect(),
         client_missed: 0,
         decode_errors: health.decode_errors,

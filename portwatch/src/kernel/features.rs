@@ -10,7 +10,7 @@ use super::capability::Capabilities;
 use super::offsets::{self, MissingField};
 use super::permitted::{Permitted, Prober, ProgramKind};
 use super::tracefs::Tracefs;
-use super::{mount, read};
+use super::{mount, preemption, read};
 
 /// Functions that probes attach to, and helpers whose presence decides what probes may call.
 pub const FUNCTIONS: [&str; 18] = [
@@ -120,6 +120,8 @@ pub struct Features {
     pub kprobes: Result<(), String>,
     /// What may be loaded, as far as it was asked.
     pub permitted: BTreeMap<ProgramKind, Permitted>,
+    /// May the kernel preempt a probe? Then it skips that probe for others meanwhile.
+    pub preempts_probes: bool,
     /// Does the kernel speak IPv6?
     pub ipv6: bool,
     /// Does the kernel speak SCTP, or could it load the module that does?
@@ -130,10 +132,9 @@ impl Features {
     /// Looks at the running kernel. Loads no program: [`Self::ask`] does.
     #[must_use]
     pub fn detect() -> Self {
-        let release = rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned();
+        let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy().into_owned();
+        let version = uname.version().to_string_lossy();
         let mut features = Self {
             btf: Ok(()),
             offsets: Offsets::ALL_ABSENT,
@@ -151,6 +152,7 @@ impl Features {
             maps: Ok(()),
             kprobes: find_kprobes(),
             permitted: BTreeMap::new(),
+            preempts_probes: preemption::may_preempt(&release, &version),
             ipv6: Path::new("/proc/sys/net/ipv6").exists(),
             sctp: has_module("sctp", &release),
             release,
@@ -302,6 +304,7 @@ impl Features {
             maps: Ok(()),
             kprobes: Ok(()),
             permitted: ProgramKind::ALL.map(|kind| (kind, Permitted::Yes)).into(),
+            preempts_probes: true,
             ipv6: true,
             sctp: true,
         }

@@ -6,6 +6,7 @@ pub mod features;
 mod mount;
 pub mod offsets;
 pub mod permitted;
+mod preemption;
 pub mod preflight;
 mod read;
 pub mod tracefs;

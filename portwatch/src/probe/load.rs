@@ -13,6 +13,7 @@ use super::object::{OBJECT, names};
 use super::plan::{Attach, ImpossibleRung, Plan, Program, Rung, plan};
 use super::prober::KernelProber;
 use super::sensors::Sensors;
+use super::spare;
 use super::tracefs_view::with_tracefs;
 use crate::kernel::features::Features;
 
@@ -203,6 +204,7 @@ pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
         listen_tentative: plan.map_or(0, |plan| u32::from(plan.listen_tentative())),
         syscall_signals: plan.map_or(0, Plan::syscall_signals),
         sockfs_magic: SOCKFS_MAGIC,
+        spares: u32::from(features.preempts_probes),
     }
 }
 
@@ -254,10 +256,32 @@ fn attach_all(
         .iter()
         .partition(|program| program.name.contains("close"));
     for program in closing.into_iter().chain(opening) {
+        let spare = spare::of(program).filter(|_| features.preempts_probes);
+        let (earlier, later) = match spare {
+            Some(spare) if runs_last_first(program) => (Some(spare), None),
+            spare => (None, spare),
+        };
+        attach_spare(&mut ebpf, btf, earlier);
         attach(&mut ebpf, btf, cgroup.as_ref(), program)
             .map_err(|error| (Some(program.name), error))?;
+        attach_spare(&mut ebpf, btf, later);
     }
     Ok(ebpf)
+}
+
+/// Does the kernel run what was attached last before what was attached first? A spare program must run
+/// behind the one that it stands in for.
+fn runs_last_first(program: &Program) -> bool {
+    matches!(program.attach, Attach::Fexit { .. } | Attach::Fentry { .. })
+}
+
+/// Without it, the other one sees everything that it is not skipped for, and what it is skipped for is told.
+fn attach_spare(ebpf: &mut Ebpf, btf: &Btf, spare: Option<Program>) {
+    if let Some(spare) = spare
+        && let Err(error) = attach(ebpf, btf, None, &spare)
+    {
+        tracing::warn!(program = spare.name, %error, "a spare probe is refused");
+    }
 }
 
 /// Loads one program and attaches it.

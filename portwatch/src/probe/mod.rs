@@ -6,4 +6,5 @@ pub mod plan;
 pub mod prober;
 pub mod report;
 pub mod sensors;
+mod spare;
 mod tracefs_view;

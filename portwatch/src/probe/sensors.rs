@@ -1,23 +1,26 @@
 //! The loaded probes: rings, counters, switches, the inventory, and what was missed.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::FileExt as _;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::Iter;
-use portwatch_common::counters::{Counters, RINGS, Ring, TRANSITIONS};
+use portwatch_common::counters::{Counters, Ring};
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
 use portwatch_common::share::Share;
-use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::load::LoadError;
 use super::object::names;
 use super::plan::{Attach, Program};
+use super::spare;
 use crate::decode::record::SockId;
+use crate::ring::ledger::{Skipped, SpareRuns};
 
 /// The counters as the machine words they are: aya reads plain old data only.
 type CounterWords = [u64; size_of::<Counters>() / 8];
@@ -49,8 +52,8 @@ pub struct Sensors {
     rings: Option<Rings>,
     counters: PerCpuArray<MapData, CounterWords>,
     control: Array<MapData, ControlWords>,
-    tracked: HashMap<MapData, u64, u64>,
-    crowd: HashMap<MapData, u64, ShareWords>,
+    tracked: BpfHashMap<MapData, u64, u64>,
+    crowd: BpfHashMap<MapData, u64, ShareWords>,
     /// The fdinfo of each program, where it can be had.
     fdinfo: Vec<(&'static str, File)>,
     iterator: Option<&'static str>,
@@ -75,10 +78,13 @@ impl Sensors {
         };
         let counters = PerCpuArray::try_from(take(names::COUNTERS)?).map_err(wrong)?;
         let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
-        let tracked = HashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
-        let crowd = HashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
+        let tracked = BpfHashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
+        let crowd = BpfHashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
+        let spares = programs.iter().filter_map(spare::of);
         let fdinfo = programs
             .iter()
+            .copied()
+            .chain(spares)
             .filter_map(|program| {
                 let fd = ebpf.program(program.name)?.fd().ok()?;
                 let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
@@ -122,13 +128,11 @@ impl Sensors {
     /// When the kernel refuses the read.
     pub fn counters(&self) -> std::io::Result<Counters> {
         let per_cpu = self.counters.get(&0, 0).map_err(std::io::Error::other)?;
-        let mut sum = Counters::new_zeroed();
-        for words in per_cpu.iter() {
-            if let Ok(one) = Counters::read_from_bytes(words.as_bytes()) {
-                add(&mut sum, &one);
-            }
-        }
-        Ok(sum)
+        let per_cpu: Vec<Counters> = per_cpu
+            .iter()
+            .map(|words| zerocopy::transmute!(*words))
+            .collect();
+        Ok(Counters::sum(&per_cpu))
     }
 
     /// Records of listeners that were dropped, by cgroup id. Only cgroups that met a crowded ring are
@@ -199,17 +203,38 @@ impl Sensors {
         result
     }
 
-    /// How often each probe was skipped because it, or anything like it, ran already on that CPU.
+    /// How often each probe was skipped because it, or anything like it, ran already on that CPU; with what
+    /// its spare one saw instead. `counters` were read before; a call under way may count for a moment.
     #[must_use]
-    pub fn recursion_misses(&self) -> Vec<(&'static str, u64)> {
+    pub fn skipped(&self, counters: &Counters) -> Vec<Skipped> {
+        let mut runs = HashMap::new();
         let mut bytes = [0; MAX_FDINFO];
-        self.fdinfo
+        for (name, file) in &self.fdinfo {
+            // Reading from the start makes the kernel write the text anew.
+            let text = file.read_at(&mut bytes, 0).ok();
+            let text = text.and_then(|len| str::from_utf8(bytes.get(..len)?).ok());
+            if let Some(misses) = text.and_then(misses) {
+                runs.insert(*name, misses);
+            }
+        }
+        let first = self
+            .fdinfo
             .iter()
-            .filter_map(|(name, file)| {
-                // Reading from the start makes the kernel write the text anew.
-                let len = file.read_at(&mut bytes, 0).ok()?;
-                let text = str::from_utf8(bytes.get(..len)?).ok()?;
-                Some((*name, misses(text)?))
+            .filter(|(name, _)| !spare::is_spare(name));
+        first
+            .filter_map(|(name, _)| {
+                let spare = spare::shared(name, counters).and_then(|shared| {
+                    let skipped = *runs.get(shared.spare)?;
+                    Some(SpareRuns {
+                        skipped: shared.sees_all.then_some(skipped),
+                        counted: shared.counted,
+                    })
+                });
+                Some(Skipped {
+                    probe: name,
+                    runs: *runs.get(name)?,
+                    spare,
+                })
             })
             .collect()
     }
@@ -264,28 +289,6 @@ fn each_record(
         }
         kept = filled % HELD;
         buffer.copy_within(filled - kept..filled, 0);
-    }
-}
-
-fn add(sum: &mut Counters, one: &Counters) {
-    for ring in 0..RINGS {
-        sum.rings[ring].seen = sum.rings[ring].seen.wrapping_add(one.rings[ring].seen);
-        sum.rings[ring].emitted = sum.rings[ring]
-            .emitted
-            .wrapping_add(one.rings[ring].emitted);
-        sum.rings[ring].dropped = sum.rings[ring]
-            .dropped
-            .wrapping_add(one.rings[ring].dropped);
-        sum.rings[ring].filtered = sum.rings[ring]
-            .filtered
-            .wrapping_add(one.rings[ring].filtered);
-    }
-    sum.udp_autobinds = sum.udp_autobinds.wrapping_add(one.udp_autobinds);
-    sum.image_failures = sum.image_failures.wrapping_add(one.image_failures);
-    sum.pending_overflow = sum.pending_overflow.wrapping_add(one.pending_overflow);
-    sum.tracked_overflow = sum.tracked_overflow.wrapping_add(one.tracked_overflow);
-    for cell in 0..TRANSITIONS {
-        sum.transitions[cell] = sum.transitions[cell].wrapping_add(one.transitions[cell]);
     }
 }
 

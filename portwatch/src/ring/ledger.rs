@@ -5,12 +5,14 @@
 //! with what the reader took out, and turns every difference between two readings into a [`Loss`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use portwatch_common::counters::{Counters, RINGS, RingCounters, TRANSITIONS};
+use portwatch_common::counters::{Counters, RINGS, RingCounters, SpareCounters};
 
 use crate::event::{Gap, RingName};
 use crate::time::{BootNs, WallClock};
+
+/// Calls that may be between two probes of a hook while the counters are read, at most.
+const UNDER_WAY: u64 = 64;
 
 /// The rings in the order of the counters.
 const NAMES: [RingName; RINGS] = [RingName::Critical, RingName::Process, RingName::Bulk];
@@ -23,14 +25,60 @@ const NAMES: [RingName; RINGS] = [RingName::Critical, RingName::Process, RingNam
 pub struct Reading {
     /// When the counters were read.
     pub at: BootNs,
-    /// The counters, summed over the CPUs ([`sum`]).
+    /// The counters, summed over the CPUs ([`Counters::sum`]).
     pub counters: Counters,
     /// Records taken out of each ring since the start, understood or not.
     pub received: [u64; RINGS],
-    /// Runs that the kernel skipped, by probe (`recursion_misses`).
-    pub misses: Vec<(Arc<str>, u64)>,
+    /// Runs that the kernel skipped, by probe.
+    pub skipped: Vec<Skipped>,
     /// Dropped records of listeners by cgroup id, since the start.
     pub crowd: Vec<(u64, u64)>,
+}
+
+/// Runs of one probe that the kernel skipped (`recursion_misses`), since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Skipped {
+    /// The probe.
+    pub probe: &'static str,
+    /// How many.
+    pub runs: u64,
+    /// What the probe that stands in for it saw of them, where there is one.
+    pub spare: Option<SpareRuns>,
+}
+
+/// What a spare probe was skipped for itself, and what the two counted.
+#[derive(Clone, Copy, Debug)]
+pub struct SpareRuns {
+    /// Runs of the spare one that the kernel skipped; none when it leaves calls to the other one.
+    pub skipped: Option<u64>,
+    /// How they shared their hook.
+    pub counted: SpareCounters,
+}
+
+impl Skipped {
+    /// Calls that no probe saw. One that is under way may be among them for a moment.
+    #[must_use]
+    pub fn unseen(&self) -> u64 {
+        let Some(SpareRuns { counted, .. }) = self.spare else {
+            return self.runs;
+        };
+        behind(self.runs.wrapping_add(counted.left), counted.covered)
+    }
+
+    /// Does the spare probe run before the one that it stands in for? Then calls are told twice.
+    #[must_use]
+    pub fn is_reversed(&self) -> bool {
+        self.spare.is_some_and(|spare| {
+            let due = self.runs.wrapping_add(spare.counted.left);
+            behind(spare.counted.covered, due) > UNDER_WAY
+        })
+    }
+
+    /// No more calls than this can be unseen: each was skipped by all of them.
+    fn most(&self) -> u64 {
+        let spare = self.spare.and_then(|spare| spare.skipped);
+        spare.map_or(self.runs, |skipped| self.runs.min(skipped))
+    }
 }
 
 /// Why records are missing.
@@ -42,8 +90,7 @@ pub enum Cause {
     Unaccounted,
     /// Emitted, but never taken out of the ring.
     Undelivered,
-    /// A table inside the kernel was full: a call was seen at its entry only, or a listener is not
-    /// tracked.
+    /// A table inside the kernel was full: a listener is not tracked.
     TableFull,
     /// The kernel skipped a run of a probe.
     ProbeSkipped,
@@ -63,7 +110,7 @@ pub struct Loss {
     /// No later than.
     pub to: BootNs,
     /// The probe, for skipped runs.
-    pub probe: Option<Arc<str>>,
+    pub probe: Option<&'static str>,
     /// Whose they were, for a full ring of listeners: cgroup id and count, most first. The kernel keeps
     /// a bounded number of accounts, so these may be fewer than `lost`.
     pub cgroups: Vec<(u64, u64)>,
@@ -78,7 +125,7 @@ impl Loss {
             lost: self.lost,
             from: clock.rfc3339(self.from),
             to: clock.rfc3339(self.to),
-            probe: self.probe.as_deref().map(str::to_owned),
+            probe: self.probe.map(str::to_owned),
             cgroups: Vec::new(),
         }
     }
@@ -91,10 +138,27 @@ pub struct Ledger {
     at: BootNs,
     before: BootNs,
     rings: [RingAccount; RINGS],
-    pending_overflow: u64,
     tracked_overflow: u64,
-    misses: HashMap<Arc<str>, u64>,
+    skipped: HashMap<&'static str, SkippedAccount>,
     crowd: HashMap<u64, u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct SkippedAccount {
+    unseen: Shortfall,
+    /// At the last two readings.
+    most: [u64; 2],
+}
+
+impl SkippedAccount {
+    /// Counters of calls under way make a difference too; but those are no losses while not every probe of
+    /// the hook was skipped.
+    fn observe(&mut self, skipped: &Skipped) -> u64 {
+        let most = skipped.most();
+        let limit = behind(most, self.most[0]);
+        self.most = [self.most[1], most];
+        self.unseen.observe_up_to(skipped.unseen(), limit)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,9 +176,8 @@ impl Ledger {
             at: attached,
             before: attached,
             rings: [RingAccount::default(); RINGS],
-            pending_overflow: 0,
             tracked_overflow: 0,
-            misses: HashMap::new(),
+            skipped: HashMap::new(),
             crowd: HashMap::new(),
         }
     }
@@ -127,7 +190,7 @@ impl Ledger {
     pub fn read(&mut self, reading: &Reading) -> Vec<Loss> {
         let (from, to, before) = (self.at, reading.at, self.before);
         let mut losses = Vec::new();
-        let mut add = |ring, cause, lost, from, probe: Option<&Arc<str>>| {
+        let mut add = |ring, cause, lost, from, probe| {
             if lost > 0 {
                 losses.push(Loss {
                     ring,
@@ -135,7 +198,7 @@ impl Ledger {
                     lost,
                     from,
                     to,
-                    probe: probe.cloned(),
+                    probe,
                     cgroups: Vec::new(),
                 });
             }
@@ -150,30 +213,14 @@ impl Ledger {
             let lost = account.undelivered.observe(missing);
             add(ring, Cause::Undelivered, lost, before, None);
         }
-        let tables = [
-            (
-                &mut self.pending_overflow,
-                reading.counters.pending_overflow,
-            ),
-            (
-                &mut self.tracked_overflow,
-                reading.counters.tracked_overflow,
-            ),
-        ];
-        for (known, now) in tables {
-            let lost = advance(known, now);
-            add(RingName::Critical, Cause::TableFull, lost, from, None);
-        }
-        for (probe, now) in &reading.misses {
-            let known = self.misses.entry(probe.clone()).or_default();
-            let lost = advance(known, *now);
-            add(
-                RingName::Probe,
-                Cause::ProbeSkipped,
-                lost,
-                from,
-                Some(probe),
-            );
+        let counted = reading.counters.tracked_overflow;
+        let lost = advance(&mut self.tracked_overflow, counted);
+        add(RingName::Critical, Cause::TableFull, lost, from, None);
+        for skipped in &reading.skipped {
+            let account = self.skipped.entry(skipped.probe).or_default();
+            let lost = account.observe(skipped);
+            let probe = Some(skipped.probe);
+            add(RingName::Probe, Cause::ProbeSkipped, lost, before, probe);
         }
         let full =
             |loss: &&mut Loss| loss.ring == RingName::Critical && loss.cause == Cause::RingFull;
@@ -184,42 +231,6 @@ impl Ledger {
         self.at = to;
         losses
     }
-}
-
-/// Adds up the counters of all CPUs. Sums wrap, as the counters do.
-#[must_use]
-pub fn sum(per_cpu: &[Counters]) -> Counters {
-    const NONE: RingCounters = RingCounters {
-        seen: 0,
-        emitted: 0,
-        dropped: 0,
-        filtered: 0,
-    };
-    let mut total = Counters {
-        rings: [NONE; RINGS],
-        udp_autobinds: 0,
-        image_failures: 0,
-        pending_overflow: 0,
-        tracked_overflow: 0,
-        transitions: [0; TRANSITIONS],
-    };
-    let add = |total: &mut u64, one: u64| *total = total.wrapping_add(one);
-    for cpu in per_cpu {
-        for (total, one) in total.rings.iter_mut().zip(&cpu.rings) {
-            add(&mut total.seen, one.seen);
-            add(&mut total.emitted, one.emitted);
-            add(&mut total.dropped, one.dropped);
-            add(&mut total.filtered, one.filtered);
-        }
-        add(&mut total.udp_autobinds, cpu.udp_autobinds);
-        add(&mut total.image_failures, cpu.image_failures);
-        add(&mut total.pending_overflow, cpu.pending_overflow);
-        add(&mut total.tracked_overflow, cpu.tracked_overflow);
-        for (total, one) in total.transitions.iter_mut().zip(&cpu.transitions) {
-            add(total, *one);
-        }
-    }
-    total
 }
 
 /// Records that were seen and went nowhere.
@@ -277,10 +288,15 @@ struct Shortfall {
 impl Shortfall {
     /// Takes the difference of one reading; what is now certain, and was not told yet, comes back.
     fn observe(&mut self, now: u64) -> u64 {
+        self.observe_up_to(now, u64::MAX)
+    }
+
+    /// The same, and no more than this.
+    fn observe_up_to(&mut self, now: u64, limit: u64) -> u64 {
         let certain = now.min(self.last);
         self.last = now;
         // Below what was told, the counters have begun anew.
-        let lost = certain.saturating_sub(self.told);
+        let lost = certain.saturating_sub(self.told).min(limit);
         self.told = if now < self.told {
             now
         } else {
@@ -292,16 +308,18 @@ impl Shortfall {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cause, Ledger, Loss, NAMES, Reading, advance, behind, sum};
+    use super::{
+        Cause, Ledger, Loss, NAMES, Reading, Skipped, SkippedAccount, SpareCounters, SpareRuns,
+        advance, behind,
+    };
     use crate::event::RingName;
     use crate::time::{BootNs, WallClock};
     use portwatch_common::counters::{Counters, RINGS};
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     /// A reading in which the critical ring has these numbers and everything emitted was received.
     fn reading(at: u64, seen: u64, emitted: u64, dropped: u64, filtered: u64) -> Reading {
-        let mut counters = sum(&[]);
+        let mut counters = Counters::sum(&[]);
         counters.rings[0].seen = seen;
         counters.rings[0].emitted = emitted;
         counters.rings[0].dropped = dropped;
@@ -310,7 +328,7 @@ mod tests {
             at: BootNs(at),
             counters,
             received: [emitted, 0, 0],
-            misses: Vec::new(),
+            skipped: Vec::new(),
             crowd: Vec::new(),
         }
     }
@@ -382,22 +400,74 @@ mod tests {
     #[test]
     fn skipped_runs_and_full_tables_are_losses() {
         let mut ledger = Ledger::new(BootNs(0));
-        let probe: Arc<str> = "inet_listen".into();
+        let skipped = |probe, runs| Skipped {
+            probe,
+            runs,
+            spare: None,
+        };
         let mut first = reading(10, 0, 0, 0, 0);
-        first.misses = vec![(probe.clone(), 2), ("other".into(), 0)];
-        first.counters.pending_overflow = 1;
-        let losses = ledger.read(&first);
-        assert_eq!(
-            told(&losses),
-            [
-                (Cause::TableFull, 1, 0, 10),
-                (Cause::ProbeSkipped, 2, 0, 10)
-            ]
-        );
-        assert_eq!(losses[1].ring, RingName::Probe);
-        assert_eq!(losses[1].probe, Some(probe));
+        first.skipped = vec![skipped("relisten_fexit", 2), skipped("state_tp_btf", 0)];
+        first.counters.tracked_overflow = 1;
+        assert_eq!(told(&ledger.read(&first)), [(Cause::TableFull, 1, 0, 10)]);
         first.at = BootNs(20);
+        let losses = ledger.read(&first);
+        assert_eq!(told(&losses), [(Cause::ProbeSkipped, 2, 0, 20)]);
+        assert_eq!(losses[0].ring, RingName::Probe);
+        assert_eq!(losses[0].probe, Some("relisten_fexit"));
+        first.at = BootNs(30);
         assert_eq!(told(&ledger.read(&first)), []);
+    }
+
+    /// Of a probe with a spare one: own skipped runs, those of the spare one, left and covered.
+    fn shared(runs: u64, spare: u64, left: u64, covered: u64) -> Skipped {
+        Skipped {
+            probe: "exit_tp_btf",
+            runs,
+            spare: Some(SpareRuns {
+                skipped: Some(spare),
+                counted: SpareCounters { left, covered },
+            }),
+        }
+    }
+
+    /// Whichever is skipped: what neither saw is counted, and nothing else.
+    #[test]
+    fn what_a_spare_probe_saw_is_no_loss() {
+        // The first one is skipped for three calls, the spare one told two of them.
+        assert_eq!(shared(3, 1, 0, 2).unseen(), 1);
+        // Of five that are no news the first one is skipped for one; the spare one saw all.
+        assert_eq!(shared(1, 0, 4, 5).unseen(), 0);
+        // The spare one alone is skipped, for a call that was no news.
+        assert_eq!(shared(0, 1, 5, 4).most(), 0);
+        // The spare one's part of a call is under way.
+        assert_eq!(shared(0, 0, 0, 1).unseen(), 0);
+    }
+
+    /// The spare one told more than the other one was skipped for: the kernel runs it first.
+    #[test]
+    fn an_order_that_is_not_expected_is_noticed() {
+        assert!(!shared(3, 0, 10, 13).is_reversed());
+        assert!(!shared(3, 0, 10, 14).is_reversed(), "a call under way");
+        assert!(shared(3, 0, 10, 99).is_reversed());
+    }
+
+    #[test]
+    fn calls_under_way_are_no_losses_and_real_ones_are_told_once() {
+        let mut account = SkippedAccount::default();
+        // Each reading finds another call between its two probes.
+        let under_way = [
+            shared(0, 0, 11, 10),
+            shared(0, 0, 25, 24),
+            shared(4, 0, 31, 35),
+        ];
+        assert_eq!(under_way.map(|one| account.observe(&one)), [0, 0, 0]);
+        // Both are skipped for one call.
+        let lost = [
+            shared(5, 1, 40, 44),
+            shared(5, 1, 50, 54),
+            shared(5, 1, 60, 64),
+        ];
+        assert_eq!(lost.map(|one| account.observe(&one)), [0, 1, 0]);
     }
 
     #[test]
@@ -408,12 +478,12 @@ mod tests {
         assert_eq!(advance(&mut known, 2), 1);
         assert_eq!((behind(2, u64::MAX), behind(u64::MAX, 2)), (3, 0));
 
-        let mut cpu = sum(&[]);
+        let mut cpu = Counters::sum(&[]);
         cpu.rings[1].dropped = u64::MAX;
         cpu.transitions[7] = 4;
         let mut other = cpu;
         other.rings[1].dropped = 3;
-        let total = sum(&[cpu, other]);
+        let total = Counters::sum(&[cpu, other]);
         assert_eq!((total.rings[1].dropped, total.transitions[7]), (2, 8));
     }
 
@@ -425,7 +495,7 @@ mod tests {
             start in prop_oneof![Just(0_u64), Just(u64::MAX - 20)],
             steps in proptest::collection::vec((0..4_usize, 0..RINGS, 0..4_u8, 0..3_u64), 0..200),
         ) {
-            let mut cpus: Vec<Counters> = vec![sum(&[]); 4];
+            let mut cpus: Vec<Counters> = vec![Counters::sum(&[]); 4];
             for ring in &mut cpus[0].rings {
                 (ring.seen, ring.emitted) = (start, start);
             }
@@ -442,15 +512,15 @@ mod tests {
                     1 => cell.filtered += 1,
                     _ => cell.emitted = cell.emitted.wrapping_add(1),
                 }
-                let mut counters = sum(&cpus);
+                let mut counters = Counters::sum(&cpus);
                 let received = counters.rings.map(|ring| ring.emitted);
                 // Every other reading sees records that have entered and not left.
                 if step % 2 == 0 {
                     counters.rings[ring].seen = counters.rings[ring].seen.wrapping_add(in_flight);
                 }
                 let at = BootNs(u64::try_from(step).expect("few steps"));
-                let (misses, crowd) = (Vec::new(), Vec::new());
-                for loss in ledger.read(&Reading { at, counters, received, misses, crowd }) {
+                let (skipped, crowd) = (Vec::new(), Vec::new());
+                for loss in ledger.read(&Reading { at, counters, received, skipped, crowd }) {
                     prop_assert_eq!(loss.cause, Cause::RingFull);
                     let index = NAMES.iter().position(|name| *name == loss.ring);
                     told[index.expect("a ring")] += loss.lost;

@@ -150,7 +150,9 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
             passenger: Some((*rest.first().context("pass SLOT")?).to_owned()),
             ..Outcome::default()
         }),
-        "renaming" | "exec-storm" | "flood" | "reuse" | "bomb" => storm::obey(verb, rest, slots),
+        "renaming" | "exec-storm" | "flood" | "reuse" | "bomb" | "listeners" => {
+            storm::obey(verb, rest, slots)
+        }
         _ => life::obey(verb, rest, slots),
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
         "flood" => flood(words),
         "reuse" => reuse(words),
         "bomb" => bomb(words),
+        "listeners" => listeners(words),
         other => bail!("no command {other:?}"),
     }
 }
@@ -101,6 +102,24 @@ fn flood(words: &[&str]) -> Result<Outcome> {
         }
         Ok(count)
     })?;
+    Ok(Outcome::facts([("count", count.to_string())]))
+}
+
+/// `listeners COUNT MICROS [realtime]`: opens and closes TCP listeners on the first processor, with so long
+/// a pause between them; `realtime` before any other thread that wants it.
+fn listeners(words: &[&str]) -> Result<Outcome> {
+    let count: usize = number(words, 0)?;
+    let pause = Duration::from_micros(number(words, 1)?);
+    let mut first = rustix::thread::CpuSet::new();
+    first.set(0);
+    rustix::thread::sched_setaffinity(None, &first).map_err(io::Error::from)?;
+    if words.get(2) == Some(&"realtime") {
+        sys::process::run_before_others()?;
+    }
+    for _ in 0..count {
+        drop(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+        std::thread::sleep(pause);
+    }
     Ok(Outcome::facts([("count", count.to_string())]))
 }
 

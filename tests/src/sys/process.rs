@@ -78,6 +78,16 @@ pub fn unshare_mounts() -> io::Result<()> {
     rustix::mount::mount_change("/", private).map_err(io::Error::from)
 }
 
+/// Makes this thread one that runs before all ordinary ones (`SCHED_FIFO`), as soon as it can.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn run_before_others() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter outlives the call, which only reads it; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) })
+}
+
 /// Ends this process at once: what a fork without an image of its own must do.
 pub fn end_now() -> ! {
     // SAFETY: never returns, and runs nothing of this process on the way.

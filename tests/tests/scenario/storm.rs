@@ -15,15 +15,18 @@ use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{
     Actor, Capability, Context, Event, Kind, Outcome, Sees, Watch, locate, tiny,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scenarios;
 
-scenarios!(alone "storm": new_images, fork_bomb, listeners);
+scenarios!(alone "storm": new_images, fork_bomb, listeners, preempted_probe);
 
 /// How long a storm blows, in milliseconds.
 const MILLIS: u32 = 2_500;
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Listeners that one task opens, a millisecond between them, and another one at a time beside it.
+const PREEMPTING: usize = 300;
+const PREEMPTED: usize = 100;
 /// Most processes of the fork bomb at once.
 const BOMB_PIDS: u32 = 200;
 /// How much the daemon may grow by a storm, in KiB: the table of processes is bounded by 8 MiB, and what
@@ -92,7 +95,14 @@ fn new_images(context: &Context) -> Result<Outcome> {
             );
         }
     }
-    let elsewhere = watch.all(|event| event.kind() == "gap" && event.text("gap.ring") != "process");
+    let is_theirs = |event: &Event| {
+        let probe = event.text("gap.probe");
+        event.text("gap.ring") == "process"
+            || ["exec_", "fork_", "exit_"]
+                .iter()
+                .any(|start| probe.starts_with(start))
+    };
+    let elsewhere = watch.all(|event| event.kind() == "gap" && !is_theirs(event));
     ensure!(
         elsewhere.is_empty(),
         "a storm of programs cost more than their own records: {:?}",
@@ -202,6 +212,50 @@ fn listeners(context: &Context) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Trap `preempted_probe`: a task that runs before others opens listeners where another one opens some as
+/// fast as it can, so that it often takes the processor away in the middle of a probe, which the kernel
+/// then skips for whoever comes.
+fn preempted_probe(context: &Context) -> Result<Outcome> {
+    if context.sees(Capability::ShortLived)? == Sees::No {
+        return context.admits(Capability::ShortLived);
+    }
+    let watch = context.fresh(&[])?;
+    let mut first = Actor::start("storm-first")?;
+    let mut slow = Actor::start("storm-slow")?;
+    let mut count = 0;
+    let command = format!("listeners {PREEMPTING} 1000 realtime");
+    while_blowing(&mut first, &command, |_| {
+        slow.call(&format!("listeners {PREEMPTED} 0"))?;
+        count += PREEMPTED;
+        Ok(())
+    })?;
+    for (actor, count) in [(&first, PREEMPTING), (&slow, count)] {
+        for kind in ["listener.opened", "listener.closed"] {
+            let told = watch.gather(count, PATIENCE, |event| {
+                event.kind() == kind && event.has_pid(actor.pid)
+            });
+            ensure!(
+                told.len() == count,
+                "{} of {count} {kind} of pid {} were told: {:?}",
+                told.len(),
+                actor.pid,
+                gaps(&watch)
+            );
+        }
+    }
+    watch.interrupt()?;
+    watch.check_stream()?;
+    let complaints = watch.complaints();
+    ensure!(!complaints.contains("spare probe"), "{complaints}");
+    Ok(Outcome::Done)
+}
+
+/// What was told to be lost, and by what.
+fn gaps(watch: &Watch) -> Vec<Value> {
+    let all = watch.all(|event| event.kind() == "gap");
+    all.iter().map(|gap| gap.at("gap").clone()).collect()
 }
 
 /// What `ls` shows.
