@@ -3,6 +3,7 @@
 //! Data flows one way: kernel → `ring` → `decode` → `enrich` → `inventory` → (policy, storm) →
 //! (alert, sink) → `interface`. ARCHITECTURE.md has the map.
 
+pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod daemon;

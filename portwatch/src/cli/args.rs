@@ -23,7 +23,7 @@ pub const DEFAULT_RUNTIME_DIR: &str = "/run/portwatch";
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0 done, 64 usage, 69 no daemon or sensor to be had, 70 bug, 74 I/O,
+  0 done, 1 a difference (baseline check), 64 usage, 69 no daemon or sensor to be had, 70 bug, 74 I/O,
   77 not permitted, 78 configuration (these as in sysexits.h), 130 interrupted
 
 Examples:
@@ -74,6 +74,12 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   portwatch check
   portwatch check ./portwatch.toml";
+
+const BASELINE_EXAMPLES: &str = "\
+Examples:
+  portwatch baseline check            what differs from what was approved? 1 when something does
+  portwatch baseline generate         all of it is right
+  portwatch baseline clear";
 
 const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -168,6 +174,13 @@ pub enum Command {
     /// mistake with its place, and ends with 78 then.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// The approved set of listeners: make it, compare with it, forget it
+    ///
+    /// A listener that is approved is known again by where it listens and by its executable, never by a pid;
+    /// ports that the kernel chose and random parts of names do not count. The daemon approves what
+    /// listens when it starts for the first time.
+    #[command(after_long_help = BASELINE_EXAMPLES)]
+    Baseline(Baseline),
     /// Print the JSON Schema of the events
     #[command(after_long_help = SCHEMA_EXAMPLES)]
     Schema,
@@ -185,6 +198,27 @@ pub struct Check {
     /// The configuration file [default: the one that the daemon reads]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+}
+
+/// `portwatch baseline`.
+#[derive(Debug, clap::Args)]
+pub struct Baseline {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: BaselineCommand,
+}
+
+/// The commands of `portwatch baseline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum BaselineCommand {
+    /// Approve what listens now, and nothing else
+    Generate,
+    /// Say in a sentence each what listens and is not approved, and what is approved and does not listen
+    ///
+    /// Ends with 0 when there is no difference, with 1 when there is one.
+    Check,
+    /// Forget what was approved
+    Clear,
 }
 
 /// `portwatch run`.

@@ -10,6 +10,8 @@ use clap::error::ErrorKind;
 pub enum Exit {
     /// Done.
     Ok = 0,
+    /// A comparison found a difference.
+    Different = 1,
     /// The command line or a filter is wrong.
     Usage = 64,
     /// No daemon or sensor to be had.

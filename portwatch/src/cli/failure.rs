@@ -27,7 +27,7 @@ impl Failure {
         Self::with_code(exit.code(), sentence)
     }
 
-    fn with_code(code: u8, sentence: impl Display) -> Self {
+    pub(super) fn with_code(code: u8, sentence: impl Display) -> Self {
         Self {
             code,
             text: guard(&sentence.to_string()).into_owned(),

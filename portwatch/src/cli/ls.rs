@@ -21,17 +21,7 @@ pub(super) fn run(ls: &args::Ls, paths: &Paths) -> Result<Exit, Failure> {
     let events = if ls.no_daemon {
         look(&filter, paths)?
     } else {
-        match Client::connect(&paths.runtime_dir) {
-            Ok(client) => client.list(text(&ls.filter))?,
-            Err(ClientError::NoDaemon(_)) => look(&filter, paths)?,
-            Err(error @ ClientError::NotPermitted(_)) => {
-                note(format_args!(
-                    "{error}; this is what can be seen without the daemon"
-                ));
-                look(&filter, paths)?
-            }
-            Err(error) => return Err(error.into()),
-        }
+        ask(&filter, text(&ls.filter), paths)?
     };
     match ls.output {
         Listing::Json => print(&events.iter().flat_map(encode_line).collect::<Vec<u8>>()),
@@ -40,6 +30,25 @@ pub(super) fn run(ls: &args::Ls, paths: &Paths) -> Result<Exit, Failure> {
             let table = table::table(&events, Terminal::stdout(), Timestamp::now(), &zone);
             print(table.as_bytes())
         }
+    }
+}
+
+/// Every listener, of the daemon or of one's own look.
+pub(super) fn all(paths: &Paths) -> Result<Vec<Event>, Failure> {
+    ask(&Filter::default(), None, paths)
+}
+
+fn ask(filter: &Filter, text: Option<String>, paths: &Paths) -> Result<Vec<Event>, Failure> {
+    match Client::connect(&paths.runtime_dir) {
+        Ok(client) => Ok(client.list(text)?),
+        Err(ClientError::NoDaemon(_)) => look(filter, paths),
+        Err(error @ ClientError::NotPermitted(_)) => {
+            note(format_args!(
+                "{error}; this is what can be seen without the daemon"
+            ));
+            look(filter, paths)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -55,13 +64,14 @@ fn look(filter: &Filter, paths: &Paths) -> Result<Vec<Event>, Failure> {
         note("no rule was applied, because the configuration is wrong; `portwatch check` tells every mistake");
         Vec::new()
     });
-    let (mut events, unseen) = daemon::look(&Policy::new(rules)).map_err(|error| {
-        let advice = "`portwatch doctor` says what this kernel permits";
-        Failure::new(
-            Exit::Io,
-            format_args!("the listeners cannot be listed: {error}; {advice}"),
-        )
-    })?;
+    let (mut events, unseen) =
+        daemon::look(&Policy::new(rules), &paths.state_dir).map_err(|error| {
+            let advice = "`portwatch doctor` says what this kernel permits";
+            Failure::new(
+                Exit::Io,
+                format_args!("the listeners cannot be listed: {error}; {advice}"),
+            )
+        })?;
     if !unseen.is_empty() {
         note(unseen.join("; "));
     }

@@ -57,6 +57,13 @@ pub fn pages() -> io::Result<Vec<Page>> {
         .filter(|command| command.get_name() != "help")
     {
         pages.push(page(command, command.get_name())?);
+        for nested in command
+            .get_subcommands()
+            .filter(|one| one.get_name() != "help")
+        {
+            let name = format!("{}-{}", command.get_name(), nested.get_name());
+            pages.push(page(nested, &name)?);
+        }
     }
     Ok(pages)
 }
@@ -113,7 +120,7 @@ fn page(command: &clap::Command, subcommand: &str) -> io::Result<Page> {
     man.render_synopsis_section(&mut roff)?;
     man.render_description_section(&mut roff)?;
     man.render_options_section(&mut roff)?;
-    if subcommand.is_empty() {
+    if command.has_subcommands() {
         man.render_subcommands_section(&mut roff)?;
     }
     let extra = command
@@ -164,7 +171,7 @@ mod tests {
             })
             .collect();
         assert!(names.starts_with(&["portwatch.1".to_owned(), "portwatch-run.1".to_owned()]));
-        assert_eq!(names.len(), 10, "{names:?}");
+        assert_eq!(names.len(), 14, "{names:?}");
         let tail = std::fs::read_to_string(dir.path().join("portwatch-tail.1")).expect("a page");
         for part in [
             "portwatch\\-tail",

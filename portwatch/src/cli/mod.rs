@@ -1,6 +1,7 @@
 //! The command line: one file per command, one per output format.
 
 pub mod args;
+mod baseline;
 mod check;
 pub mod completions;
 mod doctor;
@@ -54,6 +55,7 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
         Command::Status(report) => status::run(report, &paths),
         Command::Doctor(report) => doctor::run(report),
         Command::Check(check) => check::run(check, &paths),
+        Command::Baseline(baseline) => baseline::run(baseline, &paths),
         Command::Schema => print(schema::event_schema_text().as_bytes()),
         Command::Completions(wanted) => {
             let mut script = Vec::new();

@@ -7,8 +7,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::log;
 use crate::config::{self, Config, Paths};
-use crate::daemon::Options;
 use crate::daemon::service::{self, Service};
+use crate::daemon::{Approving, Options};
 use crate::probe::load::KernelLogLevel;
 use crate::probe::plan::Rung;
 
@@ -19,7 +19,14 @@ pub(super) fn run(args: &args::Run, paths: &Paths) -> Result<Exit, Failure> {
         tracing::info!(file = %file.display(), "configured");
     }
     service::run(Service {
-        options: options(args.probing, &loaded.config),
+        options: options(
+            args.probing,
+            &loaded.config,
+            Approving {
+                state_dir: paths.state_dir.clone(),
+                learn: Some(loaded.config.baseline.learn),
+            },
+        ),
         control: loaded.config.control,
         runtime_dir: paths.runtime_dir.clone(),
     })?;
@@ -27,12 +34,12 @@ pub(super) fn run(args: &args::Run, paths: &Paths) -> Result<Exit, Failure> {
 }
 
 /// How to watch: the configuration, then the command line.
-pub(super) fn options(probing: args::Probing, config: &Config) -> Options {
+pub(super) fn options(probing: args::Probing, config: &Config, approving: Approving) -> Options {
     let rung = probing.rung.map(|rung| Rung::of(rung.mechanism()));
     let level = probing
         .kernel_log
         .map(|level| KernelLogLevel(level.level()));
-    Options::new(config, rung, level)
+    Options::new(config, approving, rung, level)
 }
 
 #[cfg(test)]
@@ -42,12 +49,16 @@ mod tests {
     #[test]
     fn the_command_line_wins_and_says_the_same_as_the_plan() {
         let none = args::Probing::default();
-        assert_eq!(options(none, &Config::default()).rung, None);
+        let approving = || Approving {
+            state_dir: "/nonexistent".into(),
+            learn: None,
+        };
+        assert_eq!(options(none, &Config::default(), approving()).rung, None);
         let probing = args::Probing {
             kernel_log: Some(args::KernelLog::Trace),
             rung: Some(args::Rung::TpBtf),
         };
-        let options = options(probing, &Config::default());
+        let options = options(probing, &Config::default(), approving());
         assert_eq!(options.rung, Some(Rung::TpBtf));
         assert_eq!(options.log, KernelLogLevel(5));
         for rung in <args::Rung as clap::ValueEnum>::value_variants() {

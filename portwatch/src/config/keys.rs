@@ -1,10 +1,15 @@
 //! Every configuration key: its section, its name, what it takes and where it goes. Pure.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Config, LogLevel};
+use super::duration;
+use super::{Config, Learn, LogLevel};
+
+/// Longest span of learning.
+const LEARN_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// A key that may stand in a file.
 pub(super) struct Key {
@@ -60,6 +65,9 @@ pub(super) const KEYS: &[Key] = &[
     key("control", "max_clients", |config, value| {
         set(&mut config.control.max_clients, number(value, 1..=1024))
     }),
+    key("baseline", "learn", |config, value| {
+        set(&mut config.baseline.learn, learn(value))
+    }),
     key("log", "kernel", |config, value| {
         set(&mut config.log.kernel, log_level(value))
     }),
@@ -113,6 +121,24 @@ fn group(value: &DeValue<'_>) -> Result<String, String> {
         })
         .map(str::to_owned)
         .ok_or_else(|| "expected the name of a group in quotes".to_owned())
+}
+
+/// A word, or a span of time.
+fn learn(value: &DeValue<'_>) -> Result<Learn, String> {
+    let during = |text| {
+        let span = duration::parse(text).ok()?;
+        (!span.is_zero() && span <= LEARN_MAX).then_some(Learn::During(span))
+    };
+    match value.as_str() {
+        Some("first-start") => Some(Learn::FirstStart),
+        Some("off") => Some(Learn::Off),
+        Some(text) => during(text),
+        None => None,
+    }
+    .ok_or_else(|| {
+        "expected \"first-start\", \"off\", or a span of time of at most 30 days such as \"1h\""
+            .to_owned()
+    })
 }
 
 fn log_level(value: &DeValue<'_>) -> Result<LogLevel, String> {

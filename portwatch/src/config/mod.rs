@@ -14,6 +14,8 @@ pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loaded, load};
 pub use paths::Paths;
 
+use std::time::Duration;
+
 use crate::policy::Rule;
 
 /// Everything that can be configured, with its default.
@@ -29,6 +31,8 @@ pub struct Config {
     pub control: Control,
     /// Diagnostics.
     pub log: Log,
+    /// The approved set of listeners.
+    pub baseline: Baseline,
     /// The rules of the policy, those of a later file behind those of an earlier one.
     pub rules: Vec<Rule>,
 }
@@ -72,6 +76,25 @@ pub struct Control {
     pub group: String,
     /// Clients at once (1 to 1024).
     pub max_clients: u32,
+}
+
+/// `[baseline]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Baseline {
+    /// What the daemon approves without being asked.
+    pub learn: Learn,
+}
+
+/// What the daemon approves without being asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Learn {
+    /// What listens when it starts for the first time.
+    #[default]
+    FirstStart,
+    /// Nothing.
+    Off,
+    /// Everything that listens within this span from its first start on.
+    During(Duration),
 }
 
 /// `[log]`.

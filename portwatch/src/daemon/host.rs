@@ -15,7 +15,8 @@ pub(super) fn host() -> Host {
 }
 
 /// Inode of the network namespace that the host itself lives in: init's, or ours where that cannot be read.
-pub(super) fn network_namespace() -> u32 {
+#[must_use]
+pub fn network_namespace() -> u32 {
     use std::os::unix::fs::MetadataExt as _;
     ["/proc/1/ns/net", "/proc/self/ns/net"]
         .into_iter()

@@ -1,11 +1,14 @@
 //! Looking at every socket: through the iterator where there is one, else through sock_diag and `/proc`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answerable::absolute_name;
+use super::approvals;
 use super::draft::Surroundings;
 use super::host;
+use crate::baseline::{Baseline, Frame};
 use crate::decode::decode_held;
 use crate::decode::record::Held;
 use crate::enrich::{EnrichConfig, Enricher, Waits};
@@ -66,9 +69,15 @@ pub(super) fn surroundings() -> Surroundings {
 ///
 /// # Errors
 /// When `/proc` cannot be read at all.
-pub fn look(policy: &Policy) -> std::io::Result<(Vec<Event>, Vec<String>)> {
-    let collected = collect()?;
+pub fn look(policy: &Policy, state_dir: &Path) -> std::io::Result<(Vec<Event>, Vec<String>)> {
+    let mut collected = collect()?;
     let surroundings = surroundings();
+    let baseline = approvals::read_only(state_dir, surroundings.netns);
+    let baseline = baseline.unwrap_or_else(|error| {
+        let sentence = format!("no listener is shown as approved: {error}");
+        collected.refused.push(sentence);
+        Baseline::new(Vec::new(), Frame::of_host(surroundings.netns))
+    });
     let (mut enricher, mut answers) = Enricher::new(EnrichConfig::default());
     let mut inventory = Inventory::new(DEFAULT_LIMIT);
     let now = BootNs::now();
@@ -114,7 +123,7 @@ pub fn look(policy: &Policy) -> std::io::Result<(Vec<Event>, Vec<String>)> {
     for (event, seq) in events.iter_mut().zip(1..) {
         event.seq = seq;
         event.id = uuid::Uuid::now_v7().to_string();
-        let severity = policy.judge(event, surroundings.netns);
+        let severity = policy.judge(event, &baseline);
         event.severity = severity.unwrap_or_else(|| message::severity(event));
         event.message = message::sentence(event);
     }

@@ -5,6 +5,7 @@
 //! and answer through bounded channels.
 
 mod answerable;
+mod approvals;
 mod connections;
 mod draft;
 mod errno;
@@ -43,6 +44,8 @@ use crate::probe::load::{KernelLogLevel, LoadError, Request, Sizes, load};
 use crate::probe::plan::Rung;
 use crate::sink::Bus;
 
+pub use approvals::Approving;
+pub use host::network_namespace as host_network_namespace;
 pub use look::look;
 
 /// Questions that may wait for the pipeline.
@@ -63,12 +66,19 @@ pub struct Options {
     pub inventory: Inventory,
     /// The rules.
     pub policy: Policy,
+    /// The baseline.
+    pub approving: Approving,
 }
 
 impl Options {
     /// From the configuration; a level on the command line wins over the configured one.
     #[must_use]
-    pub fn new(config: &Config, rung: Option<Rung>, log: Option<KernelLogLevel>) -> Self {
+    pub fn new(
+        config: &Config,
+        approving: Approving,
+        rung: Option<Rung>,
+        log: Option<KernelLogLevel>,
+    ) -> Self {
         let configured = match config.log.kernel {
             LogLevel::Off => 0,
             LogLevel::Error => 1,
@@ -87,6 +97,7 @@ impl Options {
             enrich: config.enrich.clone(),
             inventory: config.inventory.clone(),
             policy: Policy::new(config.rules.clone()),
+            approving,
         }
     }
 }

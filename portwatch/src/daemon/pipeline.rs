@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
+use super::approvals::Approvals;
 use super::connections::Connections;
 use super::draft::Surroundings;
 use super::glance::Glances;
@@ -45,6 +47,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Pipeline {
     pub(super) sensors: Option<Sensors>,
     pub(super) policy: Policy,
+    pub(super) approvals: Approvals,
     pub(super) readers: Option<Readers>,
     pub(super) plan: Plan,
     /// What missing capabilities cost; until it is told.
@@ -128,6 +131,8 @@ impl Pipeline {
             execs_are_told: !plan.uses(Signal::ProcessExec, Mechanism::Reconcile),
             ..EnrichConfig::default()
         });
+        let surroundings = look::surroundings();
+        let approvals = Approvals::open(&options.approving, surroundings.netns, Timestamp::now());
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
         let glances = Glances::new(fast, &plan);
@@ -135,6 +140,7 @@ impl Pipeline {
             sensors,
             readers,
             policy: options.policy.clone(),
+            approvals,
             plan,
             limitations: preflight::limitations(&features),
             enricher,
@@ -339,6 +345,7 @@ impl Pipeline {
     fn every_second(&mut self) {
         self.heartbeat.fetch_add(1, Ordering::Relaxed);
         self.surroundings.clock.follow(WallClock::read());
+        self.approvals.every_second(Timestamp::now());
         self.count_losses();
         self.remember_owners();
     }

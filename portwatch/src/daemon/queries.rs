@@ -34,7 +34,7 @@ impl Pipeline {
             event.process = process_now(listener, &mut self.enricher, now, clock);
             event.seq = seq;
             event.id = uuid::Uuid::now_v7().to_string();
-            let severity = self.policy.judge(&mut event, self.surroundings.netns);
+            let severity = self.approvals.judge(&self.policy, &mut event);
             event.severity = severity.unwrap_or_else(|| message::severity(&event));
             event.message = message::sentence(&event);
             events.push(Arc::new(event));

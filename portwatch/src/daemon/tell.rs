@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::answerable::{absolute_name, process_of};
 use super::pending::{Draft, Patience};
 use super::pipeline::Pipeline;
@@ -159,13 +161,16 @@ impl Pipeline {
         event.seq = self.next_seq;
         self.next_seq += 1;
         event.id = uuid::Uuid::now_v7().to_string();
-        let severity = self.policy.judge(&mut event, self.surroundings.netns);
+        let severity = self.approvals.judge(&self.policy, &mut event);
         event.severity = severity.unwrap_or_else(|| message::severity(&event));
         event.message = message::sentence(&event);
         if let Some(sensor) = &mut event.sensor
             && matches!(sensor.mechanism, Some(mechanism) if is_live(mechanism))
         {
             sensor.latency_us = Some(now.since(at) / 1_000);
+        }
+        if event.kind == EventType::SensorReady {
+            self.approvals.started(Timestamp::now());
         }
         *self.events.entry(event.kind).or_insert(0) += 1;
         self.bus.publish(&Line::new(Arc::new(event)));

@@ -8,7 +8,7 @@ use super::Enricher;
 use crate::decode::record::{ImageInfo, ProcessKey, Who};
 use crate::time::BootNs;
 
-const KERNEL_THREAD: &str = "kernel thread";
+pub(crate) const KERNEL_THREAD: &str = "kernel thread";
 const ENDED: &str = "the process ended before its image was read";
 const NOT_PERMITTED: &str =
     "reading the executable of the process is not permitted; portwatch needs CAP_SYS_PTRACE";

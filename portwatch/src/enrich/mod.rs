@@ -45,6 +45,7 @@ use crate::decode::record::{ExecSeen, ImageInfo, LifeSeen, Who};
 use crate::event::{Process, Protocol};
 use crate::time::{BootNs, WallClock};
 
+pub(crate) use self::image::KERNEL_THREAD;
 pub use self::seed::SeedReport;
 pub use self::worker::{Answer, Waits};
 

@@ -198,7 +198,8 @@ fn is_local(socket: Option<&Socket>) -> bool {
 }
 
 /// `nginx (pid 812, root)`.
-fn who(event: &Event) -> String {
+#[must_use]
+pub fn who(event: &Event) -> String {
     event
         .process
         .as_ref()
@@ -248,7 +249,9 @@ fn place(socket: &Socket) -> String {
     }
 }
 
-fn socket_of(event: &Event) -> String {
+/// The socket of an event in a sentence: `0.0.0.0:80/tcp`.
+#[must_use]
+pub fn socket_of(event: &Event) -> String {
     event
         .socket
         .as_ref()

@@ -11,13 +11,14 @@ use crate::decode::record::{CloseSeen, ListenerSeen, SockId, SockInfo};
 use crate::event::{Mechanism, Protocol};
 use crate::time::BootNs;
 
-/// After this long an unvalidated opening must be verified by looking.
-const TENTATIVE_NS: u64 = 5_000_000;
+/// After this long an unvalidated opening must be verified by looking: longer than a call takes, also one
+/// whose task has to wait for others in the middle of it.
+const TENTATIVE_NS: u64 = 30_000_000;
 /// Unvalidated openings that may wait at once.
 const TENTATIVE_LIMIT: usize = 16_384;
-/// A listen that fails undoes its state within the same call, which never sleeps. A closing that comes
-/// later than this closed a listener that was real.
-const SAME_CALL_NS: u64 = 1_000_000;
+/// A listen that fails undoes its state within the same call, which never sleeps, but may be preempted. A
+/// closing that comes later than this closed a listener that was real.
+const SAME_CALL_NS: u64 = 20_000_000;
 
 impl Inventory {
     /// A listener was opened. Nothing comes back when another probe has already told of it, or when it

@@ -139,7 +139,7 @@ fn a_failed_listen_is_silent() {
 fn an_unvalidated_listener_that_lived_longer_than_a_call_was_real() {
     let mut inventory = Inventory::default();
     inventory.opened(tentative(1_000, tcp(1, 11, 80)));
-    let changes = inventory.closed(closing(2_500_000, tcp(1, 11, 80)));
+    let changes = inventory.closed(closing(22_500_000, tcp(1, 11, 80)));
     assert_eq!(kinds(&changes), "OX");
 }
 
@@ -148,11 +148,11 @@ fn an_unvalidated_opening_falls_due_and_is_confirmed_or_refuted() {
     let mut inventory = Inventory::default();
     inventory.opened(tentative(1_000, tcp(1, 11, 0)));
     inventory.opened(tentative(2_000, tcp(2, 12, 0)));
-    assert!(inventory.tentative_due(BootNs(5_001_000)).is_empty());
-    let due = inventory.tentative_due(BootNs(6_000_000));
+    assert!(inventory.tentative_due(BootNs(30_001_000)).is_empty());
+    let due = inventory.tentative_due(BootNs(31_000_000));
     assert_eq!(due, [tcp(1, 11, 0).id, tcp(2, 12, 0).id]);
     assert!(inventory.tentative(due[0]).is_some());
-    let changes = inventory.confirm(due[0], Some(40_000), BootNs(6_000_001));
+    let changes = inventory.confirm(due[0], Some(40_000), BootNs(31_000_001));
     assert_eq!(kinds(&changes), "O");
     assert_eq!(changes[0].at(), BootNs(1_000));
     assert_eq!(changes[0].listener().sock.port, Some(40_000));

@@ -21,10 +21,13 @@ pub use ports::{PortRange, Ports};
 pub use rule::{Action, Namespace, Rule, Selector, User, WordSet};
 
 use self::guard::{Guard, Hints};
+use crate::baseline::Baseline;
 use crate::event::{self, Event, EventType, PolicyState, Severity};
 
 /// Name of the decision where no rule and no baseline knows a listener.
 pub const DEFAULT: &str = "default";
+/// Name of the decision where no rule knows a listener, and the baseline does.
+pub const BASELINE: &str = "baseline";
 
 /// Every rule, in the order in which they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,12 +74,21 @@ impl Policy {
     }
 
     /// Writes into an event how its listener is judged; the severity comes back, where the rule that decided has one.
-    /// Events that are about no listener stay as they are.
-    pub fn judge(&self, event: &mut Event, host_netns: u32) -> Option<Severity> {
+    /// Rules decide before the baseline does. Events that are about no listener stay as they are.
+    pub fn judge(&self, event: &mut Event, baseline: &Baseline) -> Option<Severity> {
         if !is_of_a_listener(event.kind) {
             return None;
         }
-        let decision = self.decide(&Facts::of(event, host_netns)?);
+        let facts = Facts::of(event, baseline.frame().netns)?;
+        let decision = match self.first_match(&facts) {
+            Some(rule) => Decision::of(rule),
+            None if baseline.contains(event) => Decision {
+                state: PolicyState::Baseline,
+                rule: BASELINE.into(),
+                severity: None,
+            },
+            None => Decision::none(),
+        };
         event.policy = Some(event::Policy {
             state: decision.state,
             rule: decision.rule.to_string(),
@@ -87,17 +99,25 @@ impl Policy {
     /// Judges a listener by the rules alone.
     #[must_use]
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
-        match self.first_match(facts) {
-            Some(rule) => Decision {
-                state: rule.action.state(),
-                rule: Arc::clone(&rule.name),
-                severity: rule.severity,
-            },
-            None => Decision {
-                state: PolicyState::New,
-                rule: DEFAULT.into(),
-                severity: None,
-            },
+        self.first_match(facts)
+            .map_or_else(Decision::none, Decision::of)
+    }
+}
+
+impl Decision {
+    fn of(rule: &Rule) -> Self {
+        Self {
+            state: rule.action.state(),
+            rule: Arc::clone(&rule.name),
+            severity: rule.severity,
+        }
+    }
+
+    fn none() -> Self {
+        Self {
+            state: PolicyState::New,
+            rule: DEFAULT.into(),
+            severity: None,
         }
     }
 }

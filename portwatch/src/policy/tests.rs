@@ -5,10 +5,22 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::baseline::{Baseline, Frame};
 use crate::event::{Ancestor, Container, Event, EventType, Exposure, Process, Protocol};
 use crate::filter::{Filter, Network};
 use crate::inventory::described;
 use crate::sink::testing::{connection, event};
+
+fn nothing_approved() -> Baseline {
+    let ephemeral = 32768..=60999;
+    Baseline::new(
+        Vec::new(),
+        Frame {
+            netns: HOST,
+            ephemeral,
+        },
+    )
+}
 
 const HOST: u32 = 1;
 
@@ -155,7 +167,10 @@ fn the_event_names_the_state_and_the_rule() {
     denied.severity = Some(Severity::Warning);
     let policy = Policy::new(vec![rule("ssh", Action::Expect, port(22)), denied]);
     let mut event = nginx();
-    assert_eq!(policy.judge(&mut event, HOST), Some(Severity::Warning));
+    assert_eq!(
+        policy.judge(&mut event, &nothing_approved()),
+        Some(Severity::Warning)
+    );
     let judged = event.policy.clone().expect("judged");
     assert_eq!(
         (judged.state, judged.rule.as_str()),
@@ -163,7 +178,10 @@ fn the_event_names_the_state_and_the_rule() {
     );
 
     let mut event = nginx();
-    assert_eq!(Policy::default().judge(&mut event, HOST), None);
+    assert_eq!(
+        Policy::default().judge(&mut event, &nothing_approved()),
+        None
+    );
     let judged = event.policy.clone().expect("judged");
     assert_eq!(
         (judged.state, judged.rule.as_str()),
@@ -174,7 +192,7 @@ fn the_event_names_the_state_and_the_rule() {
         kind: EventType::BindFailed,
         ..nginx()
     };
-    assert_eq!(policy.judge(&mut refused, HOST), None);
+    assert_eq!(policy.judge(&mut refused, &nothing_approved()), None);
     assert_eq!(refused.policy, None);
 }
 

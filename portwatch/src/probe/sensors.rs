@@ -225,8 +225,9 @@ impl Sensors {
             .filter_map(|(name, _)| {
                 let spare = spare::shared(name, counters).and_then(|shared| {
                     let skipped = *runs.get(shared.spare)?;
+                    let sees_all = shared.sees_all || self.switches.stream_states == 0;
                     Some(SpareRuns {
-                        skipped: shared.sees_all.then_some(skipped),
+                        skipped: sees_all.then_some(skipped),
                         counted: shared.counted,
                     })
                 });

@@ -102,8 +102,9 @@ pub(super) fn shared(program: &str, counters: &Counters) -> Option<Shared> {
 pub(super) struct Shared {
     pub(super) spare: &'static str,
     pub(super) counted: SpareCounters,
-    /// It sees every call that the other one sees. That of state changes leaves connections to the other
-    /// one, because it would cost every one of them.
+    /// It tells every call that the other one is skipped for. That of state changes leaves connections to the
+    /// other one, because it would cost every one of them; while nobody streams them, one that is skipped is
+    /// missing in the counts of transitions alone, and `status` tells how many.
     pub(super) sees_all: bool,
 }
 

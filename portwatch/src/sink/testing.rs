@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::decode::record::SockInfo;
-use crate::event::{Event, EventType, Exposure, Host, Mechanism, Severity, State};
-use crate::inventory::fixture;
+use crate::event::{
+    Event, EventType, Exposure, Host, Mechanism, Process, Protocol, Severity, State,
+};
+use crate::inventory::{described, fixture};
 use crate::sink::states::{Occasion, States, Transition};
 use crate::sink::{Item, Line};
 use crate::time::{BootNs, WallClock};
@@ -28,6 +30,24 @@ pub(crate) fn event(seq: u64, kind: EventType) -> Event {
         severity: Severity::Notice,
         message: format!("event {seq}"),
         ..Event::new(kind, ts(seq), host())
+    }
+}
+
+/// A listener at `0.0.0.0:port/tcp` in network namespace 1, of this program, run by root.
+pub(crate) fn listener(kind: EventType, port: u16, pid: u32, exe: &str) -> Event {
+    let mut socket = described(&connection(), None, Exposure::AllInterfaces);
+    (socket.address, socket.port) = (Some("0.0.0.0".to_owned()), Some(port));
+    (socket.protocol, socket.netns) = (Protocol::Tcp, Some(1));
+    Event {
+        socket: Some(socket),
+        process: Some(Process {
+            pid,
+            name: exe.rsplit('/').next().unwrap_or_default().to_owned(),
+            exe: Some(exe.to_owned()),
+            user: Some("root".to_owned()),
+            ..Process::default()
+        }),
+        ..event(1, kind)
     }
 }
 

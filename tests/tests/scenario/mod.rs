@@ -1,5 +1,6 @@
 //! One file per capability; each lists its scenarios.
 
+mod baseline;
 mod control;
 mod failure;
 mod flood;
@@ -79,6 +80,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         identity::ALL,
         placement::ALL,
         policy::ALL,
+        baseline::ALL,
         control::ALL,
         storm::ALL,
     ]

@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 use crate::cli::run::options;
 use crate::cli::signal::Interrupt;
 use crate::config::{self, Paths};
-use crate::daemon::{self, Options, StartError};
+use crate::daemon::{self, Approving, Options, StartError};
 use crate::filter::Filter;
 use crate::sink::{Bus, Interest, Item, Limits, Reader, Selection, Subscriber};
 
@@ -46,7 +46,12 @@ pub(super) fn run(
         since: None,
     };
     let mut subscriber = bus.subscribe(reader, interest).subscriber;
-    let mut fault = watch(options(args.probing, &config), bus).map_err(no_thread)?;
+    let approving = Approving {
+        state_dir: paths.state_dir.clone(),
+        learn: None,
+    };
+    let options = options(args.probing, &config, approving);
+    let mut fault = watch(options, bus).map_err(no_thread)?;
     let selection = if filter.matches_all() {
         Selection::default()
     } else {

@@ -1,0 +1,466 @@
+//! The approved set on disk: SQLite, so that an administrator can look at it with `sqlite3`, and so that each
+//! change is there whole or not at all, whatever ends the program in the middle.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
+use thiserror::Error;
+
+use super::identity::Identity;
+use crate::event::Protocol;
+use crate::event::words::Word as _;
+
+/// Name of the database in the state directory.
+pub const FILE: &str = "portwatch.db";
+/// What this program writes; a database of a higher number is one of a newer program.
+const VERSION: i64 = 1;
+/// How long another writer is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+/// Most entries that are taken over at once: more than any host has listeners.
+const MAX_ENTRIES: usize = 1 << 20;
+
+const SCHEMA: &str = "
+CREATE TABLE baseline (
+    netns TEXT NOT NULL CHECK (netns IN ('host', 'other')),
+    protocol TEXT NOT NULL,
+    address TEXT NOT NULL,
+    port TEXT NOT NULL,
+    name TEXT NOT NULL,
+    exe TEXT NOT NULL,
+    approved TEXT NOT NULL,
+    PRIMARY KEY (netns, protocol, address, port, name, exe)
+) WITHOUT ROWID;
+CREATE TABLE baseline_fact (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+";
+
+/// When the daemon ended learning on its own; without, it never began.
+const LEARNED: &str = "learned";
+
+/// Why the database cannot be used.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The directory cannot be made.
+    #[error("cannot make the state directory {dir}: {source}; --state-dir names another one")]
+    Directory {
+        /// The directory.
+        dir: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Written by a later version.
+    #[error(
+        "{path} was written by a newer portwatch (format {version}); use that one, or move the file away"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its format.
+        version: i64,
+    },
+    /// No room.
+    #[error("{path} cannot grow, because the disk is full; nothing was changed")]
+    Full {
+        /// The file.
+        path: String,
+    },
+    /// May not be opened or written.
+    #[error(
+        "{path} may not be opened or written: {source}; its owner is root, or who runs the daemon"
+    )]
+    NotPermitted {
+        /// The file.
+        path: String,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// No database.
+    #[error(
+        "{path} is no database any more: {source}; move it away, and approve anew with `portwatch baseline generate`"
+    )]
+    Broken {
+        /// The file.
+        path: String,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// Anything else.
+    #[error("{path} cannot be used: {source}")]
+    Other {
+        /// The file.
+        path: String,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+impl StoreError {
+    /// The exit code (sysexits).
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotPermitted { .. } => 77,
+            Self::Directory { .. }
+            | Self::Newer { .. }
+            | Self::Full { .. }
+            | Self::Broken { .. }
+            | Self::Other { .. } => 74,
+        }
+    }
+}
+
+/// The database, open.
+#[derive(Debug)]
+pub struct Store {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the database of a state directory; makes what is not there yet, for its owner alone.
+    ///
+    /// # Errors
+    /// When that is impossible, or it is not one of ours.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir);
+        made.map_err(|source| StoreError::Directory {
+            dir: state_dir.display().to_string(),
+            source,
+        })?;
+        let path = state_dir.join(FILE);
+        // SQLite would make it readable for all. What it makes beside it has the mode of this one.
+        let _ = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        Self::open_file(path)
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self, StoreError> {
+        let opened = Connection::open(&path).and_then(|db| {
+            db.busy_timeout(BUSY)?;
+            // Changes are few, and a rollback journal needs no room for a reader when the disk is full.
+            db.pragma_update(None, "journal_mode", "DELETE")?;
+            // Each change is on the disk before it is said to be done, the end of its journal too.
+            db.pragma_update(None, "synchronous", "EXTRA")?;
+            Ok(db)
+        });
+        let mut store = match opened {
+            Ok(db) => Self { db, path },
+            Err(error) => return Err(explain(&path, error)),
+        };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// As [`Self::open`], of a database that is there; makes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is not one of ours.
+    pub fn open_existing(state_dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = state_dir.join(FILE);
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            // What keeps us from knowing keeps us from opening too, and then has a name.
+            Ok(true) | Err(_) => Self::open_file(path).map(Some),
+        }
+    }
+
+    /// Every approved identity.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn approved(&self) -> Result<Vec<Identity>, StoreError> {
+        self.read("SELECT netns, protocol, address, port, name, exe FROM baseline ORDER BY 1, 2, 3, 4, 5, 6")
+            .map_err(|error| explain(&self.path, error))
+    }
+
+    /// Approves these in addition to what is approved; tells how many were new.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing was.
+    pub fn approve(&mut self, these: &[Identity], now: Timestamp) -> Result<usize, StoreError> {
+        self.change(|change| insert(change, these, now))
+    }
+
+    /// Approves these, and nothing else any more.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub fn replace(&mut self, these: &[Identity], now: Timestamp) -> Result<(), StoreError> {
+        self.change(|change| {
+            change.execute("DELETE FROM baseline", [])?;
+            insert(change, these, now)?;
+            remember(change, now)
+        })
+    }
+
+    /// Forgets all of it, and tells how many there were. What is told to be learned at the first start is not
+    /// learned again.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub fn clear(&mut self, now: Timestamp) -> Result<usize, StoreError> {
+        self.change(|change| {
+            let count = change.execute("DELETE FROM baseline", [])?;
+            remember(change, now)?;
+            Ok(count)
+        })
+    }
+
+    /// Since when nothing is learned any more; none when it never was.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn learned(&self) -> Result<Option<Timestamp>, StoreError> {
+        let value: Option<String> = self
+            .db
+            .query_row(
+                "SELECT value FROM baseline_fact WHERE key = ?1",
+                [LEARNED],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(|error| explain(&self.path, error))?;
+        Ok(value.and_then(|text| text.parse().ok()))
+    }
+
+    /// Ends learning.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub fn end_learning(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.change(|change| remember(change, now))
+    }
+
+    /// Another number after each change that another connection made.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn generation(&self) -> Result<i64, StoreError> {
+        self.db
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .map_err(|error| explain(&self.path, error))
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let explain = |error| explain(&path, error);
+        let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get(0));
+        if version(&self.db).map_err(explain)? == 0 {
+            self.change(|change| {
+                // Another process may have been first.
+                if version(change)? == 0 {
+                    change.execute_batch(SCHEMA)?;
+                }
+                Ok(())
+            })?;
+        }
+        match version(&self.db).map_err(explain)? {
+            VERSION => Ok(()),
+            version => Err(StoreError::Newer {
+                path: self.path.display().to_string(),
+                version,
+            }),
+        }
+    }
+
+    fn change<T>(
+        &mut self,
+        make: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let path = self.path.clone();
+        let changed = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|change| {
+                let made = make(&change)?;
+                change.commit()?;
+                Ok(made)
+            });
+        changed.map_err(|error| explain(&path, error))
+    }
+
+    fn read(&self, query: &str) -> rusqlite::Result<Vec<Identity>> {
+        let mut statement = self.db.prepare(query)?;
+        let rows = statement.query_map([], |row| {
+            let netns: String = row.get(0)?;
+            let protocol: String = row.get(1)?;
+            let columns = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
+            Ok((netns, protocol, columns))
+        })?;
+        let mut all = Vec::new();
+        for row in rows.take(MAX_ENTRIES) {
+            let (netns, protocol, (address, port, name, exe)) = row?;
+            // A protocol of a later version is none that could be met here.
+            let known = Protocol::ALL.iter().find(|known| known.word() == protocol);
+            if let Some(&protocol) = known {
+                all.push(Identity {
+                    is_host: netns == "host",
+                    protocol,
+                    address,
+                    port,
+                    name,
+                    exe,
+                });
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn insert(change: &Transaction<'_>, these: &[Identity], now: Timestamp) -> rusqlite::Result<usize> {
+    let mut statement = change.prepare(
+        "INSERT OR IGNORE INTO baseline (netns, protocol, address, port, name, exe, approved)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let mut new = 0;
+    for one in these {
+        new += statement.execute(params![
+            if one.is_host { "host" } else { "other" },
+            one.protocol.word(),
+            one.address,
+            one.port,
+            one.name,
+            one.exe,
+            now.to_string(),
+        ])?;
+    }
+    Ok(new)
+}
+
+fn remember(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
+    change.execute(
+        "INSERT OR REPLACE INTO baseline_fact (key, value) VALUES (?1, ?2)",
+        params![LEARNED, now.to_string()],
+    )?;
+    Ok(())
+}
+
+/// What SQLite says, as what an administrator can do about it.
+fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
+    let path = path.display().to_string();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full { path },
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            StoreError::NotPermitted { path, source }
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Broken { path, source }
+        }
+        _ => StoreError::Other { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use jiff::Timestamp;
+
+    use super::{FILE, Store, StoreError};
+    use crate::baseline::identity::Identity;
+    use crate::event::Protocol;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn listener(port: u16) -> Identity {
+        Identity {
+            is_host: true,
+            protocol: Protocol::Tcp,
+            address: "0.0.0.0".to_owned(),
+            port: port.to_string(),
+            name: String::new(),
+            exe: "/usr/sbin/nginx".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_approved_is_there_after_opening_again() {
+        let dir = tempfile::tempdir().expect("dir");
+        let state = dir.path().join("state");
+        let mut store = Store::open(&state).expect("store");
+        assert_eq!(store.learned().expect("read"), None);
+        assert_eq!(
+            store
+                .approve(&[listener(80), listener(80)], at(0))
+                .expect("write"),
+            1
+        );
+        assert_eq!(
+            store
+                .approve(&[listener(443), listener(80)], at(1))
+                .expect("write"),
+            1
+        );
+        drop(store);
+        let mut store = Store::open(&state).expect("store");
+        assert_eq!(
+            store.approved().expect("read"),
+            [listener(443), listener(80)]
+        );
+        store.replace(&[listener(22)], at(2)).expect("write");
+        assert_eq!(store.approved().expect("read"), [listener(22)]);
+        assert_eq!(store.learned().expect("read"), Some(at(2)));
+        assert_eq!(store.clear(at(3)).expect("write"), 1);
+        assert!(store.approved().expect("read").is_empty());
+        assert_eq!(store.learned().expect("read"), Some(at(3)));
+        let mode = |path| std::fs::metadata(path).expect("file").permissions().mode() & 0o777;
+        assert_eq!(
+            (mode(state.clone()), mode(state.join(FILE))),
+            (0o700, 0o600)
+        );
+    }
+
+    #[test]
+    fn a_change_of_another_is_noticed() {
+        let dir = tempfile::tempdir().expect("dir");
+        let daemon = Store::open(dir.path()).expect("store");
+        let mut command = Store::open(dir.path()).expect("store");
+        let before = daemon.generation().expect("read");
+        assert_eq!(daemon.generation().expect("read"), before);
+        command.approve(&[listener(80)], at(0)).expect("write");
+        assert_ne!(daemon.generation().expect("read"), before);
+        assert_eq!(daemon.approved().expect("read").len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_database_of_ours_is_named() {
+        let dir = tempfile::tempdir().expect("dir");
+        std::fs::write(dir.path().join(FILE), "nothing of the kind, and longer than a header of SQLite is, so that it is read as one, which it is not").expect("file");
+        assert!(matches!(
+            Store::open(dir.path()),
+            Err(StoreError::Broken { .. })
+        ));
+        std::fs::remove_file(dir.path().join(FILE)).expect("remove");
+        drop(Store::open(dir.path()).expect("store"));
+        let db = rusqlite::Connection::open(dir.path().join(FILE)).expect("open");
+        db.pragma_update(None, "user_version", 7).expect("write");
+        drop(db);
+        let newer = Store::open(dir.path()).expect_err("newer");
+        assert!(
+            newer.to_string().contains("newer portwatch (format 7)"),
+            "{newer}"
+        );
+        let below = dir.path().join(FILE).join("state");
+        assert!(matches!(
+            Store::open(&below),
+            Err(StoreError::Directory { .. })
+        ));
+    }
+}
