@@ -80,7 +80,12 @@ impl Glances {
 
     /// When to look because of something at `at` that may have changed what is held.
     pub(super) fn after(&self, at: BootNs) -> BootNs {
-        BootNs(at.0.saturating_add(HINT_NS)).max(self.quiet_until)
+        self.not_before(BootNs(at.0.saturating_add(HINT_NS)))
+    }
+
+    /// When to look at the earliest of those times that cost allows.
+    pub(super) fn not_before(&self, at: BootNs) -> BootNs {
+        at.max(self.quiet_until)
     }
 }
 

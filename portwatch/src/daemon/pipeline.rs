@@ -136,6 +136,8 @@ impl Pipeline {
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
         let glances = Glances::new(fast, &plan);
+        let mut inventory = Inventory::new(DEFAULT_LIMIT);
+        inventory.expect_records_of(plan.told_openings());
         Ok(Self {
             sensors,
             readers,
@@ -145,7 +147,7 @@ impl Pipeline {
             limitations: preflight::limitations(&features),
             enricher,
             answers,
-            inventory: Inventory::new(DEFAULT_LIMIT),
+            inventory,
             connections: Connections::default(),
             pending: Pending::default(),
             ledger: Ledger::new(since),

@@ -108,6 +108,9 @@ impl Pipeline {
             checked,
         } = merged;
         self.tell_changes(changes);
+        if let Some(at) = self.inventory.next_find() {
+            self.hint.get_or_insert(self.glances.not_before(at));
+        }
         self.unhooked = self.without_hook();
         self.watched = self.holders_of(&self.unhooked);
         let suspects = self.inventory.suspects().to_vec();

@@ -18,7 +18,7 @@ const TENTATIVE_NS: u64 = 30_000_000;
 const TENTATIVE_LIMIT: usize = 16_384;
 /// A listen that fails undoes its state within the same call, which never sleeps, but may be preempted. A
 /// closing that comes later than this closed a listener that was real.
-const SAME_CALL_NS: u64 = 20_000_000;
+pub(super) const SAME_CALL_NS: u64 = 20_000_000;
 
 impl Inventory {
     /// A listener was opened. Nothing comes back when another probe has already told of it, or when it
@@ -27,6 +27,7 @@ impl Inventory {
     ///
     /// Where the address was used by another socket before, that one's closing was missed and comes first.
     pub fn opened(&mut self, seen: ListenerSeen) -> Vec<Change> {
+        self.forget_find(seen.sock.id);
         if is_mptcp_itself(&seen.sock) && self.has_subflow(&seen) {
             self.counts.mptcp_twins += 1;
             return Vec::new();
@@ -66,8 +67,9 @@ impl Inventory {
             // Whatever sat at this address before is gone as well.
             Located::Replaced(id) => (id, Mechanism::Reconcile),
             Located::Unknown => {
-                self.counts.unknown_closes += 1;
-                return Vec::new();
+                let found = self.close_find(&seen);
+                self.counts.unknown_closes += u64::from(found.is_empty());
+                return found;
             }
         };
         if self.get(id).is_some_and(|known| seen.at < known.first_seen) {
@@ -77,7 +79,7 @@ impl Inventory {
         self.close(id, seen.at, mechanism).into_iter().collect()
     }
 
-    /// Unvalidated openings that have waited for more than 5 ms: look at each (sock_diag by inode), then
+    /// Unvalidated openings that have waited for longer than a call takes: look at each (sock_diag by inode), then
     /// call [`Inventory::confirm`] or [`Inventory::refute`].
     #[must_use]
     pub fn tentative_due(&self, now: BootNs) -> Vec<SockId> {

@@ -68,13 +68,15 @@ impl Inventory {
     /// Merges one look.
     ///
     /// A socket that only the snapshot has is told as present, unless it was closed after the look
-    /// began. A listener that a complete look misses is closed if the look would have seen it, else it
+    /// began, or its record may be on its way: then the look after [`Inventory::next_find`] decides. A listener that a complete look misses is closed if the look would have seen it, else it
     /// becomes a suspect: ask sock_diag for all of [`Inventory::suspects`] and call
     /// [`Inventory::resolve_suspects`]. A change of holders is told when two looks in a row agree.
     pub fn merge(&mut self, snapshot: &Snapshot, reason: MergeReason) -> Merged {
         let mut look = Look {
             began: snapshot.began,
             view: snapshot.view,
+            waits_for_records: snapshot.view == View::Descriptors
+                && !matches!(reason, MergeReason::Start | MergeReason::Gap),
             mechanism: match reason {
                 MergeReason::Start => Mechanism::Snapshot,
                 MergeReason::Gap | MergeReason::Beat | MergeReason::Glance | MergeReason::Hint => {
@@ -96,6 +98,7 @@ impl Inventory {
             merged.checked += 1;
             self.merge_group(group, &mut look, &mut seen, &mut merged);
         }
+        self.drop_finds(snapshot.complete);
         self.suspects.clear();
         if snapshot.complete {
             self.missing(snapshot, reason, &seen, &mut merged);
@@ -267,6 +270,9 @@ impl Inventory {
             first_seen: group.at,
             mechanism: look.mechanism,
         });
+        if look.waits_for_records && self.hold_find(&listener) {
+            return;
+        }
         seen.insert(listener.id());
         self.table.insert(Entry::new(Arc::clone(&listener)));
         merged.found += 1;
@@ -404,6 +410,8 @@ impl Inventory {
 struct Look {
     began: BootNs,
     view: View,
+    /// What it finds may have a record on its way ([`super::finds`]).
+    waits_for_records: bool,
     /// How events of found listeners say they were seen.
     mechanism: Mechanism,
     closed: ClosedSince,

@@ -8,6 +8,7 @@
 pub mod collect;
 mod described;
 pub mod exposure;
+mod finds;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod holders;
@@ -51,6 +52,7 @@ pub use merge::{MergeReason, Merged, Suspect};
 pub use snapshot::Snapshot;
 pub use unix_path::absolute;
 
+use self::finds::Finds;
 use self::numbers::NumberMap;
 use self::table::Table;
 use crate::decode::record::{ListenerSeen, SockId};
@@ -88,6 +90,7 @@ pub struct Inventory {
     limit: usize,
     table: Table,
     tentative: NumberMap<SockId, ListenerSeen>,
+    finds: Finds,
     closes: VecDeque<RecentClose>,
     /// Time of the latest closing that `closes` has forgotten.
     forgotten: Option<BootNs>,
@@ -116,6 +119,7 @@ impl Inventory {
             limit,
             table: Table::default(),
             tentative: NumberMap::default(),
+            finds: Finds::default(),
             closes: VecDeque::new(),
             forgotten: None,
             suspects: Vec::new(),

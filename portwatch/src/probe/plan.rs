@@ -15,8 +15,8 @@ use std::str::FromStr;
 use portwatch_common::settings::SyscallSignals;
 use thiserror::Error;
 
-use crate::event::Mechanism;
 use crate::event::sensor::SignalMechanism;
+use crate::event::{Mechanism, Protocol};
 use crate::kernel::features::Features;
 
 pub use signal::{Attach, CgroupHook, Program, Signal};
@@ -197,6 +197,18 @@ pub fn plan(features: &Features, forced: Option<Rung>) -> Result<Plan, Impossibl
     }
 }
 
+/// What tells of the openings of a protocol.
+const OPENINGS: [(Protocol, &[Signal]); 8] = [
+    (Protocol::Tcp, &[Signal::TcpListen]),
+    (Protocol::Mptcp, &[Signal::TcpListen]),
+    (Protocol::Sctp, &[Signal::SctpListen]),
+    (Protocol::Udp, &[Signal::UdpBind]),
+    (Protocol::Udplite, &[Signal::UdpBind]),
+    (Protocol::Unix, &[Signal::UnixBind, Signal::UnixListen]),
+    (Protocol::Packet, &[Signal::PacketOpen]),
+    (Protocol::Raw, &[Signal::RawOpen]),
+];
+
 impl Plan {
     /// What a signal got; none when this host cannot have the signal (SCTP).
     #[must_use]
@@ -235,6 +247,19 @@ impl Plan {
         self.choices
             .iter()
             .any(|choice| choice.signal.is_opening() && choice.mechanism != Mechanism::Reconcile)
+    }
+
+    /// The protocols whose listeners are all told when they open.
+    #[must_use]
+    pub fn told_openings(&self) -> Vec<Protocol> {
+        let is_told = |signal: &Signal| {
+            self.choice(*signal)
+                .is_some_and(|choice| choice.mechanism != Mechanism::Reconcile)
+        };
+        let told = OPENINGS.iter();
+        told.filter(|(_, signals)| signals.iter().all(is_told))
+            .map(|&(protocol, _)| protocol)
+            .collect()
     }
 
     /// The plan after one mechanism of one signal failed when it was loaded or attached.

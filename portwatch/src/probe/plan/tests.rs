@@ -6,10 +6,10 @@ use portwatch_common::settings::SyscallSignals;
 
 use super::signal::Attach;
 use super::{Plan, Rung, Signal, ladder, plan};
-use crate::event::Mechanism;
 use crate::event::Mechanism::{
     Cgroup, Fentry, Fexit, Iterator, Kprobe, Kretprobe, Reconcile, TpBtf, Tracepoint,
 };
+use crate::event::{Mechanism, Protocol};
 use crate::kernel::btf::Prototype;
 use crate::kernel::capability::{Capabilities, Capability};
 use crate::kernel::features::{
@@ -400,4 +400,13 @@ fn without_maps_there_is_looking_again_and_a_way_to_mend_it() {
         listen.remedy,
         Some("raise the locked-memory limit (LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE")
     );
+}
+
+#[test]
+fn an_opening_is_told_where_every_signal_of_its_protocol_has_a_hook() {
+    let told = best(&Features::everything()).told_openings();
+    assert!(told.contains(&Protocol::Unix) && told.contains(&Protocol::Raw));
+    assert!(!told.contains(&Protocol::Icmp) && !told.contains(&Protocol::Vsock));
+    let nothing = plan(&Features::everything(), Some(Rung::Reconcile)).expect("always possible");
+    assert_eq!(nothing.told_openings(), []);
 }
