@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -11,7 +12,8 @@ use clap_complete::Shell;
 use super::exit::Exit;
 use super::failure::guard_lines;
 use crate::config::duration;
-use crate::event::Mechanism;
+use crate::event::words::Word as _;
+use crate::event::{Mechanism, Protocol};
 use crate::filter::{Filter, FilterError};
 
 /// The configuration that is read when none is named; it need not exist.
@@ -80,6 +82,11 @@ Examples:
   portwatch baseline check            what differs from what was approved? 1 when something does
   portwatch baseline generate         all of it is right
   portwatch baseline clear";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  portwatch explain 4444
+  portwatch explain 53/udp";
 
 const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -181,6 +188,9 @@ pub enum Command {
     /// listens when it starts for the first time.
     #[command(after_long_help = BASELINE_EXAMPLES)]
     Baseline(Baseline),
+    /// Say what a port is for, what it is known to be misused for, and who holds it now
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Print the JSON Schema of the events
     #[command(after_long_help = SCHEMA_EXAMPLES)]
     Schema,
@@ -199,6 +209,55 @@ pub struct Check {
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
+
+/// `portwatch explain`.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// The port, and its protocol if it matters
+    #[arg(value_name = "PORT[/PROTO]")]
+    pub port: PortOf,
+}
+
+/// A port, of one protocol or of any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortOf {
+    /// The port.
+    pub port: u16,
+    /// The protocol, where it is said.
+    pub protocol: Option<Protocol>,
+}
+
+impl FromStr for PortOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (port, protocol) = match text.split_once('/') {
+            Some((port, protocol)) => (port, Some(protocol)),
+            None => (text, None),
+        };
+        let number = port.parse().ok().filter(|&port| port > 0);
+        let port = number.ok_or("a port is a number from 1 to 65535")?;
+        let protocol = protocol.map(|name| {
+            let known = WITH_PORTS.iter().find(|known| known.word() == name);
+            known.copied().ok_or_else(|| {
+                let known = WITH_PORTS.map(Protocol::word).join(", ");
+                format!("the protocols with ports are {known}")
+            })
+        });
+        Ok(Self {
+            port,
+            protocol: protocol.transpose()?,
+        })
+    }
+}
+
+const WITH_PORTS: [Protocol; 5] = [
+    Protocol::Tcp,
+    Protocol::Udp,
+    Protocol::Mptcp,
+    Protocol::Udplite,
+    Protocol::Sctp,
+];
 
 /// `portwatch baseline`.
 #[derive(Debug, clap::Args)]

@@ -6,6 +6,7 @@ mod check;
 pub mod completions;
 mod doctor;
 pub mod exit;
+mod explain;
 pub mod failure;
 pub mod human;
 mod log;
@@ -56,6 +57,7 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
         Command::Doctor(report) => doctor::run(report),
         Command::Check(check) => check::run(check, &paths),
         Command::Baseline(baseline) => baseline::run(baseline, &paths),
+        Command::Explain(explain) => explain::run(explain, &paths),
         Command::Schema => print(schema::event_schema_text().as_bytes()),
         Command::Completions(wanted) => {
             let mut script = Vec::new();

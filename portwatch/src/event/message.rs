@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use super::misuse::{self, Misuse};
 use super::words::Word as _;
 use super::{
-    Event, EventType, Exposure, Family, Gap, Owner, PolicyState, Process, Reconciled, RingName,
-    Sensor, Severity, Socket,
+    Event, EventType, Exposure, Family, Gap, Owner, Policy, PolicyState, Process, Reconciled,
+    RingName, Sensor, Severity, Socket,
 };
 use crate::text::{clip, guard};
 
@@ -21,16 +22,16 @@ const NAMED_OWNERS: usize = 4;
 pub fn sentence(event: &Event) -> String {
     let text = match event.kind {
         EventType::ListenerOpened => {
-            format!("{} {}{}", who(event), listens(event, ""), denied(event))
+            format!("{} {}{}", who(event), listens(event, ""), judged(event))
         }
         EventType::ListenerPresent => {
             let others = match event.owners.len() {
                 0 | 1 => String::new(),
                 _ => format!("; held by {}", owners(&event.owners)),
             };
-            let denied = denied(event);
+            let judged = judged(event);
             format!(
-                "{} {}{others}{denied}",
+                "{} {}{others}{judged}",
                 who(event),
                 listens(event, "already ")
             )
@@ -53,13 +54,27 @@ pub fn sentence(event: &Event) -> String {
     clip(&guard(&text), MAX_CHARS, |_| 1).into_owned()
 }
 
-/// Only what may not be is said: everything else is as it should be, or for the reader to find out.
-fn denied(event: &Event) -> String {
-    let policy = event.policy.as_ref();
-    let denied = policy.filter(|policy| policy.state == PolicyState::Denied);
-    denied.map_or_else(String::new, |policy| {
-        format!("; denied by the rule {}", policy.rule)
-    })
+/// Only what may not be, and what a new listener's port is known for, is said: everything else is as it should
+/// be, or for the reader to find out.
+fn judged(event: &Event) -> String {
+    match &event.policy {
+        Some(policy) if policy.state == PolicyState::Denied => {
+            format!("; denied by the rule {}", policy.rule)
+        }
+        _ => suspicious(event).map_or_else(String::new, |known| {
+            format!("; the port is known for {}", known.name)
+        }),
+    }
+}
+
+/// What the port of a listener that nobody approved is known for.
+fn suspicious(event: &Event) -> Option<&'static Misuse> {
+    let is_approved = |policy: &Policy| policy.state != PolicyState::New;
+    if event.policy.as_ref().is_some_and(is_approved) {
+        return None;
+    }
+    let socket = event.socket.as_ref()?;
+    misuse::of(socket.port?, socket.protocol).next()
 }
 
 /// How much an event of this content matters when no rule says otherwise.
@@ -69,6 +84,12 @@ pub fn severity(event: &Event) -> Severity {
     match (event.kind, state) {
         (EventType::ListenerOpened | EventType::ListenerPresent, Some(PolicyState::Denied)) => {
             return Severity::Critical;
+        }
+        (
+            EventType::ListenerOpened | EventType::ListenerPresent,
+            Some(PolicyState::New) | None,
+        ) if suspicious(event).is_some() => {
+            return Severity::Warning;
         }
         (EventType::ListenerOpened, Some(PolicyState::New) | None) => {}
         (EventType::ListenerOpened, Some(_)) => return Severity::Info,

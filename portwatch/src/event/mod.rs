@@ -7,6 +7,7 @@ pub mod example;
 pub mod fields;
 pub mod kind;
 pub mod message;
+pub mod misuse;
 pub mod policy;
 pub mod process;
 pub mod sensor;
