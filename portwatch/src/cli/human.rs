@@ -39,8 +39,10 @@ impl Human {
             .cell(style, sign, 9);
         let line = match (&event.socket, event.kind) {
             (Some(socket), EventType::ConnectionState) => connection(line, event, socket),
+            (None, _) | (_, EventType::ListenerDown | EventType::ListenerRecovered) => {
+                line.cell(Style::Plain, &sentence(event), 0)
+            }
             (Some(socket), _) => listener(line, event, socket),
-            (None, _) => line.cell(Style::Plain, &sentence(event), 0),
         };
         line.finish(self.terminal)
     }
@@ -107,6 +109,8 @@ const fn sign(kind: EventType) -> (Style, &'static str) {
         EventType::ListenerChanged => (Style::Cyan, "~ change"),
         EventType::BindFailed => (Style::Yellow, "! refused"),
         EventType::ConnectionState => (Style::Dim, "> state"),
+        EventType::ListenerDown => (Style::Red, "! down"),
+        EventType::ListenerRecovered => (Style::Green, "+ back"),
         EventType::SensorReady => (Style::Green, "* ready"),
         EventType::SensorDegraded => (Style::Yellow, "! blind"),
         EventType::Gap => (Style::Red, "! lost"),

@@ -1,23 +1,29 @@
 //! The rules of a policy: `[[allow]]`, `[[deny]]`, `[[ignore]]` and `[[expect]]`, in the order in which they stand.
 //! Pure.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::duration;
 use super::parse::{Mistakes, nearest};
 use crate::event::Exposure;
 use crate::event::words::Word;
 use crate::filter::{Filter, Network};
 use crate::policy::{
-    Action, Namespace, Pattern, Patterns, PortRange, Ports, Rule, Selector, User, WordSet,
+    Action, GRACE, Namespace, Pattern, Patterns, PortRange, Ports, Rule, Selector, User, WordSet,
 };
 use crate::text::escape;
 
 /// Longest name of a rule, in characters.
 const MAX_NAME: usize = 64;
+
+/// How long a grace time may be. Shorter than the first, a start could not be told from an end.
+const GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// What a list of rules may be called.
 pub(super) const LISTS: [(&str, Action); 4] = [
@@ -31,6 +37,7 @@ pub(super) const LISTS: [(&str, Action); 4] = [
 struct Draft {
     rule: Rule,
     is_for_all: bool,
+    has_grace: bool,
 }
 
 /// A key of a rule: checks the value and puts it in its place, or says what is expected.
@@ -45,6 +52,10 @@ const KEYS: &[(&str, Apply)] = &[
     }),
     ("severity", |draft, value| {
         set(&mut draft.rule.severity, word(value).map(Some))
+    }),
+    ("grace", |draft, value| {
+        draft.has_grace = true;
+        set(&mut draft.rule.grace, grace(value))
     }),
     ("all", |draft, value| {
         set(&mut draft.is_for_all, truth(value))
@@ -158,9 +169,11 @@ fn one(
             action,
             severity: None,
             when: Selector::default(),
+            grace: GRACE,
             reason: None,
         },
         is_for_all: false,
+        has_grace: false,
     };
     let before = mistakes.len();
     for (key, value) in table {
@@ -183,7 +196,11 @@ fn one(
 
 /// What no single key can tell.
 fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
-    let Draft { rule, is_for_all } = draft;
+    let Draft {
+        rule,
+        is_for_all,
+        has_grace,
+    } = draft;
     let mut wrong = |message: &str| mistakes.push((at, message.to_owned()));
     if rule.when.is_empty() && !is_for_all {
         wrong(
@@ -193,10 +210,19 @@ fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
     if !rule.when.is_empty() && *is_for_all {
         wrong("`all` and conditions exclude each other");
     }
+    if *has_grace && rule.action != Action::Expect {
+        wrong("`grace` is for what must listen: it belongs into [[expect]]");
+    }
     let names_one = rule.when.port.is_some() || rule.when.path.is_some();
     if rule.action == Action::Expect && !names_one {
         wrong("what must listen needs a `port` or a `path`");
     }
+}
+
+fn grace(value: &DeValue<'_>) -> Result<Duration, String> {
+    let span = value.as_str().and_then(|text| duration::parse(text).ok());
+    span.filter(|span| GRACES.contains(span))
+        .ok_or_else(|| "expected a span of time from 1s to 1d, such as \"30s\"".to_owned())
 }
 
 fn list(action: Action) -> &'static str {

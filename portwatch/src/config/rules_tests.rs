@@ -147,3 +147,16 @@ fn a_caret_stands_below_the_place() {
         "{mistake}"
     );
 }
+
+#[test]
+fn what_must_listen_has_a_grace_time() {
+    let grace = |input: &str| rules(input).first().map(|rule| rule.grace.as_secs());
+    assert_eq!(grace("[[expect]]\nport = 22\n"), Some(10));
+    assert_eq!(grace("[[expect]]\nport = 22\ngrace = \"2m\"\n"), Some(120));
+    for wrong in ["\"0s\"", "\"2d\"", "5", "\"soon\""] {
+        let told = one_mistake(&format!("[[expect]]\nport = 22\ngrace = {wrong}\n"));
+        assert!(told.contains("from 1s to 1d"), "{told}");
+    }
+    let elsewhere = one_mistake("[[allow]]\nport = 22\ngrace = \"5s\"\n");
+    assert!(elsewhere.contains("belongs into [[expect]]"), "{elsewhere}");
+}

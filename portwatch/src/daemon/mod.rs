@@ -9,6 +9,7 @@ mod approvals;
 mod connections;
 mod draft;
 mod errno;
+mod expected;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod glance;

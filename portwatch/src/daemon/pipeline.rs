@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::approvals::Approvals;
 use super::connections::Connections;
 use super::draft::Surroundings;
+use super::expected::Expected;
 use super::glance::Glances;
 use super::kernel_log;
 use super::look;
@@ -48,6 +49,7 @@ pub(super) struct Pipeline {
     pub(super) sensors: Option<Sensors>,
     pub(super) policy: Policy,
     pub(super) approvals: Approvals,
+    pub(super) expected: Expected,
     pub(super) readers: Option<Readers>,
     pub(super) plan: Plan,
     /// What missing capabilities cost; until it is told.
@@ -143,6 +145,7 @@ impl Pipeline {
             readers,
             policy: options.policy.clone(),
             approvals,
+            expected: Expected::new(options.policy.rules(), since),
             plan,
             limitations: preflight::limitations(&features),
             enricher,
@@ -338,6 +341,7 @@ impl Pipeline {
             self.hint.filter(|_| !self.looking),
             tentative,
             self.enricher.relief_due(),
+            self.expected.next_due(),
         ]
         .into_iter()
         .flatten()

@@ -200,6 +200,7 @@ impl Pipeline {
     pub(super) fn due(&mut self) {
         let now = BootNs::now();
         self.enricher.relieve(now);
+        self.tell_down(now);
         let tentative = self.inventory.tentative_due(now);
         if !tentative.is_empty() {
             self.verify(&tentative);

@@ -10,7 +10,7 @@ use super::pipeline::Pipeline;
 use crate::decode::record::SockId;
 use crate::enrich::{Answer, Waits};
 use crate::event::message;
-use crate::event::{Event, EventType, Mechanism, Process, Protocol};
+use crate::event::{Event, EventType, Mechanism, Process, Protocol, Severity};
 use crate::inventory::{Change, Listener};
 use crate::probe::plan::Signal;
 use crate::sink::Line;
@@ -158,10 +158,22 @@ impl Pipeline {
             let process = self.shared(process);
             self.inventory.set_process(sock, at, process);
         }
+        let severity = self
+            .approvals
+            .judge(&self.policy, &mut event)
+            .or_else(|| self.severity_of_down(&event));
+        let met = sock.map_or_else(Vec::new, |sock| self.expect(&event, sock, at));
+        self.send(event, severity, at, now);
+        for event in met {
+            self.send(event, None, at, now);
+        }
+    }
+
+    /// Numbers an event, and hands it to everybody.
+    fn send(&mut self, mut event: Event, severity: Option<Severity>, at: BootNs, now: BootNs) {
         event.seq = self.next_seq;
         self.next_seq += 1;
         event.id = uuid::Uuid::now_v7().to_string();
-        let severity = self.approvals.judge(&self.policy, &mut event);
         event.severity = severity.unwrap_or_else(|| message::severity(&event));
         event.message = message::sentence(&event);
         if let Some(sensor) = &mut event.sensor

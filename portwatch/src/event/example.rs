@@ -79,6 +79,21 @@ fn example(kind: EventType, seq: u64) -> Event {
             sensor: Some(seen_by(Mechanism::TpBtf)),
             ..event
         },
+        EventType::ListenerDown => Event {
+            socket: Some(http()),
+            process: Some(nginx()),
+            policy: Some(judged(PolicyState::Expected, "web")),
+            duration_ms: Some(10_000),
+            ..event
+        },
+        EventType::ListenerRecovered => Event {
+            socket: Some(http()),
+            process: Some(nginx()),
+            policy: Some(judged(PolicyState::Expected, "web")),
+            duration_ms: Some(42_310),
+            sensor: Some(seen_by(Mechanism::Fexit)),
+            ..event
+        },
         EventType::SensorReady => Event {
             sensor: Some(Sensor {
                 mechanisms: vec![

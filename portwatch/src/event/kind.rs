@@ -26,6 +26,12 @@ pub enum EventType {
     /// One TCP state change; only when asked for.
     #[serde(rename = "connection.state")]
     ConnectionState,
+    /// What must listen does not, for longer than its grace time.
+    #[serde(rename = "listener.down")]
+    ListenerDown,
+    /// What was told to be down listens again.
+    #[serde(rename = "listener.recovered")]
+    ListenerRecovered,
     /// The self-test passed.
     #[serde(rename = "sensor.ready")]
     SensorReady,
@@ -42,13 +48,15 @@ pub enum EventType {
 
 impl EventType {
     /// Every type this version can emit.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ListenerOpened,
         Self::ListenerClosed,
         Self::ListenerPresent,
         Self::ListenerChanged,
         Self::BindFailed,
         Self::ConnectionState,
+        Self::ListenerDown,
+        Self::ListenerRecovered,
         Self::SensorReady,
         Self::SensorDegraded,
         Self::Gap,
@@ -65,6 +73,8 @@ impl EventType {
             Self::ListenerChanged => "listener.changed",
             Self::BindFailed => "bind.failed",
             Self::ConnectionState => "connection.state",
+            Self::ListenerDown => "listener.down",
+            Self::ListenerRecovered => "listener.recovered",
             Self::SensorReady => "sensor.ready",
             Self::SensorDegraded => "sensor.degraded",
             Self::Gap => "gap",

@@ -40,6 +40,8 @@ pub fn sentence(event: &Event) -> String {
         EventType::ListenerChanged => changed(event),
         EventType::BindFailed => failed(event),
         EventType::ConnectionState => transition(event),
+        EventType::ListenerDown => down(event),
+        EventType::ListenerRecovered => recovered(event),
         EventType::SensorReady => ready(event.sensor.as_ref()),
         EventType::SensorDegraded => degraded(event.sensor.as_ref()),
         EventType::Gap => event
@@ -85,10 +87,9 @@ pub fn severity(event: &Event) -> Severity {
         (EventType::ListenerOpened | EventType::ListenerPresent, Some(PolicyState::Denied)) => {
             return Severity::Critical;
         }
-        (
-            EventType::ListenerOpened | EventType::ListenerPresent,
-            Some(PolicyState::New) | None,
-        ) if suspicious(event).is_some() => {
+        (EventType::ListenerOpened | EventType::ListenerPresent, Some(PolicyState::New) | None)
+            if suspicious(event).is_some() =>
+        {
             return Severity::Warning;
         }
         (EventType::ListenerOpened, Some(PolicyState::New) | None) => {}
@@ -105,6 +106,8 @@ pub fn severity(event: &Event) -> Severity {
         | EventType::SensorReady
         | EventType::GapReconciled => Severity::Info,
         EventType::ConnectionState => Severity::Debug,
+        EventType::ListenerDown => Severity::Critical,
+        EventType::ListenerRecovered => Severity::Notice,
         EventType::SensorDegraded | EventType::Gap => Severity::Warning,
     }
 }
@@ -317,6 +320,42 @@ fn closed(event: &Event) -> String {
         .duration_ms
         .map_or_else(String::new, |ms| format!(" after {}", span(ms)));
     format!("{} {verb} {}{after}", who(event), socket_of(event))
+}
+
+/// `web is down: for 10 s nobody listens on 0.0.0.0:80/tcp, where nginx (pid 812, root) did`.
+fn down(event: &Event) -> String {
+    let (rule, span) = expected(event);
+    match &event.socket {
+        Some(socket) => {
+            let last = event.process.as_ref().map(named);
+            let last = last.map_or_else(String::new, |who| format!(", where {who} did"));
+            format!(
+                "{rule} is down: for {span} nobody listens on {}{last}",
+                place(socket)
+            )
+        }
+        None => format!("{rule} is down: for {span}, since portwatch looks, nobody listens there"),
+    }
+}
+
+/// `web is back after 42 s: nginx (pid 934, root) listens on 0.0.0.0:80/tcp`.
+fn recovered(event: &Event) -> String {
+    let (rule, span) = expected(event);
+    format!(
+        "{rule} is back after {span}: {} {}",
+        who(event),
+        listens(event, "")
+    )
+}
+
+/// The expectation by its name, and for how long it was not met.
+fn expected(event: &Event) -> (&str, String) {
+    let rule = event.policy.as_ref().map(|policy| policy.rule.as_str());
+    let span = event.duration_ms.map(span);
+    (
+        rule.unwrap_or("a listener that is expected"),
+        span.unwrap_or_else(|| "some time".to_owned()),
+    )
 }
 
 fn changed(event: &Event) -> String {

@@ -49,10 +49,11 @@ pub struct Event {
     pub message: String,
     /// The host that says so.
     pub host: Arc<Host>,
-    /// The socket it is about.
+    /// The socket it is about; of `listener.down` the last one that met the expectation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub socket: Option<Socket>,
-    /// Who opened the socket (listener events), was refused (`bind.failed`), or owns it (`connection.state`).
+    /// Who opened the socket (listener events), was refused (`bind.failed`), or owns it (`connection.state`); of
+    /// `listener.down` who held it last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Process>,
     /// Every process that holds the socket now, when that is known to be more than `process` alone.
@@ -71,6 +72,7 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub new_state: Option<State>,
     /// `listener.closed`: how long it listened, in milliseconds; absent when its opening was not seen.
+    /// `listener.down` and `listener.recovered`: for how long nothing listened.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<u64>,
     /// `bind.failed`: the errno's name, for example `EADDRINUSE`.

@@ -43,6 +43,8 @@ words! {
         ListenerChanged = "listener.changed",
         BindFailed = "bind.failed",
         ConnectionState = "connection.state",
+        ListenerDown = "listener.down",
+        ListenerRecovered = "listener.recovered",
         SensorReady = "sensor.ready",
         SensorDegraded = "sensor.degraded",
         Gap = "gap",

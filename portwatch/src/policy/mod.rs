@@ -4,6 +4,7 @@
 //! and process, never at a pid; what an event does not say satisfies no condition, so a rule can only decide
 //! on what is known.
 
+mod expectations;
 mod facts;
 mod guard;
 mod patterns;
@@ -15,10 +16,11 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use expectations::{Expectations, News};
 pub use facts::Facts;
 pub use patterns::{Pattern, Patterns};
 pub use ports::{PortRange, Ports};
-pub use rule::{Action, Namespace, Rule, Selector, User, WordSet};
+pub use rule::{Action, GRACE, Namespace, Rule, Selector, User, WordSet};
 
 use self::guard::{Guard, Hints};
 use crate::baseline::Baseline;
@@ -131,6 +133,8 @@ const fn is_of_a_listener(kind: EventType) -> bool {
         | EventType::ListenerChanged => true,
         EventType::BindFailed
         | EventType::ConnectionState
+        | EventType::ListenerDown
+        | EventType::ListenerRecovered
         | EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap

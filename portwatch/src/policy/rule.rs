@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::facts::Facts;
 use super::patterns::{Pattern, Patterns};
@@ -46,9 +47,14 @@ pub struct Rule {
     pub severity: Option<Severity>,
     /// What it decides on.
     pub when: Selector,
+    /// [`Action::Expect`]: how long nothing may listen before it is told.
+    pub grace: Duration,
     /// Why there is such a rule; for people.
     pub reason: Option<String>,
 }
+
+/// How long what is expected may be gone, where its rule does not say: a service that restarts is back by then.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// Conditions; all that are there must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -66,6 +66,7 @@ fn rule(name: &str, action: Action, when: Selector) -> Rule {
         action,
         severity: None,
         when,
+        grace: GRACE,
         reason: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Rules judge listeners: the first that matches decides, and the event names it.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use portwatch_tests::harness::expect::demand_all;
@@ -9,7 +10,9 @@ use serde_json::json;
 
 use super::scenarios;
 
-scenarios!("policy": first_match_decides, wrong_rules_are_told_at_once);
+scenarios!("policy": first_match_decides, wrong_rules_are_told_at_once, expected_is_missed);
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One rule allows a program in general, the one before it denies a name of it.
 fn first_match_decides(context: &Context) -> Result<()> {
@@ -36,6 +39,62 @@ fn first_match_decides(context: &Context) -> Result<()> {
         let told = watch.opened(&actor, &sock, json!({}))?;
         demand_all(&told, &judged)?;
     }
+    watch.interrupt()?;
+    watch.check_stream()
+}
+
+/// Down after the grace time, back with the time between; a restart in between is not worth a word.
+fn expected_is_missed(context: &Context) -> Result<()> {
+    let mut actor = Actor::start("policy-must")?;
+    let sock = actor.listener(Kind::TCP4, "127.85.0.1:0", 1)?;
+    let port = actor.port(&sock)?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("portwatch.toml");
+    let rules = format!(
+        "[[expect]]\nname = \"must\"\naddress = \"127.85.0.1\"\nport = {port}\ngrace = \"2s\"\n\
+         [[expect]]\nname = \"never\"\naddress = \"127.85.0.2\"\nport = 1\ngrace = \"1s\"\nseverity = \"notice\"\n"
+    );
+    fs::write(&file, rules)?;
+    let file = file.to_str().context("a path that is text")?;
+    let watch = context.fresh(&["--config", file])?;
+    let told = |kind: &str, rule: &str| {
+        let found = watch.next_after(0, PATIENCE, |event| {
+            event.kind() == kind && event.text("policy.rule") == rule
+        });
+        found.with_context(|| format!("no {kind} of {rule}"))
+    };
+    let never = told("listener.down", "never")?;
+    demand_all(
+        &never,
+        &json!({"severity": "notice", "socket": null, "process": null}),
+    )?;
+    actor.close(&sock)?;
+    let down = told("listener.down", "must")?;
+    demand_all(
+        &down,
+        &json!({"severity": "critical", "policy.state": "expected", "socket.port": port,
+            "process.pid": actor.pid}),
+    )?;
+    ensure!(
+        down.number("duration_ms")
+            .is_some_and(|ms| (2_000..60_000).contains(&ms)),
+        "down after {}",
+        down.value()
+    );
+    let mut other = Actor::start("policy-must-again")?;
+    let _back = other.listener(Kind::TCP4, &format!("127.85.0.1:{port}"), 1)?;
+    let back = told("listener.recovered", "must")?;
+    demand_all(
+        &back,
+        &json!({"severity": "notice", "socket.port": port, "process.pid": other.pid}),
+    )?;
+    ensure!(
+        back.number("duration_ms") >= down.number("duration_ms"),
+        "back after {}",
+        back.value()
+    );
+    let again = watch.all(|event| event.kind() == "listener.down");
+    ensure!(again.len() == 2, "down {} times", again.len());
     watch.interrupt()?;
     watch.check_stream()
 }

@@ -27,6 +27,8 @@ fn each_type_says_what_happened() {
             "0.0.0.0:80/tcp of nginx (pid 812, root) changed: backlog 511, before 128; held by nginx (812) and nginx (813), before by nginx (812)",
             "python3 (pid 9120, www-data) could not bind 0.0.0.0:80/tcp: EADDRINUSE (address already in use)",
             "[::ffff:10.0.0.2]:6379/tcp with [::ffff:10.0.0.9]:44112 went from SYN_RECV to ESTABLISHED, owned by redis-server (pid 2204, uid 999)",
+            "web is down: for 10 s nobody listens on 0.0.0.0:80/tcp, where nginx (pid 812, root) did",
+            "web is back after 42 s: nginx (pid 812, root) listens on 0.0.0.0:80/tcp",
             "2 sensors are ready: tcp.listen by fexit, socket.close by cgroup",
             "udp.bind makes do with cgroup: the kernel refuses fexit programs (EPERM); not seen: binds that the kernel refuses; to mend it, boot a kernel with CONFIG_KPROBES",
             "lost 12 events on the critical ring between 2026-11-21T19:41:58.000214000Z and 2026-11-21T19:42:00.871002113Z, 12 of them of cgroup /system.slice/batch.service",
@@ -40,7 +42,7 @@ fn what_is_denied_is_said_and_matters_most() {
     let judged = |state| {
         let mut event = opened(|_| ());
         let rule = "no web".to_owned();
-        event.policy = Some(crate::event::Policy { state, rule });
+        event.policy = Some(Policy { state, rule });
         event
     };
     let denied = judged(PolicyState::Denied);
@@ -155,6 +157,8 @@ fn what_others_can_reach_matters_more() {
         (EventType::ListenerChanged, Severity::Notice),
         (EventType::BindFailed, Severity::Notice),
         (EventType::ConnectionState, Severity::Debug),
+        (EventType::ListenerDown, Severity::Critical),
+        (EventType::ListenerRecovered, Severity::Notice),
         (EventType::SensorReady, Severity::Info),
         (EventType::SensorDegraded, Severity::Warning),
         (EventType::Gap, Severity::Warning),
