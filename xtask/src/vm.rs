@@ -72,7 +72,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1024)]
     memory: u32,
     /// Seconds until a cell is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
     /// More words for the kernel's command line; `pw.fault=panic` and `pw.fault=hang` make it fail
     #[arg(long, value_name = "WORDS", default_value = "")]
