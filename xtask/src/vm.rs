@@ -15,6 +15,7 @@ mod mirror;
 mod modules;
 mod outcome;
 mod runner;
+mod seen;
 mod suite;
 mod transcript;
 
@@ -30,6 +31,7 @@ use kernel::Kernel;
 use machine::Machine;
 pub(crate) use outcome::Outcome;
 use runner::{Job, Runner};
+use seen::Seen;
 use suite::Suite;
 
 /// The kernels of the matrix: Debian's, from the oldest that is supported to the newest.
@@ -89,6 +91,9 @@ pub(crate) struct Args {
     /// Write docs/kernels.md also when not the whole matrix was run
     #[arg(long)]
     write: bool,
+    /// Leave out the cells that were good with these very programs before
+    #[arg(long)]
+    resume: bool,
     /// Arguments of the suite
     #[arg(last = true, value_name = "ARGS")]
     arguments: Vec<String>,
@@ -142,7 +147,33 @@ pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
         Arch::Arm64 => Some(Cross::find(args.arch)?),
     };
     let suite = Suite::build(&root, &args.suite, args.release, cross.as_ref())?;
-    let jobs = jobs(&asked);
+    let folder = root.join("target/vm");
+    let seen = Seen::of(&folder, &suite, &args.arguments)?;
+    let mut jobs = jobs(&asked);
+    let order: Vec<(String, String)> = jobs
+        .iter()
+        .flat_map(|job| {
+            let kernel = &job.kernel.release;
+            job.cells
+                .iter()
+                .map(move |cell| (kernel.clone(), cell.name.clone()))
+        })
+        .collect();
+    let mut known = Vec::new();
+    if args.resume {
+        for job in &mut jobs {
+            job.cells
+                .retain(|cell| match seen.recall(&job.kernel.release, cell) {
+                    Some(outcome) => {
+                        known.push(outcome);
+                        false
+                    }
+                    None => true,
+                });
+        }
+        jobs.retain(|job| !job.cells.is_empty());
+        println!("{} cells were good before", known.len());
+    }
     let cells: usize = jobs.iter().map(|job| job.cells.len()).sum();
     let workers = args.jobs.unwrap_or_else(|| {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -166,10 +197,20 @@ pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
         suite: &suite,
         extra: &args.add,
         arguments: &args.arguments,
-        folder: root.join("target/vm"),
+        folder,
         keep: args.keep,
+        // A fault that is asked for is no result.
+        seen: args.append.is_empty().then_some(&seen),
     };
-    let outcomes = runner.run(jobs, workers)?;
+    let mut outcomes = runner.run(jobs, workers)?;
+    outcomes.extend(known);
+    let place = |outcome: &Outcome| {
+        let is_it = |(kernel, cell): &(String, String)| {
+            *kernel == outcome.kernel && *cell == outcome.cell.name
+        };
+        order.iter().position(is_it)
+    };
+    outcomes.sort_by_key(place);
     println!("{}", grid::render(&outcomes));
     println!(
         "{} cells in {:.0} s",

@@ -1,4 +1,4 @@
-//! Writes docs/kernels.md: what was observed in one run of the matrix, and nothing else.
+//! Writes docs/kernels.md: what was observed with one build of the programs, and nothing else.
 
 mod condition;
 mod permits;
@@ -21,7 +21,7 @@ const INTRO: &str = "\
 # Kernels
 
 What portwatch sees on which kernel, by which mechanism, and what it says that it does not see. All of
-it was observed in one run of `cargo xtask vm`: Debian's kernels under QEMU without KVM, the scenarios
+it was observed with one build by `cargo xtask vm`: Debian's kernels under QEMU without KVM, the scenarios
 of `tests/tests/scenario/` on each, once for each rung of the ladder of mechanisms, and once for each
 thing that was taken away. On your own machine, `portwatch doctor` says which rung it gets.
 

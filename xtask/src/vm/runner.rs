@@ -14,6 +14,7 @@ use super::initramfs::Contents;
 use super::kernel::Kernel;
 use super::machine::{self, Machine};
 use super::outcome::Outcome;
+use super::seen::Seen;
 use super::suite::Suite;
 use super::transcript::{CellRun, End, Transcript};
 
@@ -46,6 +47,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) folder: PathBuf,
     /// Keep them.
     pub(crate) keep: bool,
+    /// Where good cells are remembered.
+    pub(crate) seen: Option<&'a Seen>,
 }
 
 impl Runner<'_> {
@@ -95,6 +98,9 @@ impl Runner<'_> {
             |cells| self.boot(job.kernel, cells, &work),
             |cell, run, boot| {
                 let outcome = Outcome::new(&job.kernel.release, cell, run, boot);
+                if let Some(Err(error)) = self.seen.map(|seen| seen.remember(&outcome)) {
+                    eprintln!("a cell is not remembered: {error:#}");
+                }
                 self.tell(&outcome, &work.join("console.log"));
                 // For whoever looks into it; when it cannot be kept, the results still stand.
                 let log = outcome.run.log();

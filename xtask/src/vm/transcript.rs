@@ -47,6 +47,27 @@ pub(crate) struct Transcript {
     pub(crate) phase: Instant,
 }
 
+impl CellRun {
+    /// One of an earlier time.
+    pub(crate) fn ended(
+        name: &str,
+        end: End,
+        findings: Vec<Value>,
+        lines: Vec<String>,
+        took: Duration,
+        began: Instant,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            end: Some(end),
+            findings,
+            lines,
+            took,
+            began,
+        }
+    }
+}
+
 impl Transcript {
     /// Of a machine that was switched on at this time.
     pub(crate) const fn new(now: Instant) -> Self {
