@@ -9,7 +9,7 @@ use portwatch_common::settings::Settings;
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::object::{OBJECT, names};
+use super::object::{Object, names};
 use super::plan::{Attach, ImpossibleRung, Plan, Program, Rung, plan};
 use super::prober::KernelProber;
 use super::sensors::Sensors;
@@ -70,6 +70,9 @@ pub enum LoadError {
     /// The object was refused as a whole (maps).
     #[error("the kernel refused the probes' maps: {0}; `portwatch doctor` says what is missing")]
     Object(String),
+    /// It cannot be unpacked.
+    #[error("the program's own file is damaged: {0}; install it anew")]
+    Damaged(#[source] std::io::Error),
     /// A program is not in the object.
     #[error("the eBPF object has no program {0}: it was built from other sources")]
     NoSuchProgram(String),
@@ -223,6 +226,7 @@ fn object_with_log(
     settings: Settings,
     log: KernelLogLevel,
 ) -> Result<Ebpf, LoadError> {
+    let object = Object::unpack().map_err(LoadError::Damaged)?;
     EbpfLoader::new()
         .btf(None)
         .map_max_entries(names::CRITICAL, sizes.critical)
@@ -231,7 +235,7 @@ fn object_with_log(
         .override_global(names::OFFSETS, features.offsets.as_bytes(), true)
         .override_global(names::SETTINGS, settings.as_bytes(), true)
         .override_global(names::LOG_LEVEL, &log.0, true)
-        .load(OBJECT)
+        .load(object.as_ref())
         .map_err(|error| LoadError::Object(first_line(&error)))
 }
 

@@ -119,13 +119,17 @@ mod tests {
     use portwatch_common::counters::{HOOKS, Hook};
 
     use super::PAIRS;
-    use crate::probe::object::OBJECT;
+    use crate::probe::object::Object;
 
     #[test]
     fn every_pair_is_in_the_object_and_every_hook_has_one() {
+        let object = Object::unpack().expect("whole");
         let has = |name: &str| {
             let name = [name.as_bytes(), b"\0"].concat();
-            OBJECT.windows(name.len()).any(|bytes| bytes == name)
+            object
+                .as_ref()
+                .windows(name.len())
+                .any(|bytes| bytes == name)
         };
         for (first, spare, _) in PAIRS {
             assert!(has(first) && has(spare), "{first}, {spare}");
