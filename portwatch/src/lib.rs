@@ -13,6 +13,7 @@ pub mod event;
 pub mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod history;
 pub mod interface;
 pub mod inventory;
 pub mod kernel;

@@ -2,41 +2,74 @@
 //!
 //! A listener that no rule decides on is of the baseline when its identity is approved, and new otherwise.
 
+mod accepted;
 pub mod difference;
+mod error;
 mod fold;
 pub mod identity;
 pub mod store;
 
+pub use accepted::{Accepted, What};
 pub use difference::{Difference, differences};
+pub use error::StoreError;
 pub use identity::{Frame, Identity};
-pub use store::{Store, StoreError};
+pub use store::{Approved, Store};
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+
 use crate::event::Event;
 
-/// The approved identities in memory, to judge by.
+/// What is approved and accepted, in memory, to judge by.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     approved: HashSet<Identity>,
+    accepted: Vec<Accepted>,
     frame: Frame,
 }
 
+/// What the baseline knows of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known<'a> {
+    /// Somebody accepted it.
+    Accepted(&'a Accepted),
+    /// It is of the approved set.
+    Approved,
+}
+
 impl Baseline {
-    /// These, on this host.
+    /// Nothing is approved, on this host.
     #[must_use]
-    pub fn new(approved: Vec<Identity>, frame: Frame) -> Self {
+    pub fn empty(frame: Frame) -> Self {
+        Self::new(Approved::default(), frame)
+    }
+
+    /// This is approved and accepted, on this host.
+    #[must_use]
+    pub fn new(all: Approved, frame: Frame) -> Self {
         Self {
-            approved: approved.into_iter().collect(),
+            approved: all.identities.into_iter().collect(),
+            accepted: all.accepted,
             frame,
         }
     }
 
-    /// Is the listener of this event approved?
+    /// What is known of the listener of this event.
     #[must_use]
-    pub fn contains(&self, event: &Event) -> bool {
-        !self.approved.is_empty()
-            && Identity::of(event, &self.frame).is_some_and(|one| self.approved.contains(&one))
+    pub fn knows(&self, event: &Event) -> Option<Known<'_>> {
+        if self.approved.is_empty() && self.accepted.is_empty() {
+            return None;
+        }
+        let identity = Identity::of(event, &self.frame);
+        let mut accepted = self.accepted.iter();
+        accepted
+            .find(|one| one.admits(event, identity.as_ref()))
+            .map(Known::Accepted)
+            .or_else(|| {
+                let is_approved = identity.is_some_and(|one| self.approved.contains(&one));
+                is_approved.then_some(Known::Approved)
+            })
     }
 
     /// The host.
@@ -50,8 +83,15 @@ impl Baseline {
         self.approved.insert(identity);
     }
 
-    /// Approves these and nothing else.
-    pub fn replace(&mut self, approved: HashSet<Identity>) {
-        self.approved = approved;
+    /// This counts, and nothing else.
+    pub fn replace(&mut self, all: Approved) {
+        *self = Self::new(all, self.frame.clone());
+    }
+
+    /// What was accepted for a time that is over no longer counts; it comes back, to be told.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Accepted> {
+        self.accepted
+            .extract_if(.., |one| one.is_over(now))
+            .collect()
     }
 }

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params,
-};
-use thiserror::Error;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
+use super::accepted::{Accepted, What};
+use super::error::{StoreError, explain};
 use super::identity::Identity;
 use crate::event::Protocol;
 use crate::event::words::Word as _;
+use crate::filter::Filter;
 
 /// Name of the database in the state directory.
 pub const FILE: &str = "portwatch.db";
 /// What this program writes; a database of a higher number is one of a newer program.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long another writer is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 /// Most entries that are taken over at once: more than any host has listeners.
@@ -43,79 +43,38 @@ CREATE TABLE baseline_fact (
 PRAGMA user_version = 1;
 ";
 
+/// What version 2 adds: either `filter` or the identity is there.
+const SCHEMA_2: &str = "
+CREATE TABLE accepted (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    filter TEXT,
+    netns TEXT CHECK (netns IN ('host', 'other')),
+    protocol TEXT,
+    address TEXT,
+    port TEXT,
+    name TEXT,
+    exe TEXT,
+    reason TEXT,
+    accepted TEXT NOT NULL,
+    expires TEXT,
+    CHECK ((filter IS NULL) <> (netns IS NULL))
+);
+PRAGMA user_version = 2;
+";
+
 /// When the daemon ended learning on its own; without, it never began.
 const LEARNED: &str = "learned";
 
-/// Why the database cannot be used.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The directory cannot be made.
-    #[error("cannot make the state directory {dir}: {source}; --state-dir names another one")]
-    Directory {
-        /// The directory.
-        dir: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Written by a later version.
-    #[error(
-        "{path} was written by a newer portwatch (format {version}); use that one, or move the file away"
-    )]
-    Newer {
-        /// The file.
-        path: String,
-        /// Its format.
-        version: i64,
-    },
-    /// No room.
-    #[error("{path} cannot grow, because the disk is full; nothing was changed")]
-    Full {
-        /// The file.
-        path: String,
-    },
-    /// May not be opened or written.
-    #[error(
-        "{path} may not be opened or written: {source}; its owner is root, or who runs the daemon"
-    )]
-    NotPermitted {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// No database.
-    #[error(
-        "{path} is no database any more: {source}; move it away, and approve anew with `portwatch baseline generate`"
-    )]
-    Broken {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// Anything else.
-    #[error("{path} cannot be used: {source}")]
-    Other {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-}
+/// Most that is accepted: somebody has reviewed each.
+const MAX_ACCEPTED: usize = 10_000;
 
-impl StoreError {
-    /// The exit code (sysexits).
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::NotPermitted { .. } => 77,
-            Self::Directory { .. }
-            | Self::Newer { .. }
-            | Self::Full { .. }
-            | Self::Broken { .. }
-            | Self::Other { .. } => 74,
-        }
-    }
+/// What the database holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Approved {
+    /// The approved set.
+    pub identities: Vec<Identity>,
+    /// What was accepted one by one, by number.
+    pub accepted: Vec<Accepted>,
 }
 
 /// The database, open.
@@ -179,13 +138,73 @@ impl Store {
         }
     }
 
-    /// Every approved identity.
+    /// Everything that counts now.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn approved(&self) -> Result<Vec<Identity>, StoreError> {
-        self.read("SELECT netns, protocol, address, port, name, exe FROM baseline ORDER BY 1, 2, 3, 4, 5, 6")
-            .map_err(|error| explain(&self.path, error))
+    pub fn approved(&self) -> Result<Approved, StoreError> {
+        let read = self.identities().and_then(|identities| {
+            let accepted = self.accepted()?;
+            Ok(Approved {
+                identities,
+                accepted,
+            })
+        });
+        read.map_err(|error| explain(&self.path, error))
+    }
+
+    /// Accepts one more, and tells its number.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub fn accept(
+        &mut self,
+        what: &What,
+        reason: Option<&str>,
+        expires: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Accepted, StoreError> {
+        let (filter, identity) = match what {
+            What::Matching(filter) => (Some(filter.to_string()), None),
+            What::Listener(identity) => (None, Some(identity)),
+        };
+        let id = self.change(|change| {
+            change.execute(
+                "INSERT INTO accepted
+                 (filter, netns, protocol, address, port, name, exe, reason, accepted, expires)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                params![
+                    filter,
+                    identity.map(netns_word),
+                    identity.map(|one| one.protocol.word()),
+                    identity.map(|one| &one.address),
+                    identity.map(|one| &one.port),
+                    identity.map(|one| &one.name),
+                    identity.map(|one| &one.exe),
+                    reason,
+                    now.to_string(),
+                    expires.map(|end| end.to_string()),
+                ],
+            )?;
+            Ok(change.last_insert_rowid())
+        })?;
+        Ok(Accepted {
+            id,
+            what: what.clone(),
+            reason: reason.map(str::to_owned),
+            expires,
+        })
+    }
+
+    /// Takes back what was accepted under this number; false when nothing was.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub fn take_back(&mut self, id: i64) -> Result<bool, StoreError> {
+        self.change(|change| {
+            let count = change.execute("DELETE FROM accepted WHERE id = ?1", [id])?;
+            Ok(count > 0)
+        })
     }
 
     /// Approves these in addition to what is approved; tells how many were new.
@@ -216,8 +235,9 @@ impl Store {
     pub fn clear(&mut self, now: Timestamp) -> Result<usize, StoreError> {
         self.change(|change| {
             let count = change.execute("DELETE FROM baseline", [])?;
+            let accepted = change.execute("DELETE FROM accepted", [])?;
             remember(change, now)?;
-            Ok(count)
+            Ok(count + accepted)
         })
     }
 
@@ -260,11 +280,13 @@ impl Store {
         let path = self.path.clone();
         let explain = |error| explain(&path, error);
         let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get(0));
-        if version(&self.db).map_err(explain)? == 0 {
+        if version(&self.db).map_err(explain)? < VERSION {
             self.change(|change| {
                 // Another process may have been first.
-                if version(change)? == 0 {
-                    change.execute_batch(SCHEMA)?;
+                for (before, schema) in (0..).zip([SCHEMA, SCHEMA_2]) {
+                    if version(change)? == before {
+                        change.execute_batch(schema)?;
+                    }
                 }
                 Ok(())
             })?;
@@ -294,32 +316,66 @@ impl Store {
         changed.map_err(|error| explain(&path, error))
     }
 
-    fn read(&self, query: &str) -> rusqlite::Result<Vec<Identity>> {
-        let mut statement = self.db.prepare(query)?;
-        let rows = statement.query_map([], |row| {
-            let netns: String = row.get(0)?;
-            let protocol: String = row.get(1)?;
-            let columns = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
-            Ok((netns, protocol, columns))
-        })?;
-        let mut all = Vec::new();
-        for row in rows.take(MAX_ENTRIES) {
-            let (netns, protocol, (address, port, name, exe)) = row?;
-            // A protocol of a later version is none that could be met here.
-            let known = Protocol::ALL.iter().find(|known| known.word() == protocol);
-            if let Some(&protocol) = known {
-                all.push(Identity {
-                    is_host: netns == "host",
-                    protocol,
-                    address,
-                    port,
-                    name,
-                    exe,
-                });
-            }
-        }
-        Ok(all)
+    fn identities(&self) -> rusqlite::Result<Vec<Identity>> {
+        let mut statement = self.db.prepare(
+            "SELECT netns, protocol, address, port, name, exe FROM baseline ORDER BY 1, 2, 3, 4, 5, 6",
+        )?;
+        let rows = statement.query_map([], |row| identity(row, 0))?;
+        // A protocol of a later version is none that could be met here.
+        let known = rows.take(MAX_ENTRIES).filter_map(Result::transpose);
+        known.collect()
     }
+
+    fn accepted(&self) -> rusqlite::Result<Vec<Accepted>> {
+        let mut statement = self.db.prepare(
+            "SELECT id, filter, reason, expires, netns, protocol, address, port, name, exe
+             FROM accepted ORDER BY id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let filter: Option<String> = row.get(1)?;
+            let what = match filter {
+                Some(filter) => Filter::parse(&filter).ok().map(What::Matching),
+                None => identity(row, 4)?.map(What::Listener),
+            };
+            let expires: Option<String> = row.get(3)?;
+            // What cannot be read accepts nothing.
+            let expires = match expires.map(|text| text.parse()).transpose() {
+                Ok(expires) => expires,
+                Err(_) => return Ok(None),
+            };
+            let (id, reason) = (row.get(0)?, row.get(2)?);
+            Ok(what.map(|what| Accepted {
+                id,
+                what,
+                reason,
+                expires,
+            }))
+        })?;
+        let known = rows.take(MAX_ACCEPTED).filter_map(Result::transpose);
+        known.collect()
+    }
+}
+
+/// The identity in these columns; none when its protocol is not known here.
+fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Identity>> {
+    let netns: String = row.get(first)?;
+    let protocol: String = row.get(first + 1)?;
+    let known = Protocol::ALL.iter().find(|known| known.word() == protocol);
+    let Some(&protocol) = known else {
+        return Ok(None);
+    };
+    Ok(Some(Identity {
+        is_host: netns == "host",
+        protocol,
+        address: row.get(first + 2)?,
+        port: row.get(first + 3)?,
+        name: row.get(first + 4)?,
+        exe: row.get(first + 5)?,
+    }))
+}
+
+const fn netns_word(one: &Identity) -> &'static str {
+    if one.is_host { "host" } else { "other" }
 }
 
 fn insert(change: &Transaction<'_>, these: &[Identity], now: Timestamp) -> rusqlite::Result<usize> {
@@ -330,7 +386,7 @@ fn insert(change: &Transaction<'_>, these: &[Identity], now: Timestamp) -> rusql
     let mut new = 0;
     for one in these {
         new += statement.execute(params![
-            if one.is_host { "host" } else { "other" },
+            netns_word(one),
             one.protocol.word(),
             one.address,
             one.port,
@@ -350,30 +406,18 @@ fn remember(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What SQLite says, as what an administrator can do about it.
-fn explain(path: &Path, source: rusqlite::Error) -> StoreError {
-    let path = path.display().to_string();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full { path },
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            StoreError::NotPermitted { path, source }
-        }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Broken { path, source }
-        }
-        _ => StoreError::Other { path, source },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use jiff::Timestamp;
 
-    use super::{FILE, Store, StoreError};
+    use super::{Approved, FILE, Store};
+    use crate::baseline::error::StoreError;
     use crate::baseline::identity::Identity;
+    use crate::baseline::{Accepted, What};
     use crate::event::Protocol;
+    use crate::filter::Filter;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).expect("a time")
@@ -411,14 +455,14 @@ mod tests {
         drop(store);
         let mut store = Store::open(&state).expect("store");
         assert_eq!(
-            store.approved().expect("read"),
+            store.approved().expect("read").identities,
             [listener(443), listener(80)]
         );
         store.replace(&[listener(22)], at(2)).expect("write");
-        assert_eq!(store.approved().expect("read"), [listener(22)]);
+        assert_eq!(store.approved().expect("read").identities, [listener(22)]);
         assert_eq!(store.learned().expect("read"), Some(at(2)));
         assert_eq!(store.clear(at(3)).expect("write"), 1);
-        assert!(store.approved().expect("read").is_empty());
+        assert_eq!(store.approved().expect("read"), Approved::default());
         assert_eq!(store.learned().expect("read"), Some(at(3)));
         let mode = |path| std::fs::metadata(path).expect("file").permissions().mode() & 0o777;
         assert_eq!(
@@ -436,7 +480,43 @@ mod tests {
         assert_eq!(daemon.generation().expect("read"), before);
         command.approve(&[listener(80)], at(0)).expect("write");
         assert_ne!(daemon.generation().expect("read"), before);
-        assert_eq!(daemon.approved().expect("read").len(), 1);
+        assert_eq!(daemon.approved().expect("read").identities.len(), 1);
+    }
+
+    #[test]
+    fn what_is_accepted_is_there_until_it_is_taken_back() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut store = Store::open(dir.path()).expect("store");
+        let filter = Filter::parse("tcp port:4000..5000 exe:/opt/*").expect("a filter");
+        let whats = [What::Listener(listener(80)), What::Matching(filter)];
+        let accepted: Vec<Accepted> = whats
+            .iter()
+            .zip([(Some("asked for"), None), (None, Some(at(9)))])
+            .map(|(what, (reason, end))| store.accept(what, reason, end, at(0)).expect("write"))
+            .collect();
+        assert_eq!((accepted[0].id, accepted[1].id), (1, 2));
+        drop(store);
+        let mut store = Store::open(dir.path()).expect("store");
+        assert_eq!(store.approved().expect("read").accepted, accepted);
+        assert!(store.take_back(1).expect("write"));
+        assert!(!store.take_back(1).expect("write"));
+        assert_eq!(store.approved().expect("read").accepted, accepted[1..]);
+        // A number is never given to another.
+        let third = store.accept(&whats[0], None, None, at(1)).expect("write");
+        assert_eq!(third.id, 3);
+        assert_eq!(store.clear(at(2)).expect("write"), 2);
+    }
+
+    /// As the first version made it.
+    #[test]
+    fn an_older_database_is_taken_over() {
+        let dir = tempfile::tempdir().expect("dir");
+        let db = rusqlite::Connection::open(dir.path().join(FILE)).expect("open");
+        db.execute_batch(super::SCHEMA).expect("made");
+        drop(db);
+        let mut store = Store::open(dir.path()).expect("store");
+        let what = What::Listener(listener(80));
+        assert_eq!(store.accept(&what, None, None, at(1)).expect("write").id, 1);
     }
 
     #[test]

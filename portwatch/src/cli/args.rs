@@ -81,7 +81,28 @@ const BASELINE_EXAMPLES: &str = "\
 Examples:
   portwatch baseline check            what differs from what was approved? 1 when something does
   portwatch baseline generate         all of it is right
+  portwatch baseline accept 019aab3c-... --expires 7d --reason 'load test'
+  portwatch baseline accept 'tcp port:8000..8010 exe:/opt/build/*'
   portwatch baseline clear";
+
+const RELOAD_EXAMPLES: &str = "\
+Example:
+  portwatch reload";
+
+const MATCH_EXAMPLES: &str = "\
+Examples:
+  portwatch match 'proto == tcp and port in 1..1023'
+  portwatch match --rule web";
+
+const POLICY_EXAMPLES: &str = "\
+Example:
+  portwatch policy test --since 30d";
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  portwatch history --since 2d
+  portwatch history --last 20 type:listener.* port:4444
+  portwatch history -o json --since 1h severity >= warning";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -161,6 +182,12 @@ pub enum Command {
     /// Attaches to the running daemon; when none runs and the caller is root, loads the probes itself.
     #[command(after_long_help = format!("{FILTER_HELP}\n\n{TAIL_EXAMPLES}"))]
     Tail(Tail),
+    /// Show events of the past
+    ///
+    /// The daemon keeps every event but connection states, within bounds of size and age ([history] in the
+    /// configuration). Oldest first.
+    #[command(after_long_help = format!("{FILTER_HELP}\n\n{HISTORY_EXAMPLES}"))]
+    History(History),
     /// List the listeners of this moment
     ///
     /// Widest exposure first. Asks the running daemon; when none runs and the caller is root, looks
@@ -181,6 +208,20 @@ pub enum Command {
     /// mistake with its place, and ends with 78 then.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Show which listeners of this moment an expression or a configured rule matches
+    ///
+    /// Changes nothing. Of a rule, its own conditions count, and not that another one stands before it.
+    #[command(name = "match", after_long_help = format!("{FILTER_HELP}\n\n{MATCH_EXAMPLES}"))]
+    Match(Match),
+    /// Try the rules of the configuration
+    #[command(after_long_help = POLICY_EXAMPLES)]
+    Policy(Policy),
+    /// Have the running daemon read its configuration anew
+    ///
+    /// All of it is applied, or, when there is a mistake, nothing. Rules take effect at once; what the daemon
+    /// cannot change while it runs is named. SIGHUP does the same. For root.
+    #[command(after_long_help = RELOAD_EXAMPLES)]
+    Reload,
     /// The approved set of listeners: make it, compare with it, forget it
     ///
     /// A listener that is approved is known again by where it listens and by its executable, never by a pid;
@@ -268,7 +309,7 @@ pub struct Baseline {
 }
 
 /// The commands of `portwatch baseline`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum BaselineCommand {
     /// Approve what listens now, and nothing else
     Generate,
@@ -276,8 +317,37 @@ pub enum BaselineCommand {
     ///
     /// Ends with 0 when there is no difference, with 1 when there is one.
     Check,
-    /// Forget what was approved
-    Clear,
+    /// Accept one listener that somebody has reviewed, by the id of its event or by an expression
+    ///
+    /// By an event's id, the listener of that event is accepted, and what is the same: place and executable, never a
+    /// pid. By an expression, whatever matches it. Rules of the configuration decide before that.
+    Accept(Accept),
+    /// Show what is approved, and what was accepted until when and why
+    List,
+    /// Forget what was approved and accepted
+    Clear(Clear),
+}
+
+/// `portwatch baseline accept`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct Accept {
+    /// The id of an event of the history, or an expression
+    #[arg(value_name = "EVENT-ID|EXPR", required = true)]
+    pub what: Vec<String>,
+    /// Until it must be reviewed again, for example 7d; without, for ever
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
+    pub expires: Option<Duration>,
+    /// Why, for whoever reads it later
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `portwatch baseline clear`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Clear {
+    /// Only what was accepted under this number
+    #[arg(value_name = "NUMBER")]
+    pub number: Option<u32>,
 }
 
 /// `portwatch run`.
@@ -312,6 +382,66 @@ pub struct Tail {
     /// How to probe.
     #[command(flatten)]
     pub probing: Probing,
+}
+
+/// `portwatch match`.
+#[derive(Debug, clap::Args)]
+pub struct Match {
+    /// The expression
+    #[arg(value_name = "EXPR", required_unless_present = "rule")]
+    pub filter: Vec<String>,
+    /// A rule of the configuration, by its name
+    #[arg(long, value_name = "NAME", conflicts_with = "filter")]
+    pub rule: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Listing::Table, value_name = "FORMAT")]
+    pub output: Listing,
+}
+
+/// `portwatch policy`.
+#[derive(Debug, clap::Args)]
+pub struct Policy {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// The commands of `portwatch policy`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum PolicyCommand {
+    /// Show what the rules of the configuration would have said of the listeners of the past
+    ///
+    /// Judges every listener of the history anew, and tells each judgement that would have been another, and how
+    /// many listeners each rule decides on. Changes nothing.
+    Test(PolicyTest),
+}
+
+/// `portwatch policy test`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct PolicyTest {
+    /// Only the events of this span, for example 30d
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
+    pub since: Option<Duration>,
+    /// Only this rule, as if there were no other
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+}
+
+/// `portwatch history`.
+#[derive(Debug, clap::Args)]
+pub struct History {
+    /// Show only events that match
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
+    pub output: Output,
+    /// Only the events of this span, for example 2d, 90m or 1h30m
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
+    pub since: Option<Duration>,
+    /// Only the last of them, so many
+    #[arg(long, value_name = "N")]
+    pub last: Option<NonZeroU64>,
 }
 
 /// `portwatch ls`.

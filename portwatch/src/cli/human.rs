@@ -20,13 +20,27 @@ const CONTAINER_ID_CHARS: usize = 12;
 pub struct Human {
     terminal: Terminal,
     zone: TimeZone,
+    has_dates: bool,
 }
 
 impl Human {
     /// Lines for this terminal, with times of this zone.
     #[must_use]
     pub const fn new(terminal: Terminal, zone: TimeZone) -> Self {
-        Self { terminal, zone }
+        Self {
+            terminal,
+            zone,
+            has_dates: false,
+        }
+    }
+
+    /// The same, with the day before the time.
+    #[must_use]
+    pub fn with_dates(self) -> Self {
+        Self {
+            has_dates: true,
+            ..self
+        }
     }
 
     /// The event's line, without a line feed. No control character, whatever the event holds, other
@@ -34,8 +48,12 @@ impl Human {
     #[must_use]
     pub fn line(&self, event: &Event) -> String {
         let (style, sign) = sign(event.kind);
+        let (format, width) = match self.has_dates {
+            true => ("%Y-%m-%d %H:%M:%S%.3f", 23),
+            false => ("%H:%M:%S%.3f", 12),
+        };
         let line = Line::default()
-            .cell(Style::Dim, &clock(&event.ts, &self.zone), 12)
+            .cell(Style::Dim, &clock(&event.ts, &self.zone, format), width)
             .cell(style, sign, 9);
         let line = match (&event.socket, event.kind) {
             (Some(socket), EventType::ConnectionState) => connection(line, event, socket),
@@ -119,14 +137,10 @@ const fn sign(kind: EventType) -> (Style, &'static str) {
 }
 
 /// Local time of day with milliseconds.
-fn clock(ts: &str, zone: &TimeZone) -> String {
+fn clock(ts: &str, zone: &TimeZone, format: &str) -> String {
     ts.parse::<Timestamp>().map_or_else(
         |_| "--:--:--.---".to_owned(),
-        |ts| {
-            ts.to_zoned(zone.clone())
-                .strftime("%H:%M:%S%.3f")
-                .to_string()
-        },
+        |ts| ts.to_zoned(zone.clone()).strftime(format).to_string(),
     )
 }
 

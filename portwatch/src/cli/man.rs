@@ -171,7 +171,7 @@ mod tests {
             })
             .collect();
         assert!(names.starts_with(&["portwatch.1".to_owned(), "portwatch-run.1".to_owned()]));
-        assert_eq!(names.len(), 15, "{names:?}");
+        assert_eq!(names.len(), 22, "{names:?}");
         let tail = std::fs::read_to_string(dir.path().join("portwatch-tail.1")).expect("a page");
         for part in [
             "portwatch\\-tail",
@@ -190,7 +190,8 @@ mod tests {
         assert!(String::from_utf8(out).expect("roff").starts_with(".ie"));
         let error = print(Some("tial"), &mut io::sink()).expect_err("no such command");
         assert!(
-            error.to_string().contains("`tial`") && error.to_string().contains("run, tail, ls")
+            error.to_string().contains("`tial`")
+                && error.to_string().contains("run, tail, history, ls")
         );
     }
 }

@@ -8,11 +8,15 @@ mod doctor;
 pub mod exit;
 mod explain;
 pub mod failure;
+mod history;
 pub mod human;
 mod log;
 mod ls;
 pub mod man;
+mod matches;
 pub mod output;
+mod policy;
+mod reload;
 mod run;
 pub mod schema;
 pub mod signal;
@@ -52,11 +56,15 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         Command::Run(run) => run::run(run, &paths),
         Command::Tail(tail) => tail::run(tail, &paths),
+        Command::History(wanted) => history::run(wanted, &paths),
         Command::Ls(ls) => ls::run(ls, &paths),
         Command::Status(report) => status::run(report, &paths),
         Command::Doctor(report) => doctor::run(report),
         Command::Check(check) => check::run(check, &paths),
         Command::Baseline(baseline) => baseline::run(baseline, &paths),
+        Command::Match(wanted) => matches::run(wanted, &paths),
+        Command::Policy(policy) => policy::run(policy, &paths),
+        Command::Reload => reload::run(&paths),
         Command::Explain(explain) => explain::run(explain, &paths),
         Command::Schema => print(schema::event_schema_text().as_bytes()),
         Command::Completions(wanted) => {

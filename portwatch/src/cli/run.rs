@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::log;
 use crate::config::{self, Config, Paths};
+use crate::daemon::reload::Load;
 use crate::daemon::service::{self, Service};
 use crate::daemon::{Approving, Options};
 use crate::probe::load::KernelLogLevel;
@@ -27,8 +28,12 @@ pub(super) fn run(args: &args::Run, paths: &Paths) -> Result<Exit, Failure> {
                 learn: Some(loaded.config.baseline.learn),
             },
         ),
-        control: loaded.config.control,
         runtime_dir: paths.runtime_dir.clone(),
+        config: loaded.config,
+        load: Load::new({
+            let paths = paths.clone();
+            move || Ok(config::load(&paths)?.config)
+        }),
     })?;
     Ok(Exit::Ok)
 }

@@ -37,7 +37,7 @@ pub(super) fn run(tail: &args::Tail, paths: &Paths) -> Result<Exit, Failure> {
     })?;
     let printer = Printer::new(tail, interrupt.clone());
     match client {
-        Some(client) => attached::run(client, tail, printer, &interrupt),
+        Some(client) => attached::run(client, tail, paths, printer, &interrupt),
         None => direct::run(tail, paths, filter, printer, &interrupt),
     }
 }

@@ -52,7 +52,7 @@ impl Diagnostic {
     }
 
     /// A mistake of the whole file.
-    pub(super) fn whole(file: &Path, message: String) -> Self {
+    pub(crate) fn whole(file: &Path, message: String) -> Self {
         Self {
             file: file.to_owned(),
             place: None,

@@ -11,6 +11,9 @@ use super::{Config, Learn, LogLevel};
 /// Longest span of learning.
 const LEARN_MAX: Duration = Duration::from_secs(30 * 86_400);
 
+/// How long events may be kept: a minute to ten years.
+const AGES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3650 * 86_400);
+
 /// A key that may stand in a file.
 pub(super) struct Key {
     pub(super) section: &'static str,
@@ -67,6 +70,12 @@ pub(super) const KEYS: &[Key] = &[
     }),
     key("baseline", "learn", |config, value| {
         set(&mut config.baseline.learn, learn(value))
+    }),
+    key("history", "max_age", |config, value| {
+        set(&mut config.history.max_age, max_age(value))
+    }),
+    key("history", "max_mib", |config, value| {
+        set(&mut config.history.max_mib, number(value, 1..=65_536))
     }),
     key("log", "kernel", |config, value| {
         set(&mut config.log.kernel, log_level(value))
@@ -138,6 +147,22 @@ fn learn(value: &DeValue<'_>) -> Result<Learn, String> {
     .ok_or_else(|| {
         "expected \"first-start\", \"off\", or a span of time of at most 30 days such as \"1h\""
             .to_owned()
+    })
+}
+
+/// A span of time, or nothing at all.
+fn max_age(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
+    let kept = |text| {
+        let span = duration::parse(text).ok()?;
+        AGES.contains(&span).then_some(Some(span))
+    };
+    match value.as_str() {
+        Some("off") => Some(None),
+        Some(text) => kept(text),
+        None => None,
+    }
+    .ok_or_else(|| {
+        "expected a span of time from 1m to 3650d such as \"30d\", or \"off\"".to_owned()
     })
 }
 

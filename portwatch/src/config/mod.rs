@@ -33,8 +33,28 @@ pub struct Config {
     pub log: Log,
     /// The approved set of listeners.
     pub baseline: Baseline,
+    /// What is kept of the past.
+    pub history: History,
     /// The rules of the policy, those of a later file behind those of an earlier one.
     pub rules: Vec<Rule>,
+}
+
+impl Config {
+    /// The sections that another configuration has otherwise, and that a running daemon cannot change.
+    #[must_use]
+    pub fn fixed_that_differ(&self, other: &Self) -> Vec<String> {
+        let sections = [
+            ("ring", self.ring == other.ring),
+            ("inventory", self.inventory == other.inventory),
+            ("enrich", self.enrich == other.enrich),
+            ("control", self.control == other.control),
+            ("baseline", self.baseline == other.baseline),
+            ("history", self.history == other.history),
+            ("log", self.log == other.log),
+        ];
+        let differ = sections.into_iter().filter(|(_, is_same)| !is_same);
+        differ.map(|(name, _)| name.to_owned()).collect()
+    }
 }
 
 /// `[ring]`: sizes in KiB, powers of two (the kernel's rule). Fixed while the daemon runs.
@@ -97,6 +117,15 @@ pub enum Learn {
     During(Duration),
 }
 
+/// `[history]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// How long events are kept; none when they are not.
+    pub max_age: Option<Duration>,
+    /// How much room they may take, in MiB (1 to 65536).
+    pub max_mib: u32,
+}
+
 /// `[log]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
@@ -145,6 +174,15 @@ impl Default for Enrich {
             hash: true,
             package: true,
             wait_ms: 50,
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            max_age: Some(Duration::from_secs(30 * 86_400)),
+            max_mib: 64,
         }
     }
 }

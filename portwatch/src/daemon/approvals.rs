@@ -1,13 +1,12 @@
 //! The baseline while watching: learns it at the first start, keeps it in memory, follows its changes.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use jiff::Timestamp;
 
-use crate::baseline::{Baseline, Frame, Identity, Store, StoreError};
+use crate::baseline::{Approved, Baseline, Frame, Identity, Store, StoreError};
 use crate::config::Learn;
 use crate::event::{self, Event, EventType, PolicyState, Severity};
 use crate::policy::{self, Policy};
@@ -45,7 +44,7 @@ impl Approvals {
     pub(super) fn open(approving: &Approving, netns: u32, now: Timestamp) -> Self {
         let mut approvals = Self {
             keeper: None,
-            baseline: Baseline::new(Vec::new(), Frame::of_host(netns)),
+            baseline: Baseline::empty(Frame::of_host(netns)),
             learning: Learning::No,
             fresh: Vec::new(),
         };
@@ -76,8 +75,8 @@ impl Approvals {
             _ => Learning::No,
         };
         let generation = store.generation()?;
-        self.baseline
-            .replace(store.approved()?.into_iter().collect());
+        self.baseline.replace(store.approved()?);
+        self.expire(now);
         self.keeper = Keeper::start(store, generation);
         Ok(())
     }
@@ -137,6 +136,13 @@ impl Approvals {
         if let Some(approved) = keeper.and_then(|keeper| keeper.changed.try_iter().last()) {
             self.baseline.replace(approved);
         }
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        for over in self.baseline.expire(now) {
+            tracing::info!("no longer accepted, its time is over: {over}");
+        }
     }
 
     fn ask(&self, request: Request) {
@@ -155,7 +161,7 @@ impl Approvals {
 #[derive(Debug)]
 struct Keeper {
     requests: Option<Sender<Request>>,
-    changed: Receiver<HashSet<Identity>>,
+    changed: Receiver<Approved>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -201,12 +207,7 @@ impl Drop for Keeper {
     }
 }
 
-fn keep(
-    mut store: Store,
-    mut generation: i64,
-    asked: &Receiver<Request>,
-    tell: &Sender<HashSet<Identity>>,
-) {
+fn keep(mut store: Store, mut generation: i64, asked: &Receiver<Request>, tell: &Sender<Approved>) {
     let mut is_broken = false;
     for request in asked {
         let done = match request {
@@ -226,15 +227,11 @@ fn keep(
     }
 }
 
-fn follow(
-    store: &Store,
-    generation: &mut i64,
-    tell: &Sender<HashSet<Identity>>,
-) -> Result<(), StoreError> {
+fn follow(store: &Store, generation: &mut i64, tell: &Sender<Approved>) -> Result<(), StoreError> {
     // Before the reading: a change in between is found the next time.
     let now = store.generation()?;
     if now != *generation {
-        let approved = store.approved()?.into_iter().collect();
+        let approved = store.approved()?;
         *generation = now;
         // The pipeline may be gone.
         let _ = tell.send(approved);
@@ -248,8 +245,10 @@ fn follow(
 /// When there is one that cannot be read.
 pub(super) fn read_only(state_dir: &Path, netns: u32) -> Result<Baseline, StoreError> {
     let store = Store::open_existing(state_dir)?;
-    let approved = store.map_or_else(|| Ok(Vec::new()), |store| store.approved())?;
-    Ok(Baseline::new(approved, Frame::of_host(netns)))
+    let approved = store.map_or_else(|| Ok(Approved::default()), |store| store.approved())?;
+    let mut baseline = Baseline::new(approved, Frame::of_host(netns));
+    baseline.expire(Timestamp::now());
+    Ok(baseline)
 }
 
 #[cfg(test)]

@@ -26,6 +26,13 @@ impl Expected {
         }
     }
 
+    /// Other rules; what is down by the same name stays down until something meets it.
+    pub(super) fn reload(&mut self, rules: &[Rule], now: BootNs) {
+        self.expectations.reload(rules, now);
+        let expectations = &self.expectations;
+        self.last.retain(|rule, _| expectations.has(rule));
+    }
+
     /// When [`Pipeline::tell_down`] has something to tell next.
     pub(super) fn next_due(&self) -> Option<BootNs> {
         self.expectations.next_due()

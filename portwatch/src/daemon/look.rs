@@ -76,7 +76,7 @@ pub fn look(policy: &Policy, state_dir: &Path) -> std::io::Result<(Vec<Event>, V
     let baseline = baseline.unwrap_or_else(|error| {
         let sentence = format!("no listener is shown as approved: {error}");
         collected.refused.push(sentence);
-        Baseline::new(Vec::new(), Frame::of_host(surroundings.netns))
+        Baseline::empty(Frame::of_host(surroundings.netns))
     });
     let (mut enricher, mut answers) = Enricher::new(EnrichConfig::default());
     let mut inventory = Inventory::new(DEFAULT_LIMIT);

@@ -21,6 +21,8 @@ mod pending;
 mod pipeline;
 mod queries;
 mod reconcile;
+mod recorder;
+pub mod reload;
 mod rings;
 mod selftest;
 pub mod service;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use super::answerable::process_now;
 use super::pipeline::Pipeline;
 use super::status::{self, Health};
+use crate::decode::record::SockId;
+use crate::enrich::Waits;
 use crate::event::Event;
 use crate::event::message;
 use crate::interface::server::Query;
 use crate::inventory::Listener;
+use crate::policy::Policy;
 use crate::time::BootNs;
 
 impl Pipeline {
@@ -18,13 +21,36 @@ impl Pipeline {
                 // The client may have gone.
                 let _ = answer.send(self.list());
             }
+            Query::Apply(policy, answer) => {
+                self.apply(*policy);
+                let _ = answer.send(());
+            }
             Query::Status(answer) => {
                 let _ = answer.send(self.status());
             }
         }
     }
 
+    /// From here on these rules judge. What listens already is met by them too.
+    fn apply(&mut self, policy: Policy) {
+        self.policy = policy;
+        let now = BootNs::now();
+        let judged = self.judged();
+        self.expected.reload(self.policy.rules(), now);
+        for (id, event) in judged {
+            for told in self.expect(&event, id, now) {
+                self.push(told, now, None, Waits::default());
+            }
+        }
+    }
+
     pub(super) fn list(&mut self) -> Vec<Arc<Event>> {
+        let judged = self.judged().into_iter();
+        judged.map(|(_, event)| Arc::new(event)).collect()
+    }
+
+    /// Every listener now, judged.
+    fn judged(&mut self) -> Vec<(SockId, Event)> {
         let now = BootNs::now();
         let listeners: Vec<&Listener> = self.inventory.iter().collect();
         let mut events = Vec::with_capacity(listeners.len());
@@ -37,7 +63,7 @@ impl Pipeline {
             let severity = self.approvals.judge(&self.policy, &mut event);
             event.severity = severity.unwrap_or_else(|| message::severity(&event));
             event.message = message::sentence(&event);
-            events.push(Arc::new(event));
+            events.push((listener.id(), event));
         }
         events
     }

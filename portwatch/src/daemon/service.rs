@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::Mode;
-use rustix::process::umask;
+use rustix::process::{getuid, umask};
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,27 +14,35 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::recorder::{Kept, record};
+use super::reload::{Load, Reloader};
 use super::{Options, StartError, Watch, start};
-use crate::config::Control;
+use crate::config::Config;
 use crate::filter::Filter;
+use crate::history::{self, Bounds, Writer};
 use crate::interface::server::{self, Backend, Query};
 use crate::interface::socket::{BindError, ControlSocket};
 use crate::kernel::features::Features;
 use crate::kernel::preflight::{self, NotPermitted};
-use crate::sink::{Bus, Limits, Predicate};
+use crate::sink::{Bus, Interest, Limits, Predicate, Reader};
 
 /// How often the service manager is told how it goes (`systemctl status`).
 const STATUS_EVERY: Duration = Duration::from_secs(60);
+
+/// How long the end waits for a disk.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What to serve.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// How to watch.
     pub options: Options,
-    /// The control socket's settings.
-    pub control: Control,
     /// Where the control socket is.
     pub runtime_dir: PathBuf,
+    /// Reads the configuration anew.
+    pub load: Load,
+    /// What it is now.
+    pub config: Config,
 }
 
 /// Why the daemon did not start, or ended by itself.
@@ -93,18 +101,27 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let socket = bind(&service)?;
     let mut signals = Signals::new()?;
     let bus = Bus::new(Limits::READER, Limits::REPLAY);
+    // Before the first event.
+    let recording = keep_history(&service, &bus);
     tell(&[NotifyState::Status("loading the probes")]);
     let mut watch = tokio::select! {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
         () = signals.end() => return Ok(()),
     };
     let (stop, stopped) = oneshot::channel::<()>();
+    let reloader = Reloader::new(service.load, watch.queries(), service.config.clone());
+    let reloader = Arc::new(reloader);
     let backend = Backend {
+        reload: Some(reload_by(&reloader)),
         bus: Arc::clone(&bus),
         queries: watch.queries(),
         compile: Arc::new(compile),
+        history: recording.as_ref().map(|recording| {
+            let kept = Arc::clone(&recording.kept);
+            Arc::new(move || kept.status()) as _
+        }),
     };
-    let clients = usize::try_from(service.control.max_clients).unwrap_or(usize::MAX);
+    let clients = usize::try_from(service.config.control.max_clients).unwrap_or(usize::MAX);
     let path = socket.path().to_owned();
     let mut server = tokio::spawn(server::serve(
         socket,
@@ -116,7 +133,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     tell(&[NotifyState::Ready]);
     tracing::info!(socket = %path.display(), "watching");
 
-    let end = until_end(&mut watch, &mut server, &mut signals).await;
+    let end = until_end(&mut watch, &mut server, &mut signals, &reloader).await;
     tell(&[NotifyState::Stopping]);
     status.abort();
     // The pipeline first: its last lines go out before clients are told that there are no more.
@@ -124,7 +141,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         watch.stop().await;
     }
     drop(stop);
-    match end {
+    let result = match end {
         End::Asked => {
             joined(server.await)?;
             tracing::info!("stopped");
@@ -135,18 +152,73 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
             Err(ServiceError::Pipeline(error))
         }
         End::Server(error) => Err(error),
+    };
+    if let Some(recording) = recording {
+        recording.end().await;
     }
+    result
+}
+
+/// The history, being kept.
+struct Recording {
+    bus: Arc<Bus>,
+    kept: Arc<Kept>,
+    task: JoinHandle<()>,
+}
+
+impl Recording {
+    /// The last lines are written. A disk that hangs is not waited for.
+    async fn end(self) {
+        self.bus.close();
+        if tokio::time::timeout(FAREWELL, self.task).await.is_err() {
+            tracing::error!("the end of the history could not be written in time");
+        }
+    }
+}
+
+fn keep_history(service: &Service, bus: &Arc<Bus>) -> Option<Recording> {
+    let bounds = Bounds {
+        bytes: u64::from(service.config.history.max_mib) << 20,
+        age: service.config.history.max_age?,
+    };
+    let folder = history::folder(&service.options.approving.state_dir);
+    let writer = match Writer::open(&folder, bounds) {
+        Ok(writer) => writer,
+        Err(error) => {
+            let folder = folder.display();
+            tracing::error!(%error, %folder, "no history is kept; --state-dir names another place");
+            return None;
+        }
+    };
+    let reader = Reader {
+        uid: getuid().as_raw(),
+        pid: Some(std::process::id()),
+        is_own: true,
+    };
+    let subscriber = bus.subscribe(reader, Interest::default()).subscriber;
+    let kept = Arc::new(Kept::default());
+    let task = tokio::spawn(record(subscriber, writer, Arc::clone(&kept)));
+    let bus = Arc::clone(bus);
+    Some(Recording { bus, kept, task })
 }
 
 /// Takes the socket. Whoever may not even make it hears what is needed for everything.
 fn bind(service: &Service) -> Result<ControlSocket, ServiceError> {
-    ControlSocket::bind(&service.runtime_dir, &service.control.group).map_err(|error| {
+    ControlSocket::bind(&service.runtime_dir, &service.config.control.group).map_err(|error| {
         let is_refused = matches!(&error, BindError::Io { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied);
         if is_refused && let Err(missing) = preflight::check(&Features::detect()) {
             return missing.into();
         }
         error.into()
+    })
+}
+
+fn reload_by(reloader: &Arc<Reloader>) -> server::Reload {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        let reloader = Arc::clone(&reloader);
+        Box::pin(async move { reloader.reload().await })
     })
 }
 
@@ -166,11 +238,19 @@ async fn until_end(
     watch: &mut Watch,
     server: &mut JoinHandle<io::Result<()>>,
     signals: &mut Signals,
+    reloader: &Arc<Reloader>,
 ) -> End {
     let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
     loop {
         tokio::select! {
-            () = signals.end() => return End::Asked,
+            asked = signals.next() => match asked {
+                Asked::End => return End::Asked,
+                Asked::Reload => {
+                    let reloader = Arc::clone(reloader);
+                    // It has told in the log what it did.
+                    tokio::spawn(async move { reloader.reload().await });
+                }
+            },
             error = watch.ended() => return End::Pipeline(error),
             ended = &mut *server => {
                 let error = joined(ended).err().unwrap_or_else(|| {
@@ -196,7 +276,14 @@ fn joined(ended: Result<io::Result<()>, tokio::task::JoinError>) -> Result<(), S
         .map_err(ServiceError::Server)
 }
 
-/// What ends the daemon, and what is said to the signal that many daemons reload on.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    End,
+    Reload,
+}
+
+/// What ends the daemon, and what many daemons reload on.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -214,14 +301,17 @@ impl Signals {
 
     /// Completes when the daemon is asked to end. Cancel-safe.
     async fn end(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: configuration is read at start only");
-                }
-            }
+        while self.next().await == Asked::Reload {
+            tracing::info!("SIGHUP while starting: the configuration has just been read");
+        }
+    }
+
+    /// Completes when something is asked for. Cancel-safe.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         rings: rings(health),
         losses: losses(health),
         clients: Vec::new(),
+        history: None,
         enrich: EnrichStatus {
             table: health.enrich.processes as u64,
             queue: health.enrich.queue_depth as u64,

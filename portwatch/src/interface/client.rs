@@ -10,8 +10,8 @@ pub use super::feed::Piece;
 
 use super::feed::Feed;
 use super::protocol::{
-    CODE_IO, CODE_NOT_PERMITTED, CODE_SOFTWARE, CODE_UNAVAILABLE, Fault, Format, Reply, Request,
-    Verb, to_line,
+    CODE_IO, CODE_NOT_PERMITTED, CODE_SOFTWARE, CODE_UNAVAILABLE, Fault, Format, Reloaded, Reply,
+    Request, Verb, to_line,
 };
 use super::socket::SOCKET_NAME;
 use super::status::Status;
@@ -147,6 +147,16 @@ impl Client {
     /// When the daemon refuses the request, does not answer, or its answer breaks off.
     pub fn status(self) -> Result<Status, ClientError> {
         let (mut feed, _) = self.ask(&Request::new(Verb::Status))?;
+        let line = feed.next_data()?.ok_or(ClientError::Lost)?;
+        parse(line.as_bytes())
+    }
+
+    /// Has the daemon read its configuration anew.
+    ///
+    /// # Errors
+    /// When the daemon refuses the request or the configuration, or does not answer.
+    pub fn reload(self) -> Result<Reloaded, ClientError> {
+        let (mut feed, _) = self.ask(&Request::new(Verb::Reload))?;
         let line = feed.next_data()?.ok_or(ClientError::Lost)?;
         parse(line.as_bytes())
     }

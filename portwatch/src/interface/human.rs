@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::status::{ClientStatus, MechanismStatus, RingStatus, Status};
+use super::status::{ClientStatus, HistoryStatus, MechanismStatus, RingStatus, Status};
 use crate::event::RingName;
 use crate::text::escape;
 
@@ -24,6 +24,9 @@ pub(super) fn render(status: &Status, colour: bool) -> String {
     page.row("events", &events(status));
     page.row("transitions", &transitions(status));
     page.row("losses", &losses(status));
+    if let Some(history) = &status.history {
+        page.row("history", &kept(history));
+    }
     page.mechanisms(&status.mechanisms);
     page.rings(&status.rings);
     page.clients(&status.clients);
@@ -162,6 +165,18 @@ impl Page {
         } else {
             text.to_owned()
         }
+    }
+}
+
+fn kept(history: &HistoryStatus) -> String {
+    let HistoryStatus {
+        written,
+        lost,
+        error,
+    } = history;
+    match error {
+        Some(error) => format!("not kept now: {error}; {written} events written, {lost} not"),
+        None => format!("{written} events written, {lost} not"),
     }
 }
 
@@ -329,6 +344,7 @@ pub(super) mod tests {
             }],
             losses: Losses::default(),
             clients: vec![],
+            history: None,
             enrich: EnrichStatus::default(),
             memory_bytes: Some(7 << 20),
         }

@@ -6,8 +6,10 @@
 //! ← {"schema":"portwatch.event/1",…,"seq":1,…}           one line an event; `seq` counts those of this answer
 //! ← {"end":true}                                         the daemon ends the stream on purpose
 //! ```
-//! `list` answers with the lines of the present listeners and `end`, `status` with one line and `end`.
+//! `list` answers with the lines of the present listeners and `end`, `status` and `reload` with one line and `end`.
 //! An error may also stand in place of a line of data; it is always the last line.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub enum Verb {
     List,
     /// Counters and mechanisms.
     Status,
+    /// Read the configuration anew; for root alone.
+    Reload,
 }
 
 /// How events are written.
@@ -87,6 +91,36 @@ pub struct Reply {
     /// Nothing follows.
     #[serde(skip_serializing_if = "is_false", default)]
     pub end: bool,
+}
+
+/// What a new configuration has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Always [`Reloaded::SCHEMA`]: a line of data has one.
+    pub schema: String,
+    /// Rules that are in force now.
+    pub rules: u64,
+    /// Sections that differ from what is in force, and take effect at the next start.
+    pub at_restart: Vec<String>,
+}
+
+impl Reloaded {
+    /// The name of this schema.
+    pub const SCHEMA: &str = "portwatch.reloaded/1";
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration applied: {} rules in force", self.rules)?;
+        if !self.at_restart.is_empty() {
+            let sections = self.at_restart.join("], [");
+            write!(
+                f,
+                "; [{sections}] changed, and takes effect at the next start"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// Why a request was refused or a stream was cut.
@@ -163,8 +197,8 @@ impl Request {
             "since reaches back more than a week".to_owned()
         } else if self.request != Verb::Tail && (self.states || self.since_ms.is_some()) {
             "states and since_ms belong to tail".to_owned()
-        } else if self.request == Verb::Status && self.filter.is_some() {
-            "status takes no filter".to_owned()
+        } else if matches!(self.request, Verb::Status | Verb::Reload) && self.filter.is_some() {
+            "only tail and list take a filter".to_owned()
         } else {
             return Ok(());
         };

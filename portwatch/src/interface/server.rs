@@ -1,6 +1,7 @@
 //! The control server: who gets in, how many, and how it ends. Read-only.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::peer::Peer;
-use super::protocol::{Fault, MAX_REQUEST, Reply, to_line};
+use super::protocol::{Fault, MAX_REQUEST, Reloaded, Reply, to_line};
 use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
-use super::status::Status;
+use super::status::{HistoryStatus, Status};
 use crate::event::Event;
+use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
 
 /// Time that clients get to read what waits for them when the daemon stops.
@@ -27,9 +29,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Query {
     /// Every listener now, as an event each.
     List(oneshot::Sender<Vec<Arc<Event>>>),
+    /// Judge by these rules from now on.
+    Apply(Box<Policy>, oneshot::Sender<()>),
     /// Health. The server itself fills in `clients` and `losses.client_missed`.
     Status(oneshot::Sender<Status>),
 }
+
+/// Reads the configuration anew and applies it.
+pub type Reload =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Reloaded, Fault>> + Send>> + Send + Sync>;
 
 /// What the server serves from.
 #[derive(Clone)]
@@ -40,6 +48,10 @@ pub struct Backend {
     pub queries: mpsc::Sender<Query>,
     /// The filter language.
     pub compile: Arc<Compile>,
+    /// How keeping the history goes, where it is kept.
+    pub history: Option<Arc<dyn Fn() -> HistoryStatus + Send + Sync>>,
+    /// For a client who may.
+    pub reload: Option<Reload>,
 }
 
 /// Bounds of the server.

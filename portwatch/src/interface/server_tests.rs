@@ -52,6 +52,8 @@ impl Fixture {
                     bus: server_bus,
                     queries,
                     compile: Arc::new(compile),
+                    history: None,
+                    reload: None,
                 };
                 let shutdown = async {
                     let _ = stopped.await;

@@ -86,6 +86,7 @@ impl Session<'_> {
             Verb::Tail => self.tail(&request, &selection).await,
             Verb::List => self.list(&selection).await,
             Verb::Status => self.status().await,
+            Verb::Reload => self.reload().await,
         }
     }
 
@@ -126,6 +127,7 @@ impl Session<'_> {
         let reader = Reader {
             uid: self.peer.uid,
             pid: self.peer.pid,
+            is_own: false,
         };
         let interest = Interest {
             states: request.states,
@@ -214,12 +216,28 @@ impl Session<'_> {
         self.flush(|| true).await
     }
 
+    async fn reload(&mut self) -> Result<(), Ended> {
+        // Members of the group read; what the daemon does is not theirs to say.
+        let may = [0, rustix::process::getuid().as_raw()].contains(&self.peer.uid);
+        let reload = self.context.backend.reload.as_ref().filter(|_| may);
+        let reload = reload.ok_or_else(|| {
+            Fault::not_permitted("only root may have the configuration read anew".to_owned())
+        })?;
+        let reloaded = reload().await?;
+        self.push(&Reply::accepted(None));
+        self.push(&reloaded);
+        self.push(&Reply::end());
+        self.flush(|| true).await
+    }
+
     fn add_clients(&self, status: &mut Status) {
         let bus = &self.context.backend.bus;
         status.losses.client_missed = bus.missed();
+        status.history = self.context.backend.history.as_ref().map(|of| of());
         status.clients = bus
             .readers()
             .into_iter()
+            .filter(|one| !one.reader.is_own)
             .map(|one| ClientStatus {
                 uid: one.reader.uid,
                 pid: one.reader.pid,

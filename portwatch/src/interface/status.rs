@@ -46,11 +46,26 @@ pub struct Status {
     pub losses: Losses,
     /// Who reads the stream.
     pub clients: Vec<ClientStatus>,
+    /// The history on disk; absent when none is kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub history: Option<HistoryStatus>,
     /// Resolution of processes.
     pub enrich: EnrichStatus,
     /// Resident anonymous memory of the daemon, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_bytes: Option<u64>,
+}
+
+/// How keeping the history goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryStatus {
+    /// Events that were written since the start.
+    pub written: u64,
+    /// Events that could not be written.
+    pub lost: u64,
+    /// Why the last one could not; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
 }
 
 /// How long the first inventory took, in microseconds since it began. Executables are hashed and packages

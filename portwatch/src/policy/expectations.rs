@@ -70,6 +70,24 @@ impl Expectations {
         }
     }
 
+    /// Other rules. What there is has to be [`Self::seen`] again; what was missing or down under the same
+    /// name is so since the same time.
+    pub fn reload(&mut self, rules: &[Rule], now: BootNs) {
+        let before = std::mem::replace(self, Self::new(rules, now)).all;
+        for one in &mut self.all {
+            let same = before.iter().find(|before| before.rule == one.rule);
+            if let Some(same) = same.filter(|same| same.state != State::Up) {
+                one.state = same.state;
+            }
+        }
+    }
+
+    /// Is there an expectation of this name?
+    #[must_use]
+    pub fn has(&self, rule: &str) -> bool {
+        self.all.iter().any(|one| &*one.rule == rule)
+    }
+
     /// A listener is there; `rule` is the one that decided on it, if it is an expectation.
     ///
     /// A listener can come to be decided on by another rule, when another process holds it.
@@ -164,18 +182,19 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn expected(name: &str) -> Rule {
+        Rule {
+            action: Action::Expect,
+            name: name.into(),
+            when: Selector::default(),
+            severity: None,
+            grace: Duration::from_secs(5),
+            reason: None,
+        }
+    }
+
     fn expectations(names: &[&str]) -> Expectations {
-        let rules: Vec<Rule> = names
-            .iter()
-            .map(|name| Rule {
-                action: Action::Expect,
-                name: (*name).into(),
-                when: Selector::default(),
-                severity: None,
-                grace: Duration::from_secs(5),
-                reason: None,
-            })
-            .collect();
+        let rules: Vec<Rule> = names.iter().map(|name| expected(name)).collect();
         Expectations::new(&rules, BootNs(0))
     }
 
@@ -230,6 +249,21 @@ mod tests {
             all.seen(SockId(3), Some("web"), BootNs(41 * SECOND))
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn other_rules_keep_what_is_down_and_begin_anew_with_the_rest() {
+        let mut all = expectations(&["ssh", "web"]);
+        all.seen(SockId(1), Some("ssh"), BootNs(0));
+        assert_eq!(all.due(BootNs(5 * SECOND)), [down("web", 0)]);
+        let rules = ["ssh", "web", "mail"].map(expected);
+        all.reload(&rules, BootNs(6 * SECOND));
+        all.seen(SockId(1), Some("ssh"), BootNs(6 * SECOND));
+        assert_eq!(all.due(BootNs(11 * SECOND)), [down("mail", 6 * SECOND)]);
+        let back = all.seen(SockId(2), Some("web"), BootNs(12 * SECOND));
+        let (rule, since) = ("web".into(), BootNs(0));
+        assert_eq!(back, [News::Recovered { rule, since }]);
+        assert!(all.has("mail") && !all.has("dns"));
     }
 
     /// Workers and address families: one of several that goes is none that is missing.

@@ -23,7 +23,7 @@ pub use ports::{PortRange, Ports};
 pub use rule::{Action, GRACE, Namespace, Rule, Selector, User, WordSet};
 
 use self::guard::{Guard, Hints};
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Known};
 use crate::event::{self, Event, EventType, PolicyState, Severity};
 
 /// Name of the decision where no rule and no baseline knows a listener.
@@ -84,12 +84,7 @@ impl Policy {
         let facts = Facts::of(event, baseline.frame().netns)?;
         let decision = match self.first_match(&facts) {
             Some(rule) => Decision::of(rule),
-            None if baseline.contains(event) => Decision {
-                state: PolicyState::Baseline,
-                rule: BASELINE.into(),
-                severity: None,
-            },
-            None => Decision::none(),
+            None => baseline.knows(event).map_or_else(Decision::none, known),
         };
         event.policy = Some(event::Policy {
             state: decision.state,
@@ -121,6 +116,18 @@ impl Decision {
             rule: DEFAULT.into(),
             severity: None,
         }
+    }
+}
+
+fn known(known: Known<'_>) -> Decision {
+    let (state, rule) = match known {
+        Known::Accepted(one) => (PolicyState::Allowed, one.name().into()),
+        Known::Approved => (PolicyState::Baseline, BASELINE.into()),
+    };
+    Decision {
+        state,
+        rule,
+        severity: None,
     }
 }
 

@@ -13,13 +13,10 @@ use crate::sink::testing::{connection, event};
 
 fn nothing_approved() -> Baseline {
     let ephemeral = 32768..=60999;
-    Baseline::new(
-        Vec::new(),
-        Frame {
-            netns: HOST,
-            ephemeral,
-        },
-    )
+    Baseline::empty(Frame {
+        netns: HOST,
+        ephemeral,
+    })
 }
 
 const HOST: u32 = 1;

@@ -54,6 +54,8 @@ pub struct Reader {
     pub uid: u32,
     /// Process id, when it is visible from here.
     pub pid: Option<u32>,
+    /// It is a part of the daemon, such as the history.
+    pub is_own: bool,
 }
 
 /// What a reader asks for.
@@ -316,6 +318,7 @@ mod tests {
     const READER: Reader = Reader {
         uid: 0,
         pid: Some(1),
+        is_own: false,
     };
     const SMALL: Limits = Limits {
         lines: 4,

@@ -34,6 +34,19 @@ impl Numbering {
         out.extend_from_slice(tail);
     }
 
+    /// The same for a line of JSON that another output has numbered; one that is no event's is appended as it is.
+    pub fn append_json(&mut self, json: &[u8], out: &mut Vec<u8>) {
+        let Some((head, tail)) = around_seq(json) else {
+            out.extend_from_slice(json);
+            return;
+        };
+        self.last += 1;
+        out.extend_from_slice(head);
+        // Writing to memory does not fail.
+        let _ = write!(out, "{}", self.last);
+        out.extend_from_slice(tail);
+    }
+
     /// Appends the JSON of one state change of a batch, newline included, with the next number as its
     /// `seq`; nothing beyond the last.
     pub fn append_state(&mut self, states: &States, index: usize, out: &mut Vec<u8>) {

@@ -115,7 +115,11 @@ struct Output {
 impl Output {
     /// `divisor`: only events whose place in the daemon's stream it divides.
     fn new(bus: &Arc<Bus>, divisor: u64, interest: Interest) -> Self {
-        let reader = Reader { uid: 0, pid: None };
+        let reader = Reader {
+            uid: 0,
+            pid: None,
+            is_own: false,
+        };
         Self {
             subscriber: bus.subscribe(reader, interest).subscriber,
             selection: Selection::new(Some(Box::new(move |event| event.seq % divisor == 0))),

@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::scenarios;
 
-scenarios!("baseline": learned_at_first_start, check_tells_the_difference, killed_at_any_time, full_disk);
+scenarios!("baseline": learned_at_first_start, accepted_by_event_and_expression, check_tells_the_difference, killed_at_any_time, full_disk);
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a command is killed in the middle.
@@ -82,6 +82,75 @@ fn check_tells_the_difference(_: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Accepted by the id of an event or by an expression, a new listener is allowed while the daemon runs, until that is
+/// taken back or over.
+fn accepted_by_event_and_expression(context: &Context) -> Result<()> {
+    let home = Home::new()?;
+    let _daemon = home.start(context.rung())?;
+    let mut actor = Actor::start("base-accept")?;
+    let sock = actor.listener(Kind::TCP4, "127.89.0.1:0", 1)?;
+    let other = actor.listener(Kind::TCP4, "127.89.0.2:0", 1)?;
+    judged(&home, &[(sock.inode, "new"), (other.inode, "new")])?;
+    let id = id_of(&home, "127.89.0.1")?;
+    accept(&home, &[&id, "--reason", "reviewed"])?;
+    accept(&home, &["address:127.89.0.2", "--expires", "1h"])?;
+    judged(&home, &[(sock.inode, "allowed"), (other.inode, "allowed")])?;
+    let list = home.command()?.args(["baseline", "list"]).output()?;
+    let list = String::from_utf8(list.stdout)?;
+    ensure!(
+        list.contains("accepted 1: 127.89.0.1:") && list.contains(": reviewed\n"),
+        "listed: {list}"
+    );
+    ensure!(
+        !check(&home)?.1.contains("127.89.0."),
+        "what is accepted is a difference"
+    );
+    let back = home.command()?.args(["baseline", "clear", "1"]).output()?;
+    ensure!(back.status.success(), "not taken back: {back:?}");
+    accept(&home, &["address:127.89.0.1", "--expires", "2s"])?;
+    judged(&home, &[(sock.inode, "allowed"), (other.inode, "allowed")])?;
+    judged(&home, &[(sock.inode, "new"), (other.inode, "allowed")])?;
+    let unknown = "00000000-0000-7000-8000-000000000000";
+    let refused = home
+        .command()?
+        .args(["baseline", "accept", unknown])
+        .output()?;
+    ensure!(
+        refused.status.code() == Some(69),
+        "an unknown event: {refused:?}"
+    );
+    Ok(())
+}
+
+fn accept(home: &Home, args: &[&str]) -> Result<()> {
+    let output = home
+        .command()?
+        .args(["baseline", "accept"])
+        .args(args)
+        .output()?;
+    ensure!(output.status.success(), "not accepted: {output:?}");
+    Ok(())
+}
+
+/// The id of the event of a listener, as soon as it is in the history.
+fn id_of(home: &Home, address: &str) -> Result<String> {
+    let filter = format!("address:{address}");
+    let deadline = Instant::now() + PATIENCE * scale();
+    loop {
+        let output = home
+            .command()?
+            .args(["history", "-o", "json", &filter])
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        if let Some(line) = text.lines().next() {
+            let event: serde_json::Value = serde_json::from_str(line)?;
+            return Ok(event["id"].as_str().context("no id")?.to_owned());
+        }
+        ensure!(Instant::now() < deadline, "{address} is not in the history");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Killed at any moment, what was approved is there whole: as before, or as after.
 fn killed_at_any_time(_: &Context) -> Result<()> {
     let home = Home::new()?;
@@ -141,7 +210,7 @@ fn full_disk(_: &Context) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-struct Mounted<'a>(&'a Path);
+pub(super) struct Mounted<'a>(pub(super) &'a Path);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ mod failure;
 mod flood;
 mod half;
 mod hang;
+mod history;
 mod holders;
 mod hostile;
 mod identity;
@@ -81,6 +82,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         placement::ALL,
         policy::ALL,
         baseline::ALL,
+        history::ALL,
         control::ALL,
         storm::ALL,
     ]

@@ -1,16 +1,22 @@
 //! Rules judge listeners: the first that matches decides, and the event names it.
 
 use std::fs;
-use std::time::Duration;
+use std::process::Output;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use portwatch_tests::harness::daemon::Home;
 use portwatch_tests::harness::expect::demand_all;
+use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{Actor, Context, Kind, locate, watch};
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::scenarios;
 
-scenarios!("policy": first_match_decides, wrong_rules_are_told_at_once, expected_is_missed);
+scenarios!(
+    "policy": first_match_decides, wrong_rules_are_told_at_once, expected_is_missed, reloaded_while_watching,
+);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -97,6 +103,77 @@ fn expected_is_missed(context: &Context) -> Result<()> {
     ensure!(again.len() == 2, "down {} times", again.len());
     watch.interrupt()?;
     watch.check_stream()
+}
+
+/// A new configuration is applied by command and by signal; one with a mistake changes nothing and is told.
+fn reloaded_while_watching(context: &Context) -> Result<()> {
+    let home = Home::new()?;
+    let daemon = home.start(context.rung())?;
+    let mut actor = Actor::start("policy-reload")?;
+    let _sock = actor.listener(Kind::TCP4, "127.86.0.1:0", 1)?;
+    let config = home.path("portwatch.toml");
+    let rule = |list: &str| format!("[[{list}]]\nname = \"it\"\naddress = \"127.86.0.1\"\n");
+    let reload = || -> Result<Output> { Ok(home.command()?.arg("reload").output()?) };
+    fs::write(&config, rule("deny"))?;
+    let done = reload()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    ensure!(
+        done.status.success() && said.contains("1 rules in force"),
+        "reload: {done:?}"
+    );
+    state(&home, "127.86.0.1", "denied")?;
+    fs::write(&config, rule("alow"))?;
+    let refused = reload()?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        refused.status.code() == Some(78) && said.contains("stays as it was"),
+        "a mistake: {refused:?}"
+    );
+    state(&home, "127.86.0.1", "denied")?;
+    let tried = home
+        .command()?
+        .args(["match", "address:127.86.0.1"])
+        .output()?;
+    ensure!(
+        String::from_utf8_lossy(&tried.stdout).contains("127.86.0.1"),
+        "match: {tried:?}"
+    );
+    fs::write(&config, rule("allow"))?;
+    daemon.signal(Signal::HUP)?;
+    state(&home, "127.86.0.1", "allowed")?;
+    // The history is written a moment later than the event is told.
+    let deadline = Instant::now() + PATIENCE * scale();
+    loop {
+        let tried = home.command()?.args(["policy", "test"]).output()?;
+        let said = String::from_utf8_lossy(&tried.stdout).into_owned();
+        if tried.status.success() && said.contains(": allowed (it), was new (default)") {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "policy test: {tried:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Waits until `ls` shows the listener at this address judged so.
+fn state(home: &Home, address: &str, wanted: &str) -> Result<()> {
+    let filter = format!("address:{address}");
+    let deadline = Instant::now() + PATIENCE * scale();
+    loop {
+        let output = home
+            .command()?
+            .args(["ls", "-o", "json", &filter])
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let listed = text.lines().map(serde_json::from_str);
+        let listed = listed.collect::<serde_json::Result<Vec<serde_json::Value>>>()?;
+        let state = |event: &serde_json::Value| event["policy"]["state"] == wanted;
+        if listed.iter().any(state) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "not {wanted}: {text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Every mistake, with its place, before anything starts.

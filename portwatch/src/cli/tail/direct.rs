@@ -40,6 +40,7 @@ pub(super) fn run(
     let reader = Reader {
         uid: rustix::process::getuid().as_raw(),
         pid: Some(std::process::id()),
+        is_own: false,
     };
     let interest = Interest {
         states: args.states,

@@ -1,10 +1,12 @@
 //! The printing end of `tail`: one format, a count, and the reasons to stop.
 
+use std::collections::VecDeque;
 use std::io::{self, Stdout};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use jiff::tz::TimeZone;
+use uuid::Uuid;
 
 use crate::cli::args::{self, Output as Format};
 use crate::cli::exit::Exit;
@@ -14,7 +16,8 @@ use crate::cli::output::{Output, Written};
 use crate::cli::signal::Interrupt;
 use crate::cli::style::Terminal;
 use crate::event::Event;
-use crate::sink::{Line, Numbering, States};
+use crate::history::Past;
+use crate::sink::{Limits, Line, Numbering, States};
 
 /// Prints events until it has printed enough.
 pub(super) struct Printer<F> {
@@ -22,8 +25,10 @@ pub(super) struct Printer<F> {
     interrupt: Interrupt,
     /// Absent for JSON.
     human: Option<Human>,
-    /// Of events from a pipeline of our own; the daemon numbers its own.
+    /// Of events from a pipeline of our own; the daemon numbers its own, unless the past came before it.
     numbering: Numbering,
+    /// Events that came out of the history, which the daemon may send again; none when nothing came out of it.
+    past: Option<VecDeque<Uuid>>,
     /// Events that may still be printed, with `--count`.
     left: Option<u64>,
 }
@@ -40,6 +45,7 @@ impl Printer<Stdout> {
             interrupt,
             human,
             numbering: Numbering::default(),
+            past: None,
             left: tail.count.map(Into::into),
         }
     }
@@ -83,8 +89,65 @@ impl<F: AsFd> Printer<F> {
         self.shown(written)
     }
 
+    /// The same for an event of the history. What the daemon still remembers of it is not shown again.
+    pub(super) fn past(&mut self, past: &Past<'_>) -> Result<ControlFlow<Exit>, Failure> {
+        let shown = self.past.get_or_insert_default();
+        // The daemon remembers the last ones.
+        if shown.len() >= Limits::REPLAY.lines {
+            shown.pop_front();
+        }
+        shown.extend(past.event.id.parse::<Uuid>());
+        self.numbered(past.line)
+    }
+
+    /// Did this line come out of the history? Both tell in the same order, so that behind the first that did not,
+    /// none did.
+    fn was_shown(&mut self, line: &str) -> bool {
+        let Some(past) = self.past.as_mut().filter(|past| !past.is_empty()) else {
+            return false;
+        };
+        let id = id_of(line);
+        match past.iter().position(|shown| Some(*shown) == id) {
+            Some(at) => {
+                past.drain(..=at);
+                true
+            }
+            None => {
+                past.clear();
+                false
+            }
+        }
+    }
+
+    /// A line of JSON that has a number of another output.
+    fn numbered(&mut self, line: &[u8]) -> Result<ControlFlow<Exit>, Failure> {
+        let Self {
+            output,
+            human,
+            numbering,
+            ..
+        } = self;
+        let written = match human {
+            None => output.append(|out| numbering.append_json(line, out)),
+            Some(human) => output.line(human.line(&parse(line)?).as_bytes()),
+        };
+        self.shown(written)
+    }
+
     /// The same for whole lines of JSON from the daemon, each with its newline.
     pub(super) fn received(&mut self, lines: &str) -> Result<ControlFlow<Exit>, Failure> {
+        if self.past.is_some() {
+            for line in lines.split_inclusive('\n') {
+                if self.was_shown(line) {
+                    continue;
+                }
+                let shown = self.numbered(line.as_bytes())?;
+                if shown.is_break() {
+                    return Ok(shown);
+                }
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
         if self.human.is_none() && self.left.is_none() {
             let written = self
                 .output
@@ -94,7 +157,9 @@ impl<F: AsFd> Printer<F> {
         for line in lines.split_inclusive('\n') {
             let written = match &self.human {
                 None => self.output.line(line.as_bytes()),
-                Some(human) => self.output.line(human.line(&parse(line)?).as_bytes()),
+                Some(human) => self
+                    .output
+                    .line(human.line(&parse(line.as_bytes())?).as_bytes()),
             };
             let shown = self.shown(written)?;
             if shown.is_break() {
@@ -109,7 +174,9 @@ impl<F: AsFd> Printer<F> {
         &mut self,
         states: &States,
     ) -> Result<ControlFlow<Exit>, Failure> {
-        self.numbering.go_on_with(states.first_seq());
+        if self.past.is_none() {
+            self.numbering.go_on_with(states.first_seq());
+        }
         for index in 0..states.count() {
             let shown = self.state(states, index)?;
             if shown.is_break() {
@@ -154,8 +221,14 @@ impl<F: AsFd> Printer<F> {
     }
 }
 
-fn parse(json: &str) -> Result<Event, Failure> {
-    serde_json::from_str(json).map_err(|error| {
+/// The id of an event's line.
+fn id_of(line: &str) -> Option<Uuid> {
+    let (_, rest) = line.split_once("\"id\":\"")?;
+    rest.get(..36)?.parse().ok()
+}
+
+fn parse(json: &[u8]) -> Result<Event, Failure> {
+    serde_json::from_slice(json).map_err(|error| {
         Failure::new(
             Exit::Software,
             format_args!(

@@ -1,0 +1,145 @@
+//! A new configuration while watching: applied as a whole, or not at all.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::config::{Config, ConfigError};
+use crate::interface::protocol::{Fault, Reloaded};
+use crate::interface::server::Query;
+use crate::policy::Policy;
+
+/// Reads the configuration anew, from where the first one came.
+#[derive(Clone)]
+pub struct Load(Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>);
+
+impl Load {
+    /// By this function, which may block.
+    pub fn new(load: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(load))
+    }
+}
+
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Load")
+    }
+}
+
+/// Applies new configurations, one at a time.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    load: Load,
+    queries: mpsc::Sender<Query>,
+    /// What is in force.
+    current: Mutex<Config>,
+}
+
+impl Reloader {
+    pub(super) fn new(load: Load, queries: mpsc::Sender<Query>, current: Config) -> Self {
+        let current = Mutex::new(current);
+        Self {
+            load,
+            queries,
+            current,
+        }
+    }
+
+    /// Reads the configuration, and hands what can change to the pipeline; says both in the log.
+    pub(super) async fn reload(&self) -> Result<Reloaded, Fault> {
+        let mut current = self.current.lock().await;
+        let Load(load) = self.load.clone();
+        let loaded = spawn_blocking(move || load()).await;
+        let config = match loaded {
+            Ok(Ok(config)) => config,
+            Ok(Err(error)) => return Err(refused(&error)),
+            Err(error) => return Err(Fault::unavailable(format!("reading failed: {error}"))),
+        };
+        let reloaded = Reloaded {
+            schema: Reloaded::SCHEMA.to_owned(),
+            rules: config.rules.len() as u64,
+            at_restart: current.fixed_that_differ(&config),
+        };
+        let (answer, applied) = oneshot::channel();
+        let policy = Box::new(Policy::new(config.rules.clone()));
+        let stopping = |()| Fault::unavailable("the daemon is stopping".to_owned());
+        let sent = self.queries.send(Query::Apply(policy, answer)).await;
+        sent.map_err(|_| stopping(()))?;
+        applied.await.map_err(|_| stopping(()))?;
+        current.rules = config.rules;
+        tracing::info!("{reloaded}");
+        Ok(reloaded)
+    }
+}
+
+/// Every mistake goes into the log, the first to who asked.
+fn refused(error: &ConfigError) -> Fault {
+    for mistake in &error.diagnostics {
+        tracing::error!("{mistake}");
+    }
+    let first = error.diagnostics.first().map(ToString::to_string);
+    let first = first.as_deref().and_then(|text| text.lines().next());
+    let count = error.diagnostics.len();
+    let more = match count {
+        0 | 1 => String::new(),
+        _ => format!(" (the first of {count} mistakes)"),
+    };
+    tracing::error!("the configuration stays as it was");
+    Fault {
+        code: error.exit_code(),
+        message: format!(
+            "the configuration stays as it was: {}{more}; `portwatch check` tells every mistake",
+            first.unwrap_or("it cannot be read")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::{Load, Reloader};
+    use crate::config::{Config, ConfigError, Diagnostic};
+    use crate::interface::server::Query;
+
+    #[tokio::test]
+    async fn a_wrong_configuration_changes_nothing_and_is_told() {
+        let (queries, mut asked) = mpsc::channel(1);
+        let turn = Arc::new(AtomicUsize::new(0));
+        let load = Load::new(move || match turn.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(ConfigError {
+                diagnostics: vec![Diagnostic::whole(Path::new("/a"), "wrong".to_owned())],
+            }),
+            _ => {
+                let mut config = Config::default();
+                config.ring.bulk_kib = 64;
+                Ok(config)
+            }
+        });
+        let reloader = Reloader::new(load, queries, Config::default());
+        let fault = reloader.reload().await.expect_err("wrong");
+        assert_eq!(fault.code, 78);
+        assert!(
+            fault.message.contains("stays as it was: /a: wrong;"),
+            "{fault}"
+        );
+        assert!(asked.try_recv().is_err(), "the pipeline hears nothing");
+
+        let pipeline = tokio::spawn(async move {
+            if let Some(Query::Apply(policy, answer)) = asked.recv().await {
+                answer.send(()).expect("waiting");
+                return policy.rules().len();
+            }
+            panic!("another question");
+        });
+        let reloaded = reloader.reload().await.expect("right");
+        assert_eq!(reloaded.at_restart, ["ring"]);
+        assert_eq!(pipeline.await.expect("asked"), 0);
+    }
+}
