@@ -24,6 +24,8 @@ fn kept_across_runs(context: &Context) -> Result<()> {
     let mut daemon = home.start(context.rung())?;
     let mut actor = Actor::start("past-first")?;
     let sock = actor.listener(Kind::TCP4, "127.87.0.1:0", 1)?;
+    // What only looking tells has to be there when somebody looks.
+    wait(&home, "127.87.0.1", &[])?;
     actor.close(&sock)?;
     let first = wait(&home, "127.87.0.1", &["listener.closed"])?;
     ensure!(
