@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::identity::{Frame, Identity};
+use super::store::Approved;
 use crate::event::{Event, message};
 
 /// One difference.
@@ -49,10 +50,14 @@ impl Difference {
 
 /// Compares what is approved with the listeners of this moment.
 ///
-/// A place whose program was replaced is one difference and not two.
+/// A place whose program was replaced is one difference and not two, and what is accepted is none.
 #[must_use]
-pub fn differences(approved: &[Identity], present: &[Event], frame: &Frame) -> Vec<Difference> {
-    let approved: BTreeSet<&Identity> = approved.iter().collect();
+pub fn differences(all: &Approved, present: &[Event], frame: &Frame) -> Vec<Difference> {
+    let approved: BTreeSet<&Identity> = all.identities.iter().collect();
+    let is_accepted = |event: &Event, identity: Option<&Identity>| {
+        let mut accepted = all.accepted.iter();
+        accepted.any(|one| one.admits(event, identity))
+    };
     let known: Vec<(Option<Identity>, &Event)> = present
         .iter()
         .map(|event| (Identity::of(event, frame), event))
@@ -64,30 +69,33 @@ pub fn differences(approved: &[Identity], present: &[Event], frame: &Frame) -> V
         .filter(|one| !listening.contains(one))
         .collect();
     let mut told = BTreeSet::new();
-    let mut all = Vec::new();
+    let mut found = Vec::new();
     for (identity, event) in &known {
+        if is_accepted(event, identity.as_ref()) {
+            continue;
+        }
         let Some(identity) = identity else {
-            all.push(new(event));
+            found.push(new(event));
             continue;
         };
         if approved.contains(identity) || !told.insert(identity) {
             continue;
         }
         match gone.iter().position(|one| one.is_same_place(identity)) {
-            Some(at) => all.push(Difference::Replaced {
+            Some(at) => found.push(Difference::Replaced {
                 place: identity.to_string(),
                 who: message::who(event),
                 was: program(gone.swap_remove(at)),
             }),
-            None => all.push(new(event)),
+            None => found.push(new(event)),
         }
     }
     gone.sort_unstable();
-    all.extend(gone.into_iter().map(|one| Difference::Gone {
+    found.extend(gone.into_iter().map(|one| Difference::Gone {
         place: one.to_string(),
         was: program(one),
     }));
-    all
+    found
 }
 
 fn new(event: &Event) -> Difference {
@@ -107,8 +115,10 @@ fn program(identity: &Identity) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Identity, differences};
+    use super::{Approved, Frame, Identity, differences};
+    use crate::baseline::{Accepted, What};
     use crate::event::{Event, EventType};
+    use crate::filter::Filter;
     use crate::sink::testing;
 
     const FRAME: Frame = Frame {
@@ -120,12 +130,18 @@ mod tests {
         testing::listener(EventType::ListenerPresent, port, pid, exe)
     }
 
-    fn told(approved: &[Event], present: &[Event]) -> Vec<String> {
-        let approved: Vec<Identity> = approved
+    fn all(approved: &[Event]) -> Approved {
+        let identities = approved
             .iter()
-            .filter_map(|event| Identity::of(event, &FRAME))
-            .collect();
-        let found = differences(&approved, present, &FRAME);
+            .filter_map(|event| Identity::of(event, &FRAME));
+        Approved {
+            identities: identities.collect(),
+            accepted: Vec::new(),
+        }
+    }
+
+    fn told(approved: &[Event], present: &[Event]) -> Vec<String> {
+        let found = differences(&all(approved), present, &FRAME);
         found.iter().map(super::Difference::sentence).collect()
     }
 
@@ -173,6 +189,24 @@ mod tests {
     fn workers_of_one_program_are_told_once() {
         let two = [listener(9, 7, "/a"), listener(9, 8, "/a")];
         assert_eq!(told(&[], &two).len(), 1);
+    }
+
+    #[test]
+    fn what_is_accepted_is_no_difference_also_where_it_is_approved_too() {
+        let nginx = listener(80, 7, "/usr/sbin/nginx");
+        let nc = listener(4444, 8, "/usr/bin/nc");
+        let filter = Filter::parse("port:80,4444").expect("a filter");
+        let accepted = Accepted {
+            id: 1,
+            what: What::Matching(filter),
+            reason: None,
+            expires: None,
+        };
+        let all = Approved {
+            accepted: vec![accepted],
+            ..all(std::slice::from_ref(&nginx))
+        };
+        assert!(differences(&all, &[nginx, nc], &FRAME).is_empty());
     }
 
     #[test]

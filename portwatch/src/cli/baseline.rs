@@ -9,9 +9,7 @@ use super::args::{self, BaselineCommand};
 use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::{ls, print};
-use crate::baseline::{
-    Accepted, Approved, Baseline, Frame, Identity, Store, StoreError, What, differences,
-};
+use crate::baseline::{Accepted, Frame, Identity, Store, StoreError, What, differences};
 use crate::config::Paths;
 use crate::event::{Event, message};
 use crate::filter::Filter;
@@ -61,17 +59,10 @@ fn generate(paths: &Paths) -> Result<Exit, Failure> {
 
 /// Says every difference; ends with 1 when there is one.
 fn check(paths: &Paths) -> Result<Exit, Failure> {
-    let approved = existing(paths)?.approved()?;
-    let mut events = ls::all(paths)?;
-    let accepted = Baseline::new(
-        Approved {
-            identities: Vec::new(),
-            accepted: in_force(approved.accepted),
-        },
-        frame(),
-    );
-    events.retain(|event| accepted.knows(event).is_none());
-    let found = differences(&approved.identities, &events, &frame());
+    let mut approved = existing(paths)?.approved()?;
+    approved.accepted = in_force(approved.accepted);
+    let events = ls::all(paths)?;
+    let found = differences(&approved, &events, &frame());
     let mut text = String::new();
     for difference in &found {
         text.push_str(&guard(&difference.sentence()));

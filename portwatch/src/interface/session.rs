@@ -223,7 +223,13 @@ impl Session<'_> {
         let reload = reload.ok_or_else(|| {
             Fault::not_permitted("only root may have the configuration read anew".to_owned())
         })?;
-        let reloaded = reload().await?;
+        let time = self.context.limits.query_time;
+        let reloaded = timeout(time, reload()).await.unwrap_or_else(|_| {
+            Err(Fault::unavailable(format!(
+                "the configuration was not read within {} s; the daemon's log says what becomes of it",
+                time.as_secs()
+            )))
+        })?;
         self.push(&Reply::accepted(None));
         self.push(&reloaded);
         self.push(&Reply::end());
