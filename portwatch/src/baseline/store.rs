@@ -138,13 +138,14 @@ impl Store {
         }
     }
 
-    /// Everything that counts now.
+    /// Everything that counts at this time: what was accepted for a time that is over does not.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn approved(&self) -> Result<Approved, StoreError> {
+    pub fn approved(&self, now: Timestamp) -> Result<Approved, StoreError> {
         let read = self.identities().and_then(|identities| {
-            let accepted = self.accepted()?;
+            let mut accepted = self.accepted()?;
+            accepted.retain(|one| !one.is_over(now));
             Ok(Approved {
                 identities,
                 accepted,
@@ -455,14 +456,17 @@ mod tests {
         drop(store);
         let mut store = Store::open(&state).expect("store");
         assert_eq!(
-            store.approved().expect("read").identities,
+            store.approved(at(5)).expect("read").identities,
             [listener(443), listener(80)]
         );
         store.replace(&[listener(22)], at(2)).expect("write");
-        assert_eq!(store.approved().expect("read").identities, [listener(22)]);
+        assert_eq!(
+            store.approved(at(5)).expect("read").identities,
+            [listener(22)]
+        );
         assert_eq!(store.learned().expect("read"), Some(at(2)));
         assert_eq!(store.clear(at(3)).expect("write"), 1);
-        assert_eq!(store.approved().expect("read"), Approved::default());
+        assert_eq!(store.approved(at(5)).expect("read"), Approved::default());
         assert_eq!(store.learned().expect("read"), Some(at(3)));
         let mode = |path| std::fs::metadata(path).expect("file").permissions().mode() & 0o777;
         assert_eq!(
@@ -480,7 +484,7 @@ mod tests {
         assert_eq!(daemon.generation().expect("read"), before);
         command.approve(&[listener(80)], at(0)).expect("write");
         assert_ne!(daemon.generation().expect("read"), before);
-        assert_eq!(daemon.approved().expect("read").identities.len(), 1);
+        assert_eq!(daemon.approved(at(5)).expect("read").identities.len(), 1);
     }
 
     #[test]
@@ -497,10 +501,12 @@ mod tests {
         assert_eq!((accepted[0].id, accepted[1].id), (1, 2));
         drop(store);
         let mut store = Store::open(dir.path()).expect("store");
-        assert_eq!(store.approved().expect("read").accepted, accepted);
+        assert_eq!(store.approved(at(5)).expect("read").accepted, accepted);
+        let later = store.approved(at(9)).expect("read").accepted;
+        assert_eq!(later, accepted[..1], "its time is over");
         assert!(store.take_back(1).expect("write"));
         assert!(!store.take_back(1).expect("write"));
-        assert_eq!(store.approved().expect("read").accepted, accepted[1..]);
+        assert_eq!(store.approved(at(5)).expect("read").accepted, accepted[1..]);
         // A number is never given to another.
         let third = store.accept(&whats[0], None, None, at(1)).expect("write");
         assert_eq!(third.id, 3);

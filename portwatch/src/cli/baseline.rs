@@ -9,7 +9,7 @@ use super::args::{self, BaselineCommand};
 use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::{ls, print};
-use crate::baseline::{Accepted, Frame, Identity, Store, StoreError, What, differences};
+use crate::baseline::{Frame, Identity, Store, StoreError, What, differences};
 use crate::config::Paths;
 use crate::event::{Event, message};
 use crate::filter::Filter;
@@ -59,8 +59,7 @@ fn generate(paths: &Paths) -> Result<Exit, Failure> {
 
 /// Says every difference; ends with 1 when there is one.
 fn check(paths: &Paths) -> Result<Exit, Failure> {
-    let mut approved = existing(paths)?.approved()?;
-    approved.accepted = in_force(approved.accepted);
+    let approved = existing(paths)?.approved(Timestamp::now())?;
     let events = ls::all(paths)?;
     let found = differences(&approved, &events, &frame());
     let mut text = String::new();
@@ -135,9 +134,9 @@ fn event(id: Uuid, paths: &Paths) -> Result<Event, Failure> {
 
 /// Everything that counts, a line each.
 fn list(paths: &Paths) -> Result<Exit, Failure> {
-    let approved = existing(paths)?.approved()?;
+    let approved = existing(paths)?.approved(Timestamp::now())?;
     let mut text = String::new();
-    for one in in_force(approved.accepted) {
+    for one in &approved.accepted {
         text.push_str(&guard(&one.to_string()));
         text.push('\n');
     }
@@ -150,12 +149,6 @@ fn list(paths: &Paths) -> Result<Exit, Failure> {
         text.push('\n');
     }
     print(text.as_bytes())
-}
-
-fn in_force(accepted: Vec<Accepted>) -> Vec<Accepted> {
-    let now = Timestamp::now();
-    let all = accepted.into_iter();
-    all.filter(|one| !one.is_over(now)).collect()
 }
 
 fn clear(clear: args::Clear, paths: &Paths) -> Result<Exit, Failure> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -35,6 +36,7 @@ pub(super) fn run(args: &args::History, paths: &Paths) -> Result<Exit, Failure> 
         Some(human) => human.line(&past.event).into_bytes(),
         None => past.line.to_vec(),
     };
+    let stop = interrupt.stop();
     let mut output = Output::new(io::stdout(), interrupt.stop());
     let last = args
         .last
@@ -42,8 +44,11 @@ pub(super) fn run(args: &args::History, paths: &Paths) -> Result<Exit, Failure> 
     let mut kept = VecDeque::new();
     let folder = history::folder(&paths.state_dir);
     let ended = history::read(&folder, since, |past| {
+        if stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(Ok(interrupt.exit()));
+        }
         if !filter.matches(&past.event) {
-            return go_on(Ok(Written::Done), &interrupt);
+            return ControlFlow::Continue(());
         }
         let line = line(&past);
         let Some(last) = last else {

@@ -9,9 +9,9 @@ use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::history::{before_now, cannot_read};
 use super::print;
-use crate::baseline::{Baseline, Frame, Store};
+use crate::baseline::Baseline;
 use crate::config::{self, Paths};
-use crate::daemon::host_network_namespace;
+use crate::daemon;
 use crate::event::words::Word as _;
 use crate::event::{Event, EventType, Policy as Judged, message};
 use crate::history;
@@ -34,11 +34,7 @@ fn test(wanted: &args::PolicyTest, paths: &Paths) -> Result<Exit, Failure> {
     }
     let policy = Policy::new(rules);
     let since = wanted.since.map(before_now).transpose()?;
-    let frame = Frame::of_host(host_network_namespace());
-    let baseline = match Store::open_existing(&paths.state_dir)? {
-        Some(store) => Baseline::new(store.approved()?, frame),
-        None => Baseline::empty(frame),
-    };
+    let baseline = daemon::baseline(&paths.state_dir, daemon::host_network_namespace())?;
     let mut trial = Trial::default();
     let folder = history::folder(&paths.state_dir);
     let read = history::read(&folder, since, |past| {

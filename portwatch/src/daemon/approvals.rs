@@ -75,8 +75,7 @@ impl Approvals {
             _ => Learning::No,
         };
         let generation = store.generation()?;
-        self.baseline.replace(store.approved()?);
-        self.expire(now);
+        self.baseline.replace(store.approved(now)?);
         self.keeper = Keeper::start(store, generation);
         Ok(())
     }
@@ -231,7 +230,7 @@ fn follow(store: &Store, generation: &mut i64, tell: &Sender<Approved>) -> Resul
     // Before the reading: a change in between is found the next time.
     let now = store.generation()?;
     if now != *generation {
-        let approved = store.approved()?;
+        let approved = store.approved(Timestamp::now())?;
         *generation = now;
         // The pipeline may be gone.
         let _ = tell.send(approved);
@@ -243,12 +242,12 @@ fn follow(store: &Store, generation: &mut i64, tell: &Sender<Approved>) -> Resul
 ///
 /// # Errors
 /// When there is one that cannot be read.
-pub(super) fn read_only(state_dir: &Path, netns: u32) -> Result<Baseline, StoreError> {
-    let store = Store::open_existing(state_dir)?;
-    let approved = store.map_or_else(|| Ok(Approved::default()), |store| store.approved())?;
-    let mut baseline = Baseline::new(approved, Frame::of_host(netns));
-    baseline.expire(Timestamp::now());
-    Ok(baseline)
+pub fn read_only(state_dir: &Path, netns: u32) -> Result<Baseline, StoreError> {
+    let approved = match Store::open_existing(state_dir)? {
+        Some(store) => store.approved(Timestamp::now())?,
+        None => Approved::default(),
+    };
+    Ok(Baseline::new(approved, Frame::of_host(netns)))
 }
 
 #[cfg(test)]

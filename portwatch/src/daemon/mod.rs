@@ -47,7 +47,7 @@ use crate::probe::load::{KernelLogLevel, LoadError, Request, Sizes, load};
 use crate::probe::plan::Rung;
 use crate::sink::Bus;
 
-pub use approvals::Approving;
+pub use approvals::{Approving, read_only as baseline};
 pub use host::network_namespace as host_network_namespace;
 pub use look::look;
 

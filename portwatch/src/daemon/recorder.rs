@@ -91,16 +91,14 @@ pub(super) async fn record(mut subscriber: Subscriber, mut writer: Writer, kept:
             unsettled = None;
         }
         let done = spawn_blocking(move || {
-            let mut done = Ok(());
-            if !lines.is_empty() {
-                done = writer.append(&lines, Timestamp::now());
-            }
-            if settles {
-                done = done.and_then(|()| writer.settle());
-            }
-            (writer, done)
+            let appended = match lines.is_empty() {
+                true => Ok(()),
+                false => writer.append(&lines, Timestamp::now()),
+            };
+            let settled = if settles { writer.settle() } else { Ok(()) };
+            (writer, appended, settled)
         });
-        let (back, done) = match done.await {
+        let (back, appended, settled) = match done.await {
             Ok(done) => done,
             Err(error) => {
                 tracing::error!(%error, "the history is no longer kept");
@@ -108,7 +106,9 @@ pub(super) async fn record(mut subscriber: Subscriber, mut writer: Writer, kept:
             }
         };
         writer = back;
-        kept.judge(count, done);
+        kept.judge(count, appended);
+        // What was appended is there, and readable, for as long as the machine runs.
+        kept.judge(0, settled);
         subscriber.count_delivered(count);
         if is_end {
             return;
