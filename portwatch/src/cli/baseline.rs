@@ -152,14 +152,19 @@ fn list(paths: &Paths) -> Result<Exit, Failure> {
 }
 
 fn clear(clear: args::Clear, paths: &Paths) -> Result<Exit, Failure> {
-    let Some(mut store) = Store::open_existing(&paths.state_dir)? else {
-        return print(b"0 listeners forgotten\n");
-    };
+    let mut store = Store::open_existing(&paths.state_dir)?;
     let Some(number) = clear.number else {
-        let count = store.clear(Timestamp::now())?;
+        let count = match &mut store {
+            Some(store) => store.clear(Timestamp::now())?,
+            None => 0,
+        };
         return print(format!("{count} listeners forgotten\n").as_bytes());
     };
-    if store.take_back(i64::from(number))? {
+    let was_accepted = match &mut store {
+        Some(store) => store.take_back(i64::from(number))?,
+        None => false,
+    };
+    if was_accepted {
         return print(format!("accepted {number} is taken back\n").as_bytes());
     }
     Err(Failure::new(
