@@ -6,7 +6,8 @@
 //! Trap `mptcp_twin`: MPTCP sockets announce their own changes besides their subflow's; those, and what
 //! SCTP and DCCP say in the same numbers, are not TCP's and are left out of the counts.
 //! Trap `tracepoint_recursion`: a probe that is interrupted by itself is skipped; this one is short, and
-//! user space reads `recursion_misses`. For listeners a spare one stands in ([`crate::spare`]).
+//! user space reads `recursion_misses`. Where the kernel preempts probes, listeners have a pair of programs of
+//! their own ([`crate::spare`]): connections are many, and would keep the one program busy for both.
 
 use core::ffi::c_void;
 
@@ -43,7 +44,8 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     if protocol == sock::IPPROTO_TCP {
         count(old, new);
     }
-    if is_listeners_own(protocol, old, new) {
+    // A constant of this load: where the pair below is attached, nothing is left of this.
+    if setting!(spares) == 0 && is_listeners_own(protocol, old, new) {
         listener_change(context, new, protocol, Turn::first(Hook::STATE));
     }
     if protocol == sock::IPPROTO_TCP {
@@ -52,22 +54,34 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Stands in for [`state_tp_btf`] where a listener begins or ends. Connections are many, and one that the
-/// other is skipped for is told as lost.
+/// The part of [`state_tp_btf`] that is about listeners, for kernels that preempt probes.
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn state_tp_btf_spare(context: BtfTracePointContext) -> i32 {
+pub fn listener_state_tp_btf(context: BtfTracePointContext) -> i32 {
+    listener_state(&context, Turn::first(Hook::STATE))
+}
+
+/// Stands in for it.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn listener_state_tp_btf_spare(context: BtfTracePointContext) -> i32 {
+    listener_state(&context, Turn::spare(Hook::STATE))
+}
+
+#[inline(always)]
+fn listener_state(context: &BtfTracePointContext, turn: Turn) -> i32 {
     let old = context.arg::<u64>(1) as u8;
     let new = context.arg::<u64>(2) as u8;
-    if old != LISTEN && new != LISTEN {
-        return 0;
-    }
-    let context = raw(&context);
+    let context = raw(context);
     // SAFETY: argument 0 is a `struct sock *`.
     let sk = unsafe { Typed::argument(context, 0) };
-    let protocol: u16 = sk.field(offset!(sk_protocol));
-    if is_listeners_own(protocol, old, new) {
-        listener_change(context, new, protocol, Turn::spare(Hook::STATE));
+    let touches_listeners = old == LISTEN || new == LISTEN;
+    if touches_listeners {
+        let protocol: u16 = sk.field(offset!(sk_protocol));
+        if is_listeners_own(protocol, old, new) {
+            return listener_change(context, new, protocol, turn);
+        }
     }
+    // No news, which both programs account for: the kernel counts what it skips without knowing that.
+    turn.is_mine(false);
     0
 }
 

@@ -16,7 +16,7 @@ use crate::interface::status::{
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
 use crate::probe::plan::Plan;
-use crate::ring::ledger::Skipped;
+use crate::ring::skipped::Skipped;
 use crate::time::{BootNs, WallClock};
 
 /// Everything that a status is made from.

@@ -259,7 +259,9 @@ fn attach_all(
     let (closing, opening): (Vec<_>, Vec<_>) = programs
         .iter()
         .partition(|program| program.name.contains("close"));
-    for program in closing.into_iter().chain(opening) {
+    let parts = programs.iter().filter_map(spare::part_of);
+    let parts: Vec<Program> = parts.filter(|_| features.preempts_probes).collect();
+    for program in closing.into_iter().chain(&parts).chain(opening) {
         let spare = spare::of(program).filter(|_| features.preempts_probes);
         let (earlier, later) = match spare {
             Some(spare) if runs_last_first(program) => (Some(spare), None),

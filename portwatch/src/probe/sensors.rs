@@ -20,7 +20,7 @@ use super::object::names;
 use super::plan::{Attach, Program};
 use super::spare;
 use crate::decode::record::SockId;
-use crate::ring::ledger::{Skipped, SpareRuns};
+use crate::ring::skipped::{Skipped, SpareRuns};
 
 /// The counters as the machine words they are: aya reads plain old data only.
 type CounterWords = [u64; size_of::<Counters>() / 8];
@@ -56,6 +56,8 @@ pub struct Sensors {
     crowd: BpfHashMap<MapData, u64, ShareWords>,
     /// The fdinfo of each program, where it can be had.
     fdinfo: Vec<(&'static str, File)>,
+    /// Listeners have programs of their own, apart from connections.
+    has_parts: bool,
     iterator: Option<&'static str>,
     switches: Control,
 }
@@ -80,9 +82,11 @@ impl Sensors {
         let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
         let tracked = BpfHashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
         let crowd = BpfHashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
-        let spares = programs.iter().filter_map(spare::of);
-        let fdinfo = programs
-            .iter()
+        let parts: Vec<Program> = programs.iter().filter_map(spare::part_of).collect();
+        let programs_and_parts = || programs.iter().chain(&parts);
+        let spares = programs_and_parts().filter_map(spare::of);
+        let is_part = |name: &str| parts.iter().any(|part| part.name == name);
+        let fdinfo: Vec<(&'static str, File)> = programs_and_parts()
             .copied()
             .chain(spares)
             .filter_map(|program| {
@@ -99,6 +103,7 @@ impl Sensors {
             control,
             tracked,
             crowd,
+            has_parts: fdinfo.iter().any(|(name, _)| is_part(name)),
             fdinfo,
             iterator: programs
                 .iter()
@@ -224,10 +229,8 @@ impl Sensors {
         first
             .filter_map(|(name, _)| {
                 let spare = spare::shared(name, counters).and_then(|shared| {
-                    let skipped = *runs.get(shared.spare)?;
-                    let sees_all = shared.sees_all || self.switches.stream_states == 0;
                     Some(SpareRuns {
-                        skipped: sees_all.then_some(skipped),
+                        skipped: *runs.get(shared.spare)?,
                         counted: shared.counted,
                     })
                 });
@@ -235,6 +238,9 @@ impl Sensors {
                     probe: name,
                     runs: *runs.get(name)?,
                     spare,
+                    is_unasked: spare::is_of_connections(name)
+                        && self.has_parts
+                        && self.switches.stream_states == 0,
                 })
             })
             .collect()

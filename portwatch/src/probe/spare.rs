@@ -64,7 +64,11 @@ const PAIRS: [(&str, &str, Hook); 25] = [
     ("exec_tp_btf", "exec_tp_btf_spare", Hook::EXEC),
     ("fork_tp_btf", "fork_tp_btf_spare", Hook::FORK),
     ("exit_tp_btf", "exit_tp_btf_spare", Hook::EXIT),
-    ("state_tp_btf", "state_tp_btf_spare", Hook::STATE),
+    (
+        "listener_state_tp_btf",
+        "listener_state_tp_btf_spare",
+        Hook::STATE,
+    ),
     ("bind_enter", "bind_enter_spare", Hook::BIND_ENTER),
     ("bind_exit", "bind_exit_spare", Hook::BIND_EXIT),
     ("listen_enter", "listen_enter_spare", Hook::LISTEN_ENTER),
@@ -82,6 +86,24 @@ pub(super) fn of(program: &Program) -> Option<Program> {
     })
 }
 
+/// The program that does a part of this one's work on kernels that preempt probes: that of state changes is
+/// busy with connections, and is skipped too often for listeners.
+pub(super) fn part_of(program: &Program) -> Option<Program> {
+    (program.name == STATES).then_some(Program {
+        name: "listener_state_tp_btf",
+        attach: program.attach,
+    })
+}
+
+/// Does this program see connections alone where the kernel preempts probes? While nobody streams them, one that it
+/// is skipped for is missing in the counts of transitions alone, and `status` tells how many.
+pub(super) fn is_of_connections(program: &str) -> bool {
+    program == STATES
+}
+
+/// Of every state change.
+const STATES: &str = "state_tp_btf";
+
 /// Does this program stand in for another one?
 pub(super) fn is_spare(program: &str) -> bool {
     PAIRS.iter().any(|(_, spare, _)| *spare == program)
@@ -94,7 +116,6 @@ pub(super) fn shared(program: &str, counters: &Counters) -> Option<Shared> {
     Some(Shared {
         spare,
         counted: *counters.spares.get(index)?,
-        sees_all: hook != Hook::STATE,
     })
 }
 
@@ -102,10 +123,6 @@ pub(super) fn shared(program: &str, counters: &Counters) -> Option<Shared> {
 pub(super) struct Shared {
     pub(super) spare: &'static str,
     pub(super) counted: SpareCounters,
-    /// It tells every call that the other one is skipped for. That of state changes leaves connections to the
-    /// other one, because it would cost every one of them; while nobody streams them, one that is skipped is
-    /// missing in the counts of transitions alone, and `status` tells how many.
-    pub(super) sees_all: bool,
 }
 
 fn pair(program: &str) -> Option<(&'static str, &'static str, Hook)> {

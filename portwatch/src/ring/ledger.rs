@@ -6,13 +6,11 @@
 
 use std::collections::HashMap;
 
-use portwatch_common::counters::{Counters, RINGS, RingCounters, SpareCounters};
+use portwatch_common::counters::{Counters, RINGS, RingCounters};
 
+use super::skipped::{SETTLED, Skipped, SkippedAccount};
 use crate::event::{Gap, RingName};
 use crate::time::{BootNs, WallClock};
-
-/// Calls that may be between two probes of a hook while the counters are read, at most.
-const UNDER_WAY: u64 = 64;
 
 /// The rings in the order of the counters.
 const NAMES: [RingName; RINGS] = [RingName::Critical, RingName::Process, RingName::Bulk];
@@ -33,52 +31,6 @@ pub struct Reading {
     pub skipped: Vec<Skipped>,
     /// Dropped records of listeners by cgroup id, since the start.
     pub crowd: Vec<(u64, u64)>,
-}
-
-/// Runs of one probe that the kernel skipped (`recursion_misses`), since the start.
-#[derive(Clone, Copy, Debug)]
-pub struct Skipped {
-    /// The probe.
-    pub probe: &'static str,
-    /// How many.
-    pub runs: u64,
-    /// What the probe that stands in for it saw of them, where there is one.
-    pub spare: Option<SpareRuns>,
-}
-
-/// What a spare probe was skipped for itself, and what the two counted.
-#[derive(Clone, Copy, Debug)]
-pub struct SpareRuns {
-    /// Runs of the spare one that the kernel skipped; none when it leaves calls to the other one.
-    pub skipped: Option<u64>,
-    /// How they shared their hook.
-    pub counted: SpareCounters,
-}
-
-impl Skipped {
-    /// Calls that no probe saw. One that is under way may be among them for a moment.
-    #[must_use]
-    pub fn unseen(&self) -> u64 {
-        let Some(SpareRuns { counted, .. }) = self.spare else {
-            return self.runs;
-        };
-        behind(self.runs.wrapping_add(counted.left), counted.covered)
-    }
-
-    /// Does the spare probe run before the one that it stands in for? Then calls are told twice.
-    #[must_use]
-    pub fn is_reversed(&self) -> bool {
-        self.spare.is_some_and(|spare| {
-            let due = self.runs.wrapping_add(spare.counted.left);
-            behind(spare.counted.covered, due) > UNDER_WAY
-        })
-    }
-
-    /// No more calls than this can be unseen: each was skipped by all of them.
-    fn most(&self) -> u64 {
-        let spare = self.spare.and_then(|spare| spare.skipped);
-        spare.map_or(self.runs, |skipped| self.runs.min(skipped))
-    }
 }
 
 /// Why records are missing.
@@ -134,31 +86,12 @@ impl Loss {
 /// The account of all rings and probes.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    /// Time of the last reading, and of the one before it.
-    at: BootNs,
-    before: BootNs,
+    /// Times of the last readings, the latest first.
+    at: [BootNs; SETTLED],
     rings: [RingAccount; RINGS],
     tracked_overflow: u64,
     skipped: HashMap<&'static str, SkippedAccount>,
     crowd: HashMap<u64, u64>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct SkippedAccount {
-    unseen: Shortfall,
-    /// At the last two readings.
-    most: [u64; 2],
-}
-
-impl SkippedAccount {
-    /// Counters of calls under way make a difference too; but those are no losses while not every probe of
-    /// the hook was skipped.
-    fn observe(&mut self, skipped: &Skipped) -> u64 {
-        let most = skipped.most();
-        let limit = behind(most, self.most[0]);
-        self.most = [self.most[1], most];
-        self.unseen.observe_up_to(skipped.unseen(), limit)
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,8 +106,7 @@ impl Ledger {
     #[must_use]
     pub fn new(attached: BootNs) -> Self {
         Self {
-            at: attached,
-            before: attached,
+            at: [attached; SETTLED],
             rings: [RingAccount::default(); RINGS],
             tracked_overflow: 0,
             skipped: HashMap::new(),
@@ -186,9 +118,12 @@ impl Ledger {
     ///
     /// A counter that went backwards belongs to probes that were loaded anew: the account goes on from
     /// there. Differences that one reading shows may be records on their way, because the counters are
-    /// not read in one instant; they are losses when the next reading shows them too.
+    /// not read in one instant and a task may be preempted inside a probe for longer than one reading
+    /// takes to the next; they are losses when [`SETTLED`] readings in a row show them.
     pub fn read(&mut self, reading: &Reading) -> Vec<Loss> {
-        let (from, to, before) = (self.at, reading.at, self.before);
+        let [from, before, ..] = self.at;
+        let [.., settled] = self.at;
+        let to = reading.at;
         let mut losses = Vec::new();
         let mut add = |ring, cause, lost, from, probe| {
             if lost > 0 {
@@ -208,10 +143,10 @@ impl Ledger {
             let dropped = advance(&mut account.dropped, counted.dropped);
             add(ring, Cause::RingFull, dropped, from, None);
             let lost = account.unaccounted.observe(imbalance(counted));
-            add(ring, Cause::Unaccounted, lost, before, None);
+            add(ring, Cause::Unaccounted, lost, settled, None);
             let missing = behind(counted.emitted, received);
             let lost = account.undelivered.observe(missing);
-            add(ring, Cause::Undelivered, lost, before, None);
+            add(ring, Cause::Undelivered, lost, settled, None);
         }
         let counted = reading.counters.tracked_overflow;
         let lost = advance(&mut self.tracked_overflow, counted);
@@ -220,15 +155,20 @@ impl Ledger {
             let account = self.skipped.entry(skipped.probe).or_default();
             let lost = account.observe(skipped);
             let probe = Some(skipped.probe);
-            add(RingName::Probe, Cause::ProbeSkipped, lost, before, probe);
+            let since = if skipped.spare.is_some() {
+                settled
+            } else {
+                before
+            };
+            add(RingName::Probe, Cause::ProbeSkipped, lost, since, probe);
         }
         let full =
             |loss: &&mut Loss| loss.ring == RingName::Critical && loss.cause == Cause::RingFull;
         if let Some(loss) = losses.iter_mut().find(full) {
             loss.cgroups = advance_crowd(&mut self.crowd, &reading.crowd);
         }
-        self.before = self.at;
-        self.at = to;
+        self.at.rotate_right(1);
+        self.at[0] = to;
         losses
     }
 }
@@ -240,7 +180,7 @@ fn imbalance(ring: &RingCounters) -> u64 {
 }
 
 /// How far `now` is behind `target`; 0 when it is level or ahead. Right across a wrap.
-fn behind(target: u64, now: u64) -> u64 {
+pub(super) fn behind(target: u64, now: u64) -> u64 {
     let distance = target.wrapping_sub(now);
     if distance.cast_signed() > 0 {
         distance
@@ -278,25 +218,22 @@ fn advance_crowd(known: &mut HashMap<u64, u64>, crowd: &[(u64, u64)]) -> Vec<(u6
     lost
 }
 
-/// A difference that is a loss once two readings in a row show it.
+/// A difference that is a loss once [`SETTLED`] readings in a row show it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shortfall {
-    last: u64,
+    /// The differences before, the latest first.
+    last: [u64; SETTLED - 1],
     told: u64,
 }
 
 impl Shortfall {
     /// Takes the difference of one reading; what is now certain, and was not told yet, comes back.
     fn observe(&mut self, now: u64) -> u64 {
-        self.observe_up_to(now, u64::MAX)
-    }
-
-    /// The same, and no more than this.
-    fn observe_up_to(&mut self, now: u64, limit: u64) -> u64 {
-        let certain = now.min(self.last);
-        self.last = now;
+        let certain = self.last.into_iter().fold(now, u64::min);
+        self.last.rotate_right(1);
+        self.last[0] = now;
         // Below what was told, the counters have begun anew.
-        let lost = certain.saturating_sub(self.told).min(limit);
+        let lost = certain.saturating_sub(self.told);
         self.told = if now < self.told {
             now
         } else {
@@ -308,10 +245,7 @@ impl Shortfall {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Cause, Ledger, Loss, NAMES, Reading, Skipped, SkippedAccount, SpareCounters, SpareRuns,
-        advance, behind,
-    };
+    use super::{Cause, Ledger, Loss, NAMES, Reading, Skipped, advance, behind};
     use crate::event::RingName;
     use crate::time::{BootNs, WallClock};
     use portwatch_common::counters::{Counters, RINGS};
@@ -369,16 +303,23 @@ mod tests {
     #[test]
     fn a_broken_law_is_told_when_it_lasts() {
         let mut ledger = Ledger::new(BootNs(0));
-        // Two records on their way at the first reading have arrived at the second.
-        assert_eq!(told(&ledger.read(&reading(10, 9, 7, 0, 0))), []);
-        assert_eq!(told(&ledger.read(&reading(20, 9, 9, 0, 0))), []);
-        assert_eq!(told(&ledger.read(&reading(30, 20, 15, 0, 0))), []);
-        let losses = ledger.read(&reading(40, 30, 26, 0, 0));
-        assert_eq!(told(&losses), [(Cause::Unaccounted, 4, 20, 40)]);
-        assert_eq!(told(&ledger.read(&reading(50, 40, 36, 0, 0))), []);
-        assert_eq!(told(&ledger.read(&reading(60, 40, 35, 0, 0))), []);
-        let losses = ledger.read(&reading(70, 40, 35, 0, 0));
-        assert_eq!(told(&losses), [(Cause::Unaccounted, 1, 50, 70)]);
+        // Two records on their way for three readings, of a task that was preempted, have arrived at the fourth.
+        for at in [10, 20, 30] {
+            assert_eq!(told(&ledger.read(&reading(at, 9, 7, 0, 0))), []);
+        }
+        assert_eq!(told(&ledger.read(&reading(40, 9, 9, 0, 0))), []);
+        // Four are missing for good, one more is on its way at first.
+        assert_eq!(told(&ledger.read(&reading(50, 20, 15, 0, 0))), []);
+        for at in [60, 70] {
+            assert_eq!(told(&ledger.read(&reading(at, 30, 26, 0, 0))), []);
+        }
+        let losses = ledger.read(&reading(80, 30, 26, 0, 0));
+        assert_eq!(told(&losses), [(Cause::Unaccounted, 4, 40, 80)]);
+        for at in [90, 100, 110] {
+            assert_eq!(told(&ledger.read(&reading(at, 40, 35, 0, 0))), []);
+        }
+        let losses = ledger.read(&reading(120, 40, 35, 0, 0));
+        assert_eq!(told(&losses), [(Cause::Unaccounted, 1, 80, 120)]);
     }
 
     #[test]
@@ -389,10 +330,15 @@ mod tests {
         assert_eq!(told(&ledger.read(&first)), []);
         let mut second = reading(20, 12, 12, 0, 0);
         second.received[0] = 10;
+        for at in [20, 30] {
+            second.at = BootNs(at);
+            assert_eq!(told(&ledger.read(&second)), []);
+        }
+        second.at = BootNs(40);
         let losses = ledger.read(&second);
-        assert_eq!(told(&losses), [(Cause::Undelivered, 2, 0, 20)]);
+        assert_eq!(told(&losses), [(Cause::Undelivered, 2, 0, 40)]);
         // The reader may be ahead of the reading.
-        let mut third = reading(30, 12, 12, 0, 0);
+        let mut third = reading(50, 12, 12, 0, 0);
         third.received[0] = 15;
         assert_eq!(told(&ledger.read(&third)), []);
     }
@@ -404,6 +350,7 @@ mod tests {
             probe,
             runs,
             spare: None,
+            is_unasked: false,
         };
         let mut first = reading(10, 0, 0, 0, 0);
         first.skipped = vec![skipped("relisten_fexit", 2), skipped("state_tp_btf", 0)];
@@ -416,58 +363,6 @@ mod tests {
         assert_eq!(losses[0].probe, Some("relisten_fexit"));
         first.at = BootNs(30);
         assert_eq!(told(&ledger.read(&first)), []);
-    }
-
-    /// Of a probe with a spare one: own skipped runs, those of the spare one, left and covered.
-    fn shared(runs: u64, spare: u64, left: u64, covered: u64) -> Skipped {
-        Skipped {
-            probe: "exit_tp_btf",
-            runs,
-            spare: Some(SpareRuns {
-                skipped: Some(spare),
-                counted: SpareCounters { left, covered },
-            }),
-        }
-    }
-
-    /// Whichever is skipped: what neither saw is counted, and nothing else.
-    #[test]
-    fn what_a_spare_probe_saw_is_no_loss() {
-        // The first one is skipped for three calls, the spare one told two of them.
-        assert_eq!(shared(3, 1, 0, 2).unseen(), 1);
-        // Of five that are no news the first one is skipped for one; the spare one saw all.
-        assert_eq!(shared(1, 0, 4, 5).unseen(), 0);
-        // The spare one alone is skipped, for a call that was no news.
-        assert_eq!(shared(0, 1, 5, 4).most(), 0);
-        // The spare one's part of a call is under way.
-        assert_eq!(shared(0, 0, 0, 1).unseen(), 0);
-    }
-
-    /// The spare one told more than the other one was skipped for: the kernel runs it first.
-    #[test]
-    fn an_order_that_is_not_expected_is_noticed() {
-        assert!(!shared(3, 0, 10, 13).is_reversed());
-        assert!(!shared(3, 0, 10, 14).is_reversed(), "a call under way");
-        assert!(shared(3, 0, 10, 99).is_reversed());
-    }
-
-    #[test]
-    fn calls_under_way_are_no_losses_and_real_ones_are_told_once() {
-        let mut account = SkippedAccount::default();
-        // Each reading finds another call between its two probes.
-        let under_way = [
-            shared(0, 0, 11, 10),
-            shared(0, 0, 25, 24),
-            shared(4, 0, 31, 35),
-        ];
-        assert_eq!(under_way.map(|one| account.observe(&one)), [0, 0, 0]);
-        // Both are skipped for one call.
-        let lost = [
-            shared(5, 1, 40, 44),
-            shared(5, 1, 50, 54),
-            shared(5, 1, 60, 64),
-        ];
-        assert_eq!(lost.map(|one| account.observe(&one)), [0, 1, 0]);
     }
 
     #[test]
