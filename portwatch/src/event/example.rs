@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;
 use super::{
-    Ancestor, Container, Event, EventType, Exposure, Family, Gap, GapCgroup, Host, Mechanism,
-    Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor, Socket,
-    SocketType, State,
+    Ancestor, Container, Event, EventType, Exposure, Family, Gap, GapCause, GapCgroup, Host,
+    Mechanism, Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName,
+    Sensor, Socket, SocketType, State,
 };
 
 /// One event of each type, in the order of [`EventType::ALL`].
@@ -118,6 +118,7 @@ fn example(kind: EventType, seq: u64) -> Event {
         EventType::Gap => Event {
             gap: Some(Gap {
                 ring: RingName::Critical,
+                cause: Some(GapCause::RingFull),
                 lost: 12,
                 from: "2026-11-21T19:41:58.000214000Z".to_owned(),
                 to: "2026-11-21T19:42:00.871002113Z".to_owned(),

@@ -7,8 +7,9 @@ use std::borrow::Cow;
 
 use super::words::Word;
 use super::{
-    Ancestor, Event, EventType, Exposure, Family, Gap, Mechanism, Owner, Policy, PolicyState,
-    Previous, Process, Protocol, Reconciled, RingName, Sensor, Severity, Socket, SocketType, State,
+    Ancestor, Event, EventType, Exposure, Family, Gap, GapCause, Mechanism, Owner, Policy,
+    PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor, Severity, Socket,
+    SocketType, State,
 };
 
 /// What a field holds, and so which comparisons make sense.
@@ -197,6 +198,7 @@ pub static FIELDS: &[Field] = &{
     f("duration_ms", &["duration"], U64, |e| number(e.duration_ms)),
     f("error", &[], Text, |e| text(&e.error)),
     f("gap.ring", &["ring"], OneOf(RingName::WORDS), |e| word(Some(gap(e)?.ring))),
+    f("gap.cause", &["cause"], OneOf(GapCause::WORDS), |e| word(gap(e)?.cause)),
     f("gap.lost", &["lost"], U64, |e| number(Some(gap(e)?.lost))),
     f("gap.from", &[], Time, |e| plain(&gap(e)?.from)),
     f("gap.to", &[], Time, |e| plain(&gap(e)?.to)),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::misuse::{self, Misuse};
 use super::words::Word as _;
 use super::{
-    Event, EventType, Exposure, Family, Gap, Owner, Policy, PolicyState, Process, Reconciled,
-    RingName, Sensor, Severity, Socket,
+    Event, EventType, Exposure, Family, Gap, GapCause, Owner, Policy, PolicyState, Process,
+    Reconciled, RingName, Sensor, Severity, Socket,
 };
 use crate::text::{clip, guard};
 
@@ -484,10 +484,13 @@ fn lost(gap: &Gap) -> String {
                 None => format!(", {} of them of cgroup {}", cgroup.lost, cgroup.id),
             });
             let ring = ring.word();
-            format!(
-                "lost {count} on the {ring} ring {between}{}",
-                most.unwrap_or_default()
-            )
+            let most = most.unwrap_or_default();
+            match gap.cause {
+                Some(GapCause::TableFull) => {
+                    format!("the kernel's table of listeners was full for {count} {between}")
+                }
+                _ => format!("lost {count} on the {ring} ring {between}{most}"),
+            }
         }
     }
 }

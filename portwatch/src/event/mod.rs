@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use kind::{EventType, Severity};
 pub use policy::{Policy, PolicyState};
 pub use process::{Ancestor, Container, Owner, Process};
-pub use sensor::{Gap, GapCgroup, Mechanism, Reconciled, RingName, Sensor, SignalMechanism};
+pub use sensor::{
+    Gap, GapCause, GapCgroup, Mechanism, Reconciled, RingName, Sensor, SignalMechanism,
+};
 pub use socket::{Exposure, Family, Protocol, Socket, SocketType, State};
 
 /// The name of this schema; a change that must break a reader bumps the number.

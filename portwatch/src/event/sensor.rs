@@ -101,11 +101,32 @@ pub enum RingName {
     Client,
 }
 
+/// Why events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapCause {
+    /// The ring was full.
+    RingFull,
+    /// A probe saw something and did nothing with it that it counted.
+    Unaccounted,
+    /// A record went into the ring and never came out.
+    Undelivered,
+    /// The kernel's table of tracked listeners was full.
+    TableFull,
+    /// The kernel skipped a run of a probe (recursion misses).
+    ProbeSkipped,
+    /// A reader of this output was too slow.
+    SlowReader,
+}
+
 /// Events that were lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// Where.
     pub ring: RingName,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<GapCause>,
     /// How many.
     pub lost: u64,
     /// No earlier than: RFC 3339.

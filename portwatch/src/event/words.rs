@@ -1,8 +1,8 @@
 //! The words that events use for each enumeration, and all of them in order.
 
 use super::{
-    EventType, Exposure, Family, Mechanism, PolicyState, Protocol, RingName, Severity, SocketType,
-    State,
+    EventType, Exposure, Family, GapCause, Mechanism, PolicyState, Protocol, RingName, Severity,
+    SocketType, State,
 };
 
 /// An enumeration that an event writes as one word.
@@ -112,6 +112,14 @@ words! {
         Denied = "denied",
         Expected = "expected",
     }
+    GapCause {
+        RingFull = "ring-full",
+        Unaccounted = "unaccounted",
+        Undelivered = "undelivered",
+        TableFull = "table-full",
+        ProbeSkipped = "probe-skipped",
+        SlowReader = "slow-reader",
+    }
     RingName {
         Critical = "critical",
         Process = "process",
@@ -149,5 +157,6 @@ mod tests {
         agrees_with_json::<Mechanism>();
         agrees_with_json::<PolicyState>();
         agrees_with_json::<RingName>();
+        agrees_with_json::<GapCause>();
     }
 }

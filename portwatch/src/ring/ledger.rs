@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use portwatch_common::counters::{Counters, RINGS, RingCounters};
 
 use super::skipped::{SETTLED, Skipped, SkippedAccount};
-use crate::event::{Gap, RingName};
+use crate::event::{Gap, GapCause as Cause, RingName};
 use crate::time::{BootNs, WallClock};
 
 /// The rings in the order of the counters.
@@ -31,21 +31,6 @@ pub struct Reading {
     pub skipped: Vec<Skipped>,
     /// Dropped records of listeners by cgroup id, since the start.
     pub crowd: Vec<(u64, u64)>,
-}
-
-/// Why records are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The ring was full.
-    RingFull,
-    /// The probes' own counters do not add up.
-    Unaccounted,
-    /// Emitted, but never taken out of the ring.
-    Undelivered,
-    /// A table inside the kernel was full: a listener is not tracked.
-    TableFull,
-    /// The kernel skipped a run of a probe.
-    ProbeSkipped,
 }
 
 /// Records that were lost between two readings.
@@ -74,6 +59,7 @@ impl Loss {
     pub fn gap(&self, clock: WallClock) -> Gap {
         Gap {
             ring: self.ring,
+            cause: Some(self.cause),
             lost: self.lost,
             from: clock.rfc3339(self.from),
             to: clock.rfc3339(self.to),
@@ -245,7 +231,7 @@ impl Shortfall {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cause, Ledger, Loss, NAMES, Reading, Skipped, advance, behind};
+    use super::{Cause, Ledger, Loss, NAMES, Reading, SETTLED, Skipped, advance, behind};
     use crate::event::RingName;
     use crate::time::{BootNs, WallClock};
     use portwatch_common::counters::{Counters, RINGS};
@@ -300,47 +286,54 @@ mod tests {
         assert_eq!(ledger.read(&second)[0].cgroups, [(8, 3), (7, 2)]);
     }
 
+    /// Gives the ledger this reading until it tells something; how many it took, and what it told.
+    fn until_told(ledger: &mut Ledger, at: &mut u64, mut same: Reading) -> (usize, Vec<Loss>) {
+        for count in 1..=2 * SETTLED {
+            *at += 10;
+            same.at = BootNs(*at);
+            let losses = ledger.read(&same);
+            if !losses.is_empty() {
+                return (count, losses);
+            }
+        }
+        (0, Vec::new())
+    }
+
     #[test]
     fn a_broken_law_is_told_when_it_lasts() {
         let mut ledger = Ledger::new(BootNs(0));
-        // Two records on their way for three readings, of a task that was preempted, have arrived at the fourth.
-        for at in [10, 20, 30] {
+        let mut at = 0;
+        // Two records on their way for many readings, of a task that was preempted, arrive at last.
+        for _ in 1..SETTLED {
+            at += 10;
             assert_eq!(told(&ledger.read(&reading(at, 9, 7, 0, 0))), []);
         }
-        assert_eq!(told(&ledger.read(&reading(40, 9, 9, 0, 0))), []);
-        // Four are missing for good, one more is on its way at first.
-        assert_eq!(told(&ledger.read(&reading(50, 20, 15, 0, 0))), []);
-        for at in [60, 70] {
-            assert_eq!(told(&ledger.read(&reading(at, 30, 26, 0, 0))), []);
-        }
-        let losses = ledger.read(&reading(80, 30, 26, 0, 0));
-        assert_eq!(told(&losses), [(Cause::Unaccounted, 4, 40, 80)]);
-        for at in [90, 100, 110] {
-            assert_eq!(told(&ledger.read(&reading(at, 40, 35, 0, 0))), []);
-        }
-        let losses = ledger.read(&reading(120, 40, 35, 0, 0));
-        assert_eq!(told(&losses), [(Cause::Unaccounted, 1, 80, 120)]);
+        let arrived = until_told(&mut ledger, &mut at, reading(0, 9, 9, 0, 0));
+        assert_eq!(arrived, (0, vec![]));
+        let (count, losses) = until_told(&mut ledger, &mut at, reading(0, 30, 26, 0, 0));
+        assert_eq!(count, SETTLED);
+        let from = at - 10 * SETTLED as u64;
+        assert_eq!(told(&losses), [(Cause::Unaccounted, 4, from, at)]);
+        let (_, losses) = until_told(&mut ledger, &mut at, reading(0, 40, 35, 0, 0));
+        assert_eq!(losses[0].lost, 1);
     }
 
     #[test]
     fn what_was_emitted_must_arrive() {
         let mut ledger = Ledger::new(BootNs(0));
-        let mut first = reading(10, 9, 9, 0, 0);
-        first.received[0] = 6;
-        assert_eq!(told(&ledger.read(&first)), []);
-        let mut second = reading(20, 12, 12, 0, 0);
-        second.received[0] = 10;
-        for at in [20, 30] {
-            second.at = BootNs(at);
-            assert_eq!(told(&ledger.read(&second)), []);
-        }
-        second.at = BootNs(40);
-        let losses = ledger.read(&second);
-        assert_eq!(told(&losses), [(Cause::Undelivered, 2, 0, 40)]);
+        let mut at = 0;
+        let mut behind = reading(0, 12, 12, 0, 0);
+        behind.received[0] = 10;
+        let (count, losses) = until_told(&mut ledger, &mut at, behind.clone());
+        assert_eq!(count, SETTLED);
+        assert_eq!(told(&losses), [(Cause::Undelivered, 2, 0, at)]);
+        assert_eq!(
+            losses[0].gap(WallClock::from_epoch_ns(0)).cause,
+            Some(Cause::Undelivered)
+        );
         // The reader may be ahead of the reading.
-        let mut third = reading(50, 12, 12, 0, 0);
-        third.received[0] = 15;
-        assert_eq!(told(&ledger.read(&third)), []);
+        behind.received[0] = 15;
+        assert_eq!(until_told(&mut ledger, &mut at, behind), (0, vec![]));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::ledger::behind;
 const UNDER_WAY: u64 = 64;
 
 /// Readings of which each must show what two programs missed: a task that is preempted between the two waits longer than
-/// one, and on a busy processor the next reading finds another one there.
-pub(super) const SETTLED: usize = 4;
+/// one (on a crowded processor for seconds), and the next reading finds another one there.
+pub(super) const SETTLED: usize = 10;
 /// The same for a single program.
 const SINGLE: usize = 2;
 
@@ -106,7 +106,7 @@ impl SkippedAccount {
 
 #[cfg(test)]
 mod tests {
-    use super::{Skipped, SkippedAccount, SpareCounters, SpareRuns};
+    use super::{SETTLED, Skipped, SkippedAccount, SpareCounters, SpareRuns};
 
     /// Of a probe with a spare one: own skipped runs, those of the spare one, left and covered.
     fn shared(runs: u64, spare: u64, left: u64, covered: u64) -> Skipped {
@@ -153,14 +153,15 @@ mod tests {
         ];
         assert_eq!(under_way.map(|one| account.observe(&one)), [0, 0, 0]);
         // Both are skipped for one call, and the next readings find one under way besides.
-        let lost = [
-            shared(5, 1, 40, 44),
-            shared(5, 1, 50, 53),
-            shared(5, 1, 60, 64),
-            shared(5, 1, 70, 73),
-            shared(5, 1, 80, 84),
-        ];
-        assert_eq!(lost.map(|one| account.observe(&one)), [0, 0, 0, 1, 0]);
+        let told: Vec<u64> = (0..SETTLED as u64 + 2)
+            .map(|reading| {
+                let is_under_way = reading % 2;
+                let left = 40 + 10 * reading;
+                account.observe(&shared(5, 1, left, left + 4 - is_under_way))
+            })
+            .collect();
+        assert_eq!(told.iter().sum::<u64>(), 1, "{told:?}");
+        assert_eq!(told[SETTLED - 1], 1, "{told:?}");
     }
 
     #[test]

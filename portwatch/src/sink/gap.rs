@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::item::{Extent, Item};
-use crate::event::{Event, EventType, Gap, RingName, Severity};
+use crate::event::{Event, EventType, Gap, GapCause, RingName, Severity};
 use crate::sink::Line;
 
 /// Consecutive events that one reader did not get.
@@ -52,6 +52,7 @@ impl Hole {
             ),
             gap: Some(Gap {
                 ring: RingName::Client,
+                cause: Some(GapCause::SlowReader),
                 lost: self.lost,
                 from: extent.earliest,
                 to: extent.latest,
