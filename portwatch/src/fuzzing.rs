@@ -4,6 +4,7 @@
 //! before. A property sits beside the code that it is about, in a module `fuzz`, and panics where it does
 //! not hold. None of this is in the program.
 
+pub use crate::check::fuzz::answer;
 pub use crate::config::fuzz::config;
 pub use crate::daemon::fuzz::line;
 pub use crate::decode::fuzz::record;
@@ -37,7 +38,8 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 11] = [
+    const TARGETS: [Target; 12] = [
+        ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
         ("control", control, crate::interface::fuzz::seeds),

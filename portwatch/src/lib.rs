@@ -3,7 +3,9 @@
 //! Data flows one way: kernel → `ring` → `decode` → `enrich` → `inventory` → (policy, storm) →
 //! (alert, sink) → `interface`. ARCHITECTURE.md has the map.
 
+pub mod alert;
 pub mod baseline;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -176,7 +176,7 @@ impl Store {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     filter,
-                    identity.map(netns_word),
+                    identity.map(Identity::netns_word),
                     identity.map(|one| one.protocol.word()),
                     identity.map(|one| &one.address),
                     identity.map(|one| &one.port),
@@ -321,7 +321,7 @@ impl Store {
         let mut statement = self.db.prepare(
             "SELECT netns, protocol, address, port, name, exe FROM baseline ORDER BY 1, 2, 3, 4, 5, 6",
         )?;
-        let rows = statement.query_map([], |row| identity(row, 0))?;
+        let rows = statement.query_map([], |row| Identity::of_row(row, 0))?;
         // A protocol of a later version is none that could be met here.
         let known = rows.take(MAX_ENTRIES).filter_map(Result::transpose);
         known.collect()
@@ -336,7 +336,7 @@ impl Store {
             let filter: Option<String> = row.get(1)?;
             let what = match filter {
                 Some(filter) => Filter::parse(&filter).ok().map(What::Matching),
-                None => identity(row, 4)?.map(What::Listener),
+                None => Identity::of_row(row, 4)?.map(What::Listener),
             };
             let expires: Option<String> = row.get(3)?;
             // What cannot be read accepts nothing.
@@ -357,26 +357,29 @@ impl Store {
     }
 }
 
-/// The identity in these columns; none when its protocol is not known here.
-fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Identity>> {
-    let netns: String = row.get(first)?;
-    let protocol: String = row.get(first + 1)?;
-    let known = Protocol::ALL.iter().find(|known| known.word() == protocol);
-    let Some(&protocol) = known else {
-        return Ok(None);
-    };
-    Ok(Some(Identity {
-        is_host: netns == "host",
-        protocol,
-        address: row.get(first + 2)?,
-        port: row.get(first + 3)?,
-        name: row.get(first + 4)?,
-        exe: row.get(first + 5)?,
-    }))
-}
+impl Identity {
+    /// The identity in these six columns; none when its protocol is not known here.
+    pub(crate) fn of_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
+        let netns: String = row.get(first)?;
+        let protocol: String = row.get(first + 1)?;
+        let known = Protocol::ALL.iter().find(|known| known.word() == protocol);
+        let Some(&protocol) = known else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            is_host: netns == "host",
+            protocol,
+            address: row.get(first + 2)?,
+            port: row.get(first + 3)?,
+            name: row.get(first + 4)?,
+            exe: row.get(first + 5)?,
+        }))
+    }
 
-const fn netns_word(one: &Identity) -> &'static str {
-    if one.is_host { "host" } else { "other" }
+    /// The class of its network namespace, as a database has it.
+    pub(crate) const fn netns_word(&self) -> &'static str {
+        if self.is_host { "host" } else { "other" }
+    }
 }
 
 fn insert(change: &Transaction<'_>, these: &[Identity], now: Timestamp) -> rusqlite::Result<usize> {
@@ -387,7 +390,7 @@ fn insert(change: &Transaction<'_>, these: &[Identity], now: Timestamp) -> rusql
     let mut new = 0;
     for one in these {
         new += statement.execute(params![
-            netns_word(one),
+            one.netns_word(),
             one.protocol.word(),
             one.address,
             one.port,

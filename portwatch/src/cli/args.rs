@@ -98,6 +98,11 @@ const POLICY_EXAMPLES: &str = "\
 Example:
   portwatch policy test --since 30d";
 
+const ALERT_EXAMPLES: &str = "\
+Examples:
+  portwatch alert test
+  portwatch alert test email";
+
 const HISTORY_EXAMPLES: &str = "\
 Examples:
   portwatch history --since 2d
@@ -216,6 +221,9 @@ pub enum Command {
     /// Try the rules of the configuration
     #[command(after_long_help = POLICY_EXAMPLES)]
     Policy(Policy),
+    /// Alerts: try the channels
+    #[command(after_long_help = ALERT_EXAMPLES)]
+    Alert(Alert),
     /// Have the running daemon read its configuration anew
     ///
     /// All of it is applied, or, when there is a mistake, nothing. Rules take effect at once; what the daemon
@@ -427,6 +435,25 @@ pub struct PolicyTest {
     pub rule: Option<String>,
 }
 
+/// `portwatch alert`.
+#[derive(Debug, clap::Args)]
+pub struct Alert {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AlertCommand,
+}
+
+/// The commands of `portwatch alert`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum AlertCommand {
+    /// Send a real message through a channel, or through all, and print the answer of the other side
+    Test {
+        /// The channel's name
+        #[arg(value_name = "CHANNEL")]
+        channel: Option<String>,
+    },
+}
+
 /// `portwatch history`.
 #[derive(Debug, clap::Args)]
 pub struct History {
@@ -442,6 +469,9 @@ pub struct History {
     /// Only the last of them, so many
     #[arg(long, value_name = "N")]
     pub last: Option<NonZeroU64>,
+    /// Show no events, but every listener: when it was seen first and last, and how often it was opened
+    #[arg(long, conflicts_with = "filter")]
+    pub listeners: bool,
 }
 
 /// `portwatch ls`.

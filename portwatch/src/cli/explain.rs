@@ -6,17 +6,22 @@ use std::path::Path;
 use super::args::{self, PortOf};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::sightings::{self, to_second};
 use super::{ls, print};
-use crate::baseline::Frame;
+use crate::baseline::{Frame, Identity};
 use crate::config::Paths;
 use crate::enrich::services::Services;
 use crate::event::words::Word as _;
 use crate::event::{Event, Protocol, message, misuse};
+use crate::history::Sighting;
 use crate::text::guard;
 use crate::time::BootNs;
 
 /// Where nothing else is said.
 const USUAL: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+/// Listeners of the past that are told, at most.
+const SEEN: usize = 10;
 
 pub(super) fn run(explain: &args::Explain, paths: &Paths) -> Result<Exit, Failure> {
     let PortOf { port, protocol } = explain.port;
@@ -39,7 +44,8 @@ pub(super) fn run(explain: &args::Explain, paths: &Paths) -> Result<Exit, Failur
     if held.is_empty() {
         text.push_str("nobody listens there now\n");
     }
-    for line in held {
+    let seen = seen(&sightings::known(paths), port, &wanted);
+    for line in held.into_iter().chain(seen) {
         text.push_str(&guard(&line));
         text.push('\n');
     }
@@ -78,9 +84,22 @@ fn held(events: &[Event], port: u16, protocol: Option<Protocol>) -> Vec<String> 
     events.iter().filter(is_it).map(line).collect()
 }
 
+/// Who was seen there before, the last one first.
+fn seen(known: &[(Identity, Sighting)], port: u16, wanted: &[Protocol]) -> Vec<String> {
+    let port = port.to_string();
+    let is_it = |one: &Identity| one.port == port && wanted.contains(&one.protocol);
+    let there = known.iter().filter(|(one, _)| is_it(one)).take(SEEN);
+    let line = |(one, seen): &(Identity, Sighting)| {
+        let (first, last) = (to_second(&seen.first), to_second(&seen.last));
+        let exe = &one.exe;
+        format!("{exe} was seen on {one}: first {first}, last {last}")
+    };
+    there.map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{held, of_protocol};
+    use super::{Identity, Sighting, held, of_protocol, seen};
     use crate::event::{EventType, Protocol};
     use crate::sink::testing;
 
@@ -95,6 +114,30 @@ mod tests {
             "31335/udp is no service that this host has a name for\n\
              31335/udp is known for Trinoo (agent for distributed floods; CERT Incident Note IN-99-07)\n"
         );
+    }
+
+    #[test]
+    fn who_was_there_before_is_told() {
+        let identity = Identity {
+            is_host: true,
+            protocol: Protocol::Tcp,
+            address: "0.0.0.0".to_owned(),
+            port: "4444".to_owned(),
+            name: String::new(),
+            exe: "/usr/bin/nc".to_owned(),
+        };
+        let times = Sighting {
+            first: "2026-11-01T10:00:00.5Z".to_owned(),
+            last: "2026-11-22T10:00:00Z".to_owned(),
+            opened: 2,
+        };
+        let known = [(identity, times)];
+        let told = [
+            "/usr/bin/nc was seen on 0.0.0.0:4444/tcp: first 2026-11-01T10:00:00Z, last 2026-11-22T10:00:00Z",
+        ];
+        assert_eq!(seen(&known, 4444, &[Protocol::Tcp]), told);
+        assert!(seen(&known, 4444, &[Protocol::Udp]).is_empty());
+        assert!(seen(&known, 444, &[Protocol::Tcp]).is_empty());
     }
 
     #[test]

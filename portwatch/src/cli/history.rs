@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::human::Human;
 use super::output::{Output, Written};
+use super::sightings;
 use super::signal::Interrupt;
 use super::style::Terminal;
 use crate::config::Paths;
@@ -20,6 +21,12 @@ use crate::filter::Filter;
 use crate::history::{self, Past};
 
 pub(super) fn run(args: &args::History, paths: &Paths) -> Result<Exit, Failure> {
+    let last = args
+        .last
+        .map(|last| usize::try_from(last.get()).unwrap_or(usize::MAX));
+    if args.listeners {
+        return sightings::run(args.output, args.since, last, paths);
+    }
     let filter = Filter::parse_args(&args.filter)?;
     let since = args.since.map(before_now).transpose()?;
     let interrupt = Interrupt::install().map_err(|error| {
@@ -38,9 +45,6 @@ pub(super) fn run(args: &args::History, paths: &Paths) -> Result<Exit, Failure> 
     };
     let stop = interrupt.stop();
     let mut output = Output::new(io::stdout(), interrupt.stop());
-    let last = args
-        .last
-        .map(|last| usize::try_from(last.get()).unwrap_or(usize::MAX));
     let mut kept = VecDeque::new();
     let folder = history::folder(&paths.state_dir);
     let ended = history::read(&folder, since, |past| {

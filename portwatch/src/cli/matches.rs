@@ -40,6 +40,14 @@ fn matcher(args: &args::Match, paths: &Paths) -> Result<Matcher, Failure> {
         return Ok(Box::new(move |event| filter.matches(event)));
     };
     let rule = rule(config::load(paths)?.config.rules, name)?;
+    if rule.is_elsewhere() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format_args!(
+                "the rule `{name}` is about a service of another host, and so about no listener of this one"
+            ),
+        ));
+    }
     let netns = host_network_namespace();
     Ok(Box::new(move |event| {
         Facts::of(event, netns).is_some_and(|facts| rule.when.matches(&facts))

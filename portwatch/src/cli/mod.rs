@@ -1,5 +1,6 @@
 //! The command line: one file per command, one per output format.
 
+mod alert;
 pub mod args;
 mod baseline;
 mod check;
@@ -19,6 +20,7 @@ mod policy;
 mod reload;
 mod run;
 pub mod schema;
+mod sightings;
 pub mod signal;
 mod status;
 pub mod style;
@@ -64,6 +66,7 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
         Command::Baseline(baseline) => baseline::run(baseline, &paths),
         Command::Match(wanted) => matches::run(wanted, &paths),
         Command::Policy(policy) => policy::run(policy, &paths),
+        Command::Alert(alert) => alert::run(alert, &paths),
         Command::Reload => reload::run(&paths),
         Command::Explain(explain) => explain::run(explain, &paths),
         Command::Schema => print(schema::event_schema_text().as_bytes()),

@@ -159,6 +159,7 @@ mod tests {
                 ..Selector::default()
             },
             grace: GRACE,
+            check: None,
             reason: None,
         };
         let policy = Policy::new(vec![rule("no back doors", 4444), rule("no mail", 25)]);

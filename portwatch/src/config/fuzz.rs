@@ -65,6 +65,14 @@ fn assert_in_range(config: &Config) {
     assert_plain(&config.control.group);
     for rule in &config.rules {
         assert_plain(&rule.name);
+        if let Some(check) = &rule.check {
+            assert!(check.failures >= 1 && !check.every.is_zero());
+            assert!(check.timeout <= check.every);
+            [&check.name, &check.path]
+                .into_iter()
+                .flatten()
+                .for_each(|text| assert_plain(text));
+        }
     }
 }
 
@@ -78,7 +86,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let rules = "[[deny]]\nport = [22, '8000-8100', 0x50]\nproto = 'tcp'\n[[allow]]\nname = 'web'\n\
         address = ['10.0.0.0/8', '::1']\nexposure = 'loopback'\nnetns = 'host'\npath = '/run/*'\nexe = '/usr/*'\n\
         user = ['root', 33]\nunit = 'a.service'\ncontainer = 'docker:*'\nparent = 'systemd'\npackage = 'a'\n\
-        match = 'not name == a'\nseverity = 'critical'\nreason = 'b'\n[[expect]]\nport = 1\n\
+        match = 'not name == a'\nseverity = 'critical'\nreason = 'b'\n[[expect]]\nport = 1\ncheck = 'https'\ncheck_every = '10s'\n\
+        check_timeout = '500ms'\ncheck_failures = 2\ncheck_host = 'mx.example'\ncheck_name = 'a'\ncheck_path = '/up'\n\
         [[ignore]]\nall = true\n[[deny]]\nprt = 1\nname = 'web'\nsha256 = 'ab'\n";
     vec![
         ("rules", rules.into()),

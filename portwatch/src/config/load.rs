@@ -14,7 +14,7 @@ const MAX_FILE: u64 = 1 << 20;
 const MAX_FILES: usize = 256;
 
 /// A configuration and where it comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
     /// The result.
     pub config: Config,

@@ -1,25 +1,31 @@
 //! Configuration: defaults, file, checks. Without any file the program is useful.
 
+pub mod channels;
+mod checks;
 pub mod diagnostic;
 pub mod duration;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod keys;
 pub mod load;
+mod maintenance;
 mod parse;
 pub mod paths;
 mod rules;
+mod values;
 
+pub use channels::Channel;
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loaded, load};
 pub use paths::Paths;
 
 use std::time::Duration;
 
+use crate::alert::Window;
 use crate::policy::Rule;
 
 /// Everything that can be configured, with its default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// Ring buffers between kernel and daemon.
     pub ring: Ring,
@@ -37,6 +43,10 @@ pub struct Config {
     pub history: History,
     /// The rules of the policy, those of a later file behind those of an earlier one.
     pub rules: Vec<Rule>,
+    /// Where alerts go.
+    pub channels: Vec<Channel>,
+    /// When alerts wait.
+    pub maintenance: Vec<Window>,
 }
 
 impl Config {
@@ -55,6 +65,13 @@ impl Config {
         let differ = sections.into_iter().filter(|(_, is_same)| !is_same);
         differ.map(|(name, _)| name.to_owned()).collect()
     }
+}
+
+/// Lays a text over a configuration; the mistakes in it come back.
+#[cfg(test)]
+pub(crate) fn apply_text(config: &mut Config, text: &str) -> Vec<String> {
+    let mistakes = parse::apply(config, std::path::Path::new("test.toml"), text);
+    mistakes.iter().map(ToString::to_string).collect()
 }
 
 /// `[ring]`: sizes in KiB, powers of two (the kernel's rule). Fixed while the daemon runs.

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::Config;
 use super::diagnostic::Diagnostic;
 use super::keys::{KEYS, Key};
-use super::rules;
+use super::{channels, maintenance, rules};
 use crate::text::escape;
 
 /// What is wrong, and where: byte offset and sentence.
@@ -31,7 +31,9 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
                 DeValue::Table(table) if is_section(section) => {
                     apply_section(config, section, table, &mut mistakes);
                 }
-                _ if rules::action(section).is_some() => {}
+                _ if rules::action(section).is_some()
+                    || channels::is_list(section)
+                    || section == maintenance::LIST => {}
                 _ => mistakes.push((at, unknown_at_top(section))),
             }
         }
@@ -42,6 +44,8 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
             &mut config.rules,
             &mut mistakes,
         );
+        channels::read(document.get_ref(), &mut config.channels, &mut mistakes);
+        maintenance::read(document.get_ref(), &mut config.maintenance, &mut mistakes);
     }
     mistakes.sort();
     mistakes
@@ -99,8 +103,10 @@ fn unknown_at_top(name: &str) -> String {
     let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
     sections.dedup();
     sections.extend(rules::LISTS.map(|(list, _)| list));
+    sections.extend(channels::LISTS);
+    sections.push(maintenance::LIST);
     match nearest(name, sections.iter().copied()) {
-        Some(nearest) if rules::action(nearest).is_some() => {
+        Some(nearest) if rules::action(nearest).is_some() || nearest == maintenance::LIST => {
             format!("unknown section `{shown}`; did you mean [[{nearest}]]?")
         }
         Some(nearest) => format!("unknown section `{shown}`; did you mean [{nearest}]?"),
@@ -245,6 +251,27 @@ mod tests {
             (key.apply)(&mut config, value.get_ref()).expect(key.name);
             assert_eq!(config, Config::default(), "{}", key.name);
         }
+    }
+
+    /// What people copy out of the documentation works.
+    #[test]
+    fn every_example_of_the_documentation_is_right() {
+        let pages = [
+            include_str!("../../../docs/alerts.md"),
+            include_str!("../../../docs/migrating.md"),
+            include_str!("../../../docs/policy.md"),
+        ];
+        let examples = pages
+            .iter()
+            .flat_map(|page| page.split("```toml\n").skip(1))
+            .filter_map(|rest| rest.split_once("```"));
+        let mut count = 0;
+        for (example, _) in examples {
+            let (_, mistakes) = parsed(example);
+            assert_eq!(mistakes, [""; 0], "{example}");
+            count += 1;
+        }
+        assert!(count >= 10, "{count} examples");
     }
 
     proptest! {

@@ -3,24 +3,20 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::duration;
 use super::parse::{Mistakes, nearest};
+use super::values::{each, expression, name, set, string, truth, word};
+use super::{checks, duration};
 use crate::event::Exposure;
 use crate::event::words::Word;
-use crate::filter::{Filter, Network};
+use crate::filter::Network;
 use crate::policy::{
     Action, GRACE, Namespace, Pattern, Patterns, PortRange, Ports, Rule, Selector, User, WordSet,
 };
 use crate::text::escape;
-
-/// Longest name of a rule, in characters.
-const MAX_NAME: usize = 64;
 
 /// How long a grace time may be. Shorter than the first, a start could not be told from an end.
 const GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -38,6 +34,7 @@ struct Draft {
     rule: Rule,
     is_for_all: bool,
     has_grace: bool,
+    check: checks::Draft,
 }
 
 /// A key of a rule: checks the value and puts it in its place, or says what is expected.
@@ -170,26 +167,44 @@ fn one(
             severity: None,
             when: Selector::default(),
             grace: GRACE,
+            check: None,
             reason: None,
         },
         is_for_all: false,
         has_grace: false,
+        check: checks::Draft::default(),
     };
     let before = mistakes.len();
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        match KEYS.iter().find(|(known, _)| *known == name) {
-            Some((known, apply)) => {
-                if let Err(expected) = apply(&mut draft, value.get_ref()) {
-                    mistakes.push((value.span().start, format!("{known}: {expected}")));
-                }
+        let rules = KEYS.iter().find(|(known, _)| *known == name);
+        let checks = checks::KEYS.iter().find(|(known, _)| *known == name);
+        let applied = match (rules, checks) {
+            (Some((_, apply)), _) => apply(&mut draft, value.get_ref()),
+            (None, Some((_, apply))) => apply(&mut draft.check, value.get_ref()),
+            (None, None) => {
+                mistakes.push((key.span().start, unknown(action, name)));
+                continue;
             }
-            None => mistakes.push((key.span().start, unknown(action, name))),
+        };
+        if let Err(expected) = applied {
+            mistakes.push((value.span().start, format!("{name}: {expected}")));
         }
     }
     // What is missing only confuses where something is wrong already.
     if mistakes.len() == before {
         check(&draft, at, mistakes);
+    }
+    if mistakes.len() == before {
+        match draft.check.finish(&draft.rule, draft.has_grace) {
+            Ok(check) => draft.rule.check = check,
+            Err((key, message)) => {
+                let place = table
+                    .keys()
+                    .find(|found| Some(found.get_ref().as_ref()) == key);
+                mistakes.push((place.map_or(at, |found| found.span().start), message));
+            }
+        }
     }
     draft.rule
 }
@@ -200,6 +215,7 @@ fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
         rule,
         is_for_all,
         has_grace,
+        ..
     } = draft;
     let mut wrong = |message: &str| mistakes.push((at, message.to_owned()));
     if rule.when.is_empty() && !is_for_all {
@@ -232,7 +248,12 @@ fn list(action: Action) -> &'static str {
 
 fn unknown(action: Action, name: &str) -> String {
     let (shown, list) = (escape(name.as_bytes()), list(action));
-    let known = || KEYS.iter().map(|(key, _)| *key);
+    let rules = KEYS.iter().map(|(key, _)| *key);
+    let known = || {
+        rules
+            .clone()
+            .chain(checks::KEYS.iter().map(|(key, _)| *key))
+    };
     match nearest(name, known()) {
         Some(nearest) => format!("unknown key `{shown}` in [[{list}]]; did you mean `{nearest}`?"),
         None => {
@@ -243,62 +264,6 @@ fn unknown(action: Action, name: &str) -> String {
             )
         }
     }
-}
-
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
-}
-
-/// One value, or a list of some.
-fn each<'v, T>(
-    value: &'v DeValue<'v>,
-    read: impl Fn(&'v DeValue<'v>) -> Result<T, String>,
-) -> Result<Vec<T>, String> {
-    match value {
-        DeValue::Array(values) if values.is_empty() => {
-            Err("an empty list matches nothing: leave the key out".to_owned())
-        }
-        DeValue::Array(values) => values.iter().map(Spanned::get_ref).map(read).collect(),
-        one => Ok(vec![read(one)?]),
-    }
-}
-
-fn string(value: &DeValue<'_>) -> Result<String, String> {
-    let text = value.as_str().filter(|text| !text.is_empty());
-    text.map(str::to_owned)
-        .ok_or_else(|| "expected a text in quotes".to_owned())
-}
-
-fn name(value: &DeValue<'_>) -> Result<Arc<str>, String> {
-    let name = string(value)?;
-    let is_plain = !name.chars().any(char::is_control) && name.chars().count() <= MAX_NAME;
-    if is_plain {
-        Ok(name.into())
-    } else {
-        Err(format!(
-            "expected a name of at most {MAX_NAME} characters, none of them a control character"
-        ))
-    }
-}
-
-fn truth(value: &DeValue<'_>) -> Result<bool, String> {
-    value
-        .as_bool()
-        .ok_or_else(|| "expected true or false".to_owned())
-}
-
-fn word<W: Word>(value: &DeValue<'_>) -> Result<W, String> {
-    let expected = || format!("expected one of {}", W::WORDS.join(", "));
-    let text = value.as_str().ok_or_else(expected)?;
-    let found = W::ALL.iter().find(|word| word.word() == text).copied();
-    found.ok_or_else(|| {
-        let shown = escape(text.as_bytes());
-        match nearest(text, W::WORDS.iter().copied()) {
-            Some(nearest) => format!("`{shown}` is not known; did you mean \"{nearest}\"?"),
-            None => format!("`{shown}` is not known; {}", expected()),
-        }
-    })
 }
 
 fn words<W: Word>(value: &DeValue<'_>) -> Result<Option<WordSet<W>>, String> {
@@ -379,15 +344,6 @@ fn users(value: &DeValue<'_>) -> Result<Option<Vec<User>>, String> {
         None => string(value).map(Pattern::new).map(User::Name),
     };
     Ok(Some(each(value, read)?))
-}
-
-fn expression(value: &DeValue<'_>) -> Result<Option<Filter>, String> {
-    let filter = Filter::parse(&string(value)?)
-        .map_err(|error| format!("column {}: {}", error.column(), error.message()))?;
-    if filter.matches_all() {
-        return Err("an empty expression matches everything: leave the key out".to_owned());
-    }
-    Ok(Some(filter))
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 //! stream of events happens in it, in order. It does no slow I/O: look-ups that can block run elsewhere
 //! and answer through bounded channels.
 
+mod alerts;
 mod answerable;
 mod approvals;
 mod connections;
+mod courier;
+mod desk;
 mod draft;
 mod errno;
 mod expected;
@@ -24,8 +27,10 @@ mod reconcile;
 mod recorder;
 pub mod reload;
 mod rings;
+mod secret;
 mod selftest;
 pub mod service;
+mod sightings;
 mod startup;
 mod status;
 mod stream;
@@ -38,7 +43,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Enrich, Inventory, LogLevel};
+use crate::alert::Message;
+use crate::config::{Channel, Config, Enrich, Inventory, LogLevel};
+use crate::event::{Event, EventType};
 use crate::interface::server::Query;
 use crate::kernel::features::Features;
 use crate::kernel::preflight::{self, NotPermitted};
@@ -46,10 +53,26 @@ use crate::policy::Policy;
 use crate::probe::load::{KernelLogLevel, LoadError, Request, Sizes, load};
 use crate::probe::plan::Rung;
 use crate::sink::Bus;
+use crate::time::BootNs;
 
 pub use approvals::{Approving, read_only as baseline};
 pub use host::network_namespace as host_network_namespace;
 pub use look::look;
+
+/// Sends a message through a channel at once, past its queue; the other side's own answer comes back.
+///
+/// # Errors
+/// Why it was not taken, in a sentence.
+pub fn send_once(channel: &Channel, message: &Message) -> Result<String, String> {
+    let mailer = courier::mailer(channel, &host::host().name)?;
+    mailer.send(message).map_err(|refusal| refusal.to_string())
+}
+
+/// An event of this host that nothing is said in yet.
+#[must_use]
+pub fn bare_event(kind: EventType) -> Event {
+    look::surroundings().event(kind, BootNs::now())
+}
 
 /// Questions that may wait for the pipeline.
 const QUERIES: usize = 32;

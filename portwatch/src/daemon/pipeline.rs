@@ -20,6 +20,7 @@ use super::reconcile::Found;
 use super::rings::Readers;
 use super::selftest::SelfTest;
 use super::{Options, StartError};
+use crate::check::{Asked, Checker};
 use crate::decode::record::{Record, SockId};
 use crate::decode::{DecodeError, decode};
 use crate::enrich::{Answer, EnrichConfig, Enricher};
@@ -50,6 +51,8 @@ pub(super) struct Pipeline {
     pub(super) policy: Policy,
     pub(super) approvals: Approvals,
     pub(super) expected: Expected,
+    pub(super) checker: Checker,
+    pub(super) outcomes: mpsc::Receiver<Asked>,
     pub(super) readers: Option<Readers>,
     pub(super) plan: Plan,
     /// What missing capabilities cost; until it is told.
@@ -135,6 +138,7 @@ impl Pipeline {
         });
         let surroundings = look::surroundings();
         let approvals = Approvals::open(&options.approving, surroundings.netns, Timestamp::now());
+        let (checker, outcomes) = Checker::new();
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
         let glances = Glances::new(fast, &plan);
@@ -146,6 +150,8 @@ impl Pipeline {
             policy: options.policy.clone(),
             approvals,
             expected: Expected::new(options.policy.rules(), since),
+            checker,
+            outcomes,
             plan,
             limitations: preflight::limitations(&features),
             enricher,
@@ -209,6 +215,7 @@ impl Pipeline {
                 woken = woken(&mut self.readers) => woken?,
                 Some(answer) = self.answers.recv() => self.answered(&answer),
                 Some(found) = self.found.1.recv() => self.found(found),
+                Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
                 Some(query) = queries.recv() => self.answer(query),
                 changed = wants_states.changed() => {
                     if changed.is_ok() {

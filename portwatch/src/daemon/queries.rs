@@ -89,6 +89,7 @@ impl Pipeline {
             enrich: self.enricher.stats(),
             since: self.since,
             first_look: self.first_look,
+            checks: self.expected.checks(),
             now: BootNs::now(),
             clock: self.surroundings.clock,
         })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
+use super::alerts::Orders;
 use crate::config::{Config, ConfigError};
 use crate::interface::protocol::{Fault, Reloaded};
 use crate::interface::server::Query;
@@ -33,16 +34,23 @@ impl fmt::Debug for Load {
 pub(super) struct Reloader {
     load: Load,
     queries: mpsc::Sender<Query>,
+    orders: Orders,
     /// What is in force.
     current: Mutex<Config>,
 }
 
 impl Reloader {
-    pub(super) fn new(load: Load, queries: mpsc::Sender<Query>, current: Config) -> Self {
+    pub(super) fn new(
+        load: Load,
+        queries: mpsc::Sender<Query>,
+        orders: Orders,
+        current: Config,
+    ) -> Self {
         let current = Mutex::new(current);
         Self {
             load,
             queries,
+            orders,
             current,
         }
     }
@@ -54,7 +62,7 @@ impl Reloader {
         let loaded = spawn_blocking(move || load()).await;
         let config = match loaded {
             Ok(Ok(config)) => config,
-            Ok(Err(error)) => return Err(refused(&error)),
+            Ok(Err(error)) => return Err(mistaken(&error)),
             Err(error) => return Err(Fault::unavailable(format!("reading failed: {error}"))),
         };
         let reloaded = Reloaded {
@@ -62,6 +70,9 @@ impl Reloader {
             rules: config.rules.len() as u64,
             at_restart: current.fixed_that_differ(&config),
         };
+        // First what can fail: a password that cannot be read leaves the rules as they are too.
+        let alerting = self.orders.apply(&config).await;
+        alerting.map_err(|why| refused(78, &why))?;
         let (answer, applied) = oneshot::channel();
         let policy = Box::new(Policy::new(config.rules.clone()));
         let stopping = |()| Fault::unavailable("the daemon is stopping".to_owned());
@@ -69,13 +80,15 @@ impl Reloader {
         sent.map_err(|_| stopping(()))?;
         applied.await.map_err(|_| stopping(()))?;
         current.rules = config.rules;
+        current.channels = config.channels;
+        current.maintenance = config.maintenance;
         tracing::info!("{reloaded}");
         Ok(reloaded)
     }
 }
 
 /// Every mistake goes into the log, the first to who asked.
-fn refused(error: &ConfigError) -> Fault {
+fn mistaken(error: &ConfigError) -> Fault {
     for mistake in &error.diagnostics {
         tracing::error!("{mistake}");
     }
@@ -86,13 +99,16 @@ fn refused(error: &ConfigError) -> Fault {
         0 | 1 => String::new(),
         _ => format!(" (the first of {count} mistakes)"),
     };
+    let first = first.unwrap_or("it cannot be read");
+    let why = format!("{first}{more}; `portwatch check` tells every mistake");
+    refused(error.exit_code(), &why)
+}
+
+fn refused(code: u8, why: &str) -> Fault {
     tracing::error!("the configuration stays as it was");
     Fault {
-        code: error.exit_code(),
-        message: format!(
-            "the configuration stays as it was: {}{more}; `portwatch check` tells every mistake",
-            first.unwrap_or("it cannot be read")
-        ),
+        code,
+        message: format!("the configuration stays as it was: {why}"),
     }
 }
 
@@ -104,7 +120,7 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::{Load, Reloader};
+    use super::{Load, Orders, Reloader};
     use crate::config::{Config, ConfigError, Diagnostic};
     use crate::interface::server::Query;
 
@@ -122,7 +138,8 @@ mod tests {
                 Ok(config)
             }
         });
-        let reloader = Reloader::new(load, queries, Config::default());
+        let orders = Orders::to_an_obliging_desk();
+        let reloader = Reloader::new(load, queries, orders, Config::default());
         let fault = reloader.reload().await.expect_err("wrong");
         assert_eq!(fault.code, 78);
         assert!(

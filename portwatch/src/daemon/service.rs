@@ -14,9 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::alerts::{self, Alerting, Running};
 use super::recorder::{Kept, record};
 use super::reload::{Load, Reloader};
+use super::sightings;
 use super::{Options, StartError, Watch, start};
+use crate::baseline::Frame;
 use crate::config::Config;
 use crate::filter::Filter;
 use crate::history::{self, Bounds, Writer};
@@ -57,6 +60,9 @@ pub enum ServiceError {
     /// Nothing can be watched.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Alerts cannot be sent as configured.
+    #[error("alerts cannot be sent: {0}")]
+    Alerts(String),
     /// The pipeline ended.
     #[error("watching has ended: {0}")]
     Pipeline(#[source] io::Error),
@@ -76,6 +82,7 @@ impl ServiceError {
             Self::NotPermitted(_) => preflight::EXIT_NOT_PERMITTED,
             Self::Control(error) => error.exit_code(),
             Self::Start(error) => error.exit_code(),
+            Self::Alerts(_) => 78,
             Self::Pipeline(_) | Self::Server(_) | Self::Runtime(_) => 74,
         }
     }
@@ -103,19 +110,27 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let bus = Bus::new(Limits::READER, Limits::REPLAY);
     // Before the first event.
     let recording = keep_history(&service, &bus);
+    let sighting = keep_sightings(&service, &bus);
+    let alerting = alert(&service, &bus)?;
     tell(&[NotifyState::Status("loading the probes")]);
     let mut watch = tokio::select! {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
         () = signals.end() => return Ok(()),
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let reloader = Reloader::new(service.load, watch.queries(), service.config.clone());
-    let reloader = Arc::new(reloader);
+    let reloader = Arc::new(Reloader::new(
+        service.load,
+        watch.queries(),
+        alerting.orders.clone(),
+        service.config.clone(),
+    ));
+    let courses = alerting.courses.clone();
     let backend = Backend {
         reload: Some(reload_by(&reloader)),
         bus: Arc::clone(&bus),
         queries: watch.queries(),
         compile: Arc::new(compile),
+        alerts: Some(Arc::new(move || courses.status())),
         history: recording.as_ref().map(|recording| {
             let kept = Arc::clone(&recording.kept);
             Arc::new(move || kept.status()) as _
@@ -129,7 +144,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         server::Limits::with_clients(clients),
         async { drop(stopped.await) },
     ));
-    let status = tokio::spawn(tell_status(watch.queries(), bus));
+    let status = tokio::spawn(tell_status(watch.queries(), Arc::clone(&bus)));
     tell(&[NotifyState::Ready]);
     tracing::info!(socket = %path.display(), "watching");
 
@@ -155,6 +170,14 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     };
     if let Some(recording) = recording {
         recording.end().await;
+    }
+    bus.close();
+    if tokio::time::timeout(FAREWELL, sighting).await.is_err() {
+        tracing::error!("when listeners were seen last could not be written in time");
+    }
+    let ended = tokio::time::timeout(FAREWELL, alerting.task).await;
+    if ended.is_err() {
+        tracing::error!("the last alerts could not be queued in time");
     }
     result
 }
@@ -190,16 +213,39 @@ fn keep_history(service: &Service, bus: &Arc<Bus>) -> Option<Recording> {
             return None;
         }
     };
-    let reader = Reader {
-        uid: getuid().as_raw(),
-        pid: Some(std::process::id()),
-        is_own: true,
-    };
-    let subscriber = bus.subscribe(reader, Interest::default()).subscriber;
+    let subscriber = bus.subscribe(myself(), Interest::default()).subscriber;
     let kept = Arc::new(Kept::default());
     let task = tokio::spawn(record(subscriber, writer, Arc::clone(&kept)));
     let bus = Arc::clone(bus);
     Some(Recording { bus, kept, task })
+}
+
+fn keep_sightings(service: &Service, bus: &Arc<Bus>) -> JoinHandle<()> {
+    let subscriber = bus.subscribe(myself(), Interest::default()).subscriber;
+    let state_dir = service.options.approving.state_dir.clone();
+    let frame = Frame::of_host(super::host_network_namespace());
+    tokio::spawn(sightings::keep(subscriber, state_dir, frame))
+}
+
+/// A part of the daemon that reads its events.
+pub(super) fn myself() -> Reader {
+    Reader {
+        uid: getuid().as_raw(),
+        pid: Some(std::process::id()),
+        is_own: true,
+    }
+}
+
+/// Nobody wants to find out in the night that a password was not readable: what is wrong keeps the daemon from starting.
+fn alert(service: &Service, bus: &Arc<Bus>) -> Result<Running, ServiceError> {
+    let alerting = Alerting {
+        channels: service.config.channels.clone(),
+        windows: service.config.maintenance.clone(),
+        state_dir: service.options.approving.state_dir.clone(),
+        host: super::host::host().name,
+        frame: Frame::of_host(super::host_network_namespace()),
+    };
+    alerts::start(alerting, bus).map_err(ServiceError::Alerts)
 }
 
 /// Takes the socket. Whoever may not even make it hears what is needed for everything.

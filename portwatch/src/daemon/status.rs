@@ -10,8 +10,8 @@ use crate::enrich::EnrichStats;
 use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
-    CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus, ProbeMisses,
-    Rejected, RingStatus, SCHEMA, Status, Transition,
+    ChecksStatus, CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus,
+    ProbeMisses, Rejected, RingStatus, SCHEMA, Status, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
@@ -34,6 +34,7 @@ pub(super) struct Health<'a> {
     pub(super) enrich: EnrichStats,
     pub(super) since: BootNs,
     pub(super) first_look: Option<FirstLook>,
+    pub(super) checks: Option<ChecksStatus>,
     pub(super) now: BootNs,
     pub(super) clock: WallClock,
 }
@@ -54,8 +55,10 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         counters: counters(health),
         rings: rings(health),
         losses: losses(health),
+        checks: health.checks.clone(),
         clients: Vec::new(),
         history: None,
+        alerts: Vec::new(),
         enrich: EnrichStatus {
             table: health.enrich.processes as u64,
             queue: health.enrich.queue_depth as u64,

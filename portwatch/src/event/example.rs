@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;
 use super::{
-    Ancestor, Container, Event, EventType, Exposure, Family, Gap, GapCause, GapCgroup, Host,
-    Mechanism, Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName,
-    Sensor, Socket, SocketType, State,
+    Ancestor, Check, CheckProtocol, Container, Event, EventType, Exposure, Family, Gap, GapCause,
+    GapCgroup, Host, Mechanism, Owner, Policy, PolicyState, Previous, Process, Protocol,
+    Reconciled, RingName, Sensor, Socket, SocketType, State,
 };
 
 /// One event of each type, in the order of [`EventType::ALL`].
@@ -83,14 +83,20 @@ fn example(kind: EventType, seq: u64) -> Event {
             socket: Some(http()),
             process: Some(nginx()),
             policy: Some(judged(PolicyState::Expected, "web")),
-            duration_ms: Some(10_000),
+            duration_ms: Some(65_000),
+            check: Some(Check {
+                error: Some("no answer within 5 s".to_owned()),
+                failures: Some(3),
+                ..asked()
+            }),
             ..event
         },
         EventType::ListenerRecovered => Event {
             socket: Some(http()),
             process: Some(nginx()),
             policy: Some(judged(PolicyState::Expected, "web")),
-            duration_ms: Some(42_310),
+            duration_ms: Some(125_310),
+            check: Some(asked()),
             sensor: Some(seen_by(Mechanism::Fexit)),
             ..event
         },
@@ -141,6 +147,15 @@ fn example(kind: EventType, seq: u64) -> Event {
             }),
             ..event
         },
+    }
+}
+
+fn asked() -> Check {
+    Check {
+        protocol: CheckProtocol::Http,
+        target: "127.0.0.1:80".to_owned(),
+        error: None,
+        failures: None,
     }
 }
 

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use super::words::Word;
 use super::{
-    Ancestor, Event, EventType, Exposure, Family, Gap, GapCause, Mechanism, Owner, Policy,
-    PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor, Severity, Socket,
-    SocketType, State,
+    Ancestor, Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Mechanism,
+    Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor,
+    Severity, Socket, SocketType, State,
 };
 
 /// What a field holds, and so which comparisons make sense.
@@ -196,6 +196,10 @@ pub static FIELDS: &[Field] = &{
     f("old_state", &[], OneOf(State::WORDS), |e| word(e.old_state)),
     f("new_state", &["state"], OneOf(State::WORDS), |e| word(e.new_state)),
     f("duration_ms", &["duration"], U64, |e| number(e.duration_ms)),
+    f("check.protocol", &["check"], OneOf(CheckProtocol::WORDS), |e| word(Some(check(e)?.protocol))),
+    f("check.target", &[], Text, |e| plain(&check(e)?.target)),
+    f("check.error", &[], Text, |e| text(&check(e)?.error)),
+    f("check.failures", &[], U32, |e| number(check(e)?.failures)),
     f("error", &[], Text, |e| text(&e.error)),
     f("gap.ring", &["ring"], OneOf(RingName::WORDS), |e| word(Some(gap(e)?.ring))),
     f("gap.cause", &["cause"], OneOf(GapCause::WORDS), |e| word(gap(e)?.cause)),
@@ -232,6 +236,10 @@ fn process(event: &Event) -> Option<&Process> {
 
 fn policy(event: &Event) -> Option<&Policy> {
     event.policy.as_ref()
+}
+
+fn check(event: &Event) -> Option<&Check> {
+    event.check.as_ref()
 }
 
 fn previous(event: &Event) -> Option<&Previous> {

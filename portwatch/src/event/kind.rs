@@ -26,10 +26,10 @@ pub enum EventType {
     /// One TCP state change; only when asked for.
     #[serde(rename = "connection.state")]
     ConnectionState,
-    /// What must listen does not, for longer than its grace time.
+    /// What must listen does not, for longer than its grace time, or does not answer when it is asked.
     #[serde(rename = "listener.down")]
     ListenerDown,
-    /// What was told to be down listens again.
+    /// What was told to be down listens again, and answers where it is asked.
     #[serde(rename = "listener.recovered")]
     ListenerRecovered,
     /// The self-test passed.

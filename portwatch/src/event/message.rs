@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::misuse::{self, Misuse};
 use super::words::Word as _;
 use super::{
-    Event, EventType, Exposure, Family, Gap, GapCause, Owner, Policy, PolicyState, Process,
-    Reconciled, RingName, Sensor, Severity, Socket,
+    Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Owner, Policy,
+    PolicyState, Process, Reconciled, RingName, Sensor, Severity, Socket,
 };
 use crate::text::{clip, guard};
 
@@ -325,6 +325,9 @@ fn closed(event: &Event) -> String {
 /// `web is down: for 10 s nobody listens on 0.0.0.0:80/tcp, where nginx (pid 812, root) did`.
 fn down(event: &Event) -> String {
     let (rule, span) = expected(event);
+    if let Some(check) = &event.check {
+        return format!("{rule} is down: {}", unanswered(event, check, &span));
+    }
     match &event.socket {
         Some(socket) => {
             let last = event.process.as_ref().map(named);
@@ -338,14 +341,38 @@ fn down(event: &Event) -> String {
     }
 }
 
-/// `web is back after 42 s: nginx (pid 934, root) listens on 0.0.0.0:80/tcp`.
+/// `nginx (pid 812, root) listens on 0.0.0.0:80/tcp, but did not answer http for 1 m 5 s, 3 times in a row: …`.
+fn unanswered(event: &Event, check: &Check, span: &str) -> String {
+    let who = match &event.socket {
+        Some(_) => format!("{} {}, but", who(event), listens(event, "")),
+        None => check.target.clone(),
+    };
+    let missed = match check.protocol {
+        CheckProtocol::Connect => "did not take a connection".to_owned(),
+        protocol => format!("did not answer {}", protocol.word()),
+    };
+    let times = match check.failures {
+        None | Some(1) => String::new(),
+        Some(times) => format!(", {times} times in a row"),
+    };
+    let error = check.error.as_ref();
+    let error = error.map_or_else(String::new, |error| format!(": {error}"));
+    format!("{who} {missed} for {span}{times}{error}")
+}
+
+/// `web is back after 42 s: nginx (pid 934, root) listens on 0.0.0.0:80/tcp and answers http`.
 fn recovered(event: &Event) -> String {
     let (rule, span) = expected(event);
-    format!(
-        "{rule} is back after {span}: {} {}",
-        who(event),
-        listens(event, "")
-    )
+    let answers = event.check.as_ref().map(|check| match check.protocol {
+        CheckProtocol::Connect => "takes connections".to_owned(),
+        protocol => format!("answers {}", protocol.word()),
+    });
+    let what = match (answers, &event.check, &event.socket) {
+        (Some(answers), Some(check), None) => format!("{} {answers}", check.target),
+        (Some(answers), ..) => format!("{} {} and {answers}", who(event), listens(event, "")),
+        (None, ..) => format!("{} {}", who(event), listens(event, "")),
+    };
+    format!("{rule} is back after {span}: {what}")
 }
 
 /// The expectation by its name, and for how long it was not met.

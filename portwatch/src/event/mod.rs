@@ -3,6 +3,7 @@
 //! A key that is not known is absent, never null or empty. No `flatten` and no `untagged`, so that the
 //! JSON Schema says exactly what is written.
 
+pub mod check;
 pub mod example;
 pub mod fields;
 pub mod kind;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::{Check, CheckProtocol};
 pub use kind::{EventType, Severity};
 pub use policy::{Policy, PolicyState};
 pub use process::{Ancestor, Container, Owner, Process};
@@ -74,9 +76,13 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub new_state: Option<State>,
     /// `listener.closed`: how long it listened, in milliseconds; absent when its opening was not seen.
-    /// `listener.down` and `listener.recovered`: for how long nothing listened.
+    /// `listener.down` and `listener.recovered`: for how long nothing listened, or what did gave no answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<u64>,
+    /// `listener.down`: the active check that went unanswered, where something listens all the same.
+    /// `listener.recovered`: the active check that was answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub check: Option<Check>,
     /// `bind.failed`: the errno's name, for example `EADDRINUSE`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -112,6 +118,7 @@ impl Event {
             old_state: None,
             new_state: None,
             duration_ms: None,
+            check: None,
             error: None,
             gap: None,
             reconciled: None,

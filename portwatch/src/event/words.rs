@@ -1,8 +1,8 @@
 //! The words that events use for each enumeration, and all of them in order.
 
 use super::{
-    EventType, Exposure, Family, GapCause, Mechanism, PolicyState, Protocol, RingName, Severity,
-    SocketType, State,
+    CheckProtocol, EventType, Exposure, Family, GapCause, Mechanism, PolicyState, Protocol,
+    RingName, Severity, SocketType, State,
 };
 
 /// An enumeration that an event writes as one word.
@@ -120,6 +120,21 @@ words! {
         ProbeSkipped = "probe-skipped",
         SlowReader = "slow-reader",
     }
+    CheckProtocol {
+        Connect = "connect",
+        Tls = "tls",
+        Ssh = "ssh",
+        Smtp = "smtp",
+        Smtps = "smtps",
+        Http = "http",
+        Https = "https",
+        Imap = "imap",
+        Imaps = "imaps",
+        Pop3 = "pop3",
+        Pop3s = "pop3s",
+        Redis = "redis",
+        Dns = "dns",
+    }
     RingName {
         Critical = "critical",
         Process = "process",
@@ -156,6 +171,7 @@ mod tests {
         agrees_with_json::<State>();
         agrees_with_json::<Mechanism>();
         agrees_with_json::<PolicyState>();
+        agrees_with_json::<CheckProtocol>();
         agrees_with_json::<RingName>();
         agrees_with_json::<GapCause>();
     }

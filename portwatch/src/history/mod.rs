@@ -5,9 +5,11 @@
 
 mod read;
 mod segment;
+mod sightings;
 mod write;
 
 pub use read::{Past, read};
+pub use sightings::{News, Sighting, Sightings};
 pub use write::Writer;
 
 use std::path::{Path, PathBuf};

@@ -3,9 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::status::{ClientStatus, HistoryStatus, MechanismStatus, RingStatus, Status};
+use super::status::{
+    ChannelStatus, ChecksStatus, ClientStatus, HistoryStatus, MechanismStatus, RingStatus, Status,
+};
 use crate::event::RingName;
-use crate::text::escape;
+use crate::event::words::Word as _;
+use crate::text::{escape, guard};
+
+/// Checks in trouble that are named before they are only counted.
+const NAMED_CHECKS: usize = 3;
 
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
@@ -24,8 +30,14 @@ pub(super) fn render(status: &Status, colour: bool) -> String {
     page.row("events", &events(status));
     page.row("transitions", &transitions(status));
     page.row("losses", &losses(status));
+    if let Some(checks) = &status.checks {
+        page.row("checks", &asked(checks));
+    }
     if let Some(history) = &status.history {
         page.row("history", &kept(history));
+    }
+    for channel in &status.alerts {
+        page.row("alerts", &alerts(channel));
     }
     page.mechanisms(&status.mechanisms);
     page.rings(&status.rings);
@@ -168,6 +180,49 @@ impl Page {
     }
 }
 
+fn alerts(channel: &ChannelStatus) -> String {
+    let ChannelStatus {
+        name,
+        queued,
+        delivered,
+        refused,
+        lost,
+        error,
+    } = channel;
+    let counts = format!(
+        "{name}: {delivered} delivered, {queued} wait, {refused} refused, {lost} not queued"
+    );
+    match error {
+        Some(error) => format!("{counts}; {}", escape(error.as_bytes())),
+        None => counts,
+    }
+}
+
+/// `5, 1 failing: web (http: no answer within 5 s)`.
+fn asked(checks: &ChecksStatus) -> String {
+    let mut text = format!("{}", checks.total);
+    let parts = [
+        (checks.failing, "failing", &checks.failing_rules),
+        (checks.beyond, "out of reach", &checks.beyond_rules),
+    ];
+    for (number, word, rules) in parts {
+        if number == 0 {
+            continue;
+        }
+        let named = rules.iter().take(NAMED_CHECKS).map(|one| {
+            let error = one.error.as_deref().unwrap_or("no reason");
+            let said = format!("{} ({}: {error})", one.rule, one.protocol.word());
+            guard(&said).into_owned()
+        });
+        let named: Vec<String> = named.collect();
+        let _ = write!(text, ", {number} {word}: {}", named.join(", "));
+        if number > named.len() as u64 {
+            let _ = write!(text, " and {} more", number - named.len() as u64);
+        }
+    }
+    text
+}
+
 fn kept(history: &HistoryStatus) -> String {
     let HistoryStatus {
         written,
@@ -287,9 +342,10 @@ fn mib(bytes: u64) -> f64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::event::{Mechanism, State};
+    use crate::event::{CheckProtocol, Mechanism, State};
     use crate::interface::status::{
-        CounterStatus, EnrichStatus, Listeners, Losses, ProbeMisses, Rejected, SCHEMA, Transition,
+        CheckStatus, CounterStatus, EnrichStatus, Listeners, Losses, ProbeMisses, Rejected, SCHEMA,
+        Transition,
     };
     use crate::sink::testing;
 
@@ -343,8 +399,10 @@ pub(super) mod tests {
                 pending_records: 7,
             }],
             losses: Losses::default(),
+            checks: None,
             clients: vec![],
             history: None,
+            alerts: Vec::new(),
             enrich: EnrichStatus::default(),
             memory_bytes: Some(7 << 20),
         }
@@ -373,6 +431,26 @@ pub(super) mod tests {
         assert!(text.starts_with("\x1b[33mstarting\x1b[0m"));
         assert!(text.contains("\x1b[31m7 lost\x1b[0m"), "{text}");
         assert!(text.contains("set_state skipped 4"));
+    }
+
+    #[test]
+    fn checks_in_trouble_are_named() {
+        let mut status = status();
+        let one = |rule: &str| CheckStatus {
+            rule: rule.to_owned(),
+            protocol: CheckProtocol::Http,
+            error: Some("it said: \x1b".to_owned()),
+            failures: Some(2),
+        };
+        status.checks = Some(ChecksStatus {
+            total: 9,
+            failing: 5,
+            failing_rules: ["a", "b", "c", "d"].map(one).to_vec(),
+            ..ChecksStatus::default()
+        });
+        let text = status.human(false);
+        let expected = r"checks       9, 5 failing: a (http: it said: \x1b), b (http: it said: \x1b), c (http: it said: \x1b) and 2 more";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::protocol::{Fault, MAX_REQUEST, Reloaded, Reply, to_line};
 use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
-use super::status::{HistoryStatus, Status};
+use super::status::{ChannelStatus, HistoryStatus, Status};
 use crate::event::Event;
 use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
@@ -50,6 +50,8 @@ pub struct Backend {
     pub compile: Arc<Compile>,
     /// How keeping the history goes, where it is kept.
     pub history: Option<Arc<dyn Fn() -> HistoryStatus + Send + Sync>>,
+    /// How alerts go, channel by channel.
+    pub alerts: Option<Arc<dyn Fn() -> Vec<ChannelStatus> + Send + Sync>>,
     /// For a client who may.
     pub reload: Option<Reload>,
 }

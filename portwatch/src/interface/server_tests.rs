@@ -53,6 +53,7 @@ impl Fixture {
                     queries,
                     compile: Arc::new(compile),
                     history: None,
+                    alerts: None,
                     reload: None,
                 };
                 let shutdown = async {

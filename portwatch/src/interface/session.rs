@@ -239,6 +239,9 @@ impl Session<'_> {
     fn add_clients(&self, status: &mut Status) {
         let bus = &self.context.backend.bus;
         status.losses.client_missed = bus.missed();
+
+        let alerts = self.context.backend.alerts.as_ref();
+        status.alerts = alerts.map(|of| of()).unwrap_or_default();
         status.history = self.context.backend.history.as_ref().map(|of| of());
         status.clients = bus
             .readers()

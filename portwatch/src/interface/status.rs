@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Host, Mechanism, RingName, State};
+use crate::event::{CheckProtocol, Host, Mechanism, RingName, State};
 
 /// The name of this schema.
 pub const SCHEMA: &str = "portwatch.status/1";
@@ -44,11 +44,17 @@ pub struct Status {
     pub rings: Vec<RingStatus>,
     /// Everything that was not seen or not delivered.
     pub losses: Losses,
+    /// Active checks of expected services; absent when no rule has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checks: Option<ChecksStatus>,
     /// Who reads the stream.
     pub clients: Vec<ClientStatus>,
     /// The history on disk; absent when none is kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub history: Option<HistoryStatus>,
+    /// The channels of alerts.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub alerts: Vec<ChannelStatus>,
     /// Resolution of processes.
     pub enrich: EnrichStatus,
     /// Resident anonymous memory of the daemon, in bytes.
@@ -66,6 +72,56 @@ pub struct HistoryStatus {
     /// Why the last one could not; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+}
+
+/// How alerts of one channel go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelStatus {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait.
+    pub queued: u64,
+    /// Messages that were taken since the start.
+    pub delivered: u64,
+    /// Messages that were refused for good.
+    pub refused: u64,
+    /// Messages that could not even be queued.
+    pub lost: u64,
+    /// Why the last attempt failed; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// How the active checks go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChecksStatus {
+    /// Rules that have one.
+    pub total: u64,
+    /// Rules whose last check failed.
+    pub failing: u64,
+    /// The first 32 of them, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub failing_rules: Vec<CheckStatus>,
+    /// Rules whose check cannot be made from here.
+    pub beyond: u64,
+    /// The first 32 of them, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub beyond_rules: Vec<CheckStatus>,
+}
+
+/// One check that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckStatus {
+    /// The rule.
+    pub rule: String,
+    /// The protocol.
+    pub protocol: CheckProtocol,
+    /// What went wrong the last time, or why it cannot be made.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// How many times in a row it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failures: Option<u32>,
 }
 
 /// How long the first inventory took, in microseconds since it began. Executables are hashed and packages

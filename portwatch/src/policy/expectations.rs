@@ -1,28 +1,36 @@
 //! What must listen: down after its grace time, recovered when it is back. Pure; time comes as an argument.
 //!
 //! An expectation is met while at least one listener is there on which its rule decides. A service that
-//! restarts is gone for a moment, which is what the grace time is for.
+//! restarts is gone for a moment, which is what the grace time is for. Where its rule has a check, it must answer too:
+//! so many failures in a row are as bad as nothing that listens, and only an answer makes it good again. Both
+//! together are one matter, which is told once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checking::{Checking, Report, Streak, nanoseconds};
 use super::rule::{Action, Rule};
+use crate::check::{AT_ONCE, Asked, Check, Order, Place, TARGETS, Target, Ticket};
 use crate::decode::record::SockId;
+use crate::event;
 use crate::time::BootNs;
 
 /// Every `[[expect]]` rule, and whether it is met.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
     all: Vec<Expectation>,
+    last_ticket: Ticket,
 }
 
 #[derive(Clone, Debug)]
 struct Expectation {
     rule: Arc<str>,
     grace: Duration,
-    present: HashSet<SockId>,
+    /// What listens, and where it can be asked; without a check, that is of no interest.
+    present: HashMap<SockId, Option<Place>>,
     state: State,
+    checking: Option<Checking>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +38,42 @@ enum State {
     Up,
     /// Nothing listens since then, and nobody was told yet.
     Missing(BootNs),
-    /// Nothing listens since then, and that was told.
+    /// Nothing listens or answers since then, and that was told.
     Down(BootNs),
 }
 
 /// What became of an expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Its grace time is over.
+    /// Its grace time is over, or its check has failed too often.
     Down {
         /// The rule.
         rule: Arc<str>,
-        /// Since when nothing listens.
+        /// Since when nothing listens or answers.
         since: BootNs,
+        /// The check, where something listens all the same.
+        check: Option<event::Check>,
     },
     /// It was told to be down, and is back.
     Recovered {
         /// The rule.
         rule: Arc<str>,
-        /// Since when nothing listened.
+        /// Since when nothing listened or answered.
         since: BootNs,
+        /// The check that was answered.
+        check: Option<event::Check>,
     },
+}
+
+/// How one check goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The last one was answered, or none was made yet.
+    Good,
+    /// So many in a row failed, the last one so.
+    Failing(event::Check),
+    /// It cannot be asked from here.
+    Beyond(String),
 }
 
 impl Expectations {
@@ -58,26 +81,38 @@ impl Expectations {
     #[must_use]
     pub fn new(rules: &[Rule], now: BootNs) -> Self {
         let expected = rules.iter().filter(|rule| rule.action == Action::Expect);
+        let mut all: Vec<Expectation> = expected
+            .map(|rule| Expectation {
+                rule: Arc::clone(&rule.name),
+                grace: rule.grace,
+                present: HashMap::new(),
+                state: State::Missing(now),
+                checking: rule.check.clone().map(Checking::new),
+            })
+            .collect();
+        for one in &mut all {
+            one.begin_elsewhere(now);
+        }
         Self {
-            all: expected
-                .map(|rule| Expectation {
-                    rule: Arc::clone(&rule.name),
-                    grace: rule.grace,
-                    present: HashSet::new(),
-                    state: State::Missing(now),
-                })
-                .collect(),
+            all,
+            last_ticket: Ticket::default(),
         }
     }
 
     /// Other rules. What there is has to be [`Self::seen`] again; what was missing or down under the same
-    /// name is so since the same time.
+    /// name is so since the same time, and a check that stayed the same goes on.
     pub fn reload(&mut self, rules: &[Rule], now: BootNs) {
-        let before = std::mem::replace(self, Self::new(rules, now)).all;
-        for one in &mut self.all {
-            let same = before.iter().find(|before| before.rule == one.rule);
-            if let Some(same) = same.filter(|same| same.state != State::Up) {
-                one.state = same.state;
+        let before = std::mem::replace(self, Self::new(rules, now));
+        self.last_ticket = before.last_ticket;
+        for old in before.all {
+            let Some(one) = self.all.iter_mut().find(|one| one.rule == old.rule) else {
+                continue;
+            };
+            if old.state != State::Up && one.is_elsewhere() == old.is_elsewhere() {
+                one.state = old.state;
+            }
+            if let (Some(checking), Some(old)) = (&mut one.checking, old.checking) {
+                checking.resume(old);
             }
         }
     }
@@ -88,15 +123,28 @@ impl Expectations {
         self.all.iter().any(|one| &*one.rule == rule)
     }
 
-    /// A listener is there; `rule` is the one that decided on it, if it is an expectation.
+    /// The check of this rule.
+    #[must_use]
+    pub fn check(&self, rule: &str) -> Option<&Check> {
+        let found = self.all.iter().find(|one| &*one.rule == rule)?;
+        found.checking.as_ref().map(|checking| &checking.check)
+    }
+
+    /// A listener is there; `rule` is the one that decided on it, if it is an expectation, and `place` where it can be
+    /// asked, if that rule has a check.
     ///
     /// A listener can come to be decided on by another rule, when another process holds it.
-    pub fn seen(&mut self, sock: SockId, rule: Option<&str>, now: BootNs) -> Vec<News> {
+    pub fn seen(
+        &mut self,
+        sock: SockId,
+        rule: Option<&str>,
+        place: Option<Place>,
+        now: BootNs,
+    ) -> Vec<News> {
         let mut news = Vec::new();
         for one in &mut self.all {
             if rule == Some(&*one.rule) {
-                one.present.insert(sock);
-                news.extend(one.met());
+                news.extend(one.met(sock, place.clone(), now));
             } else {
                 one.lose(sock, now);
             }
@@ -116,10 +164,50 @@ impl Expectations {
         self.all.iter_mut().filter_map(|one| one.due(now)).collect()
     }
 
-    /// When [`Self::due`] has something next.
+    /// The checks that are due by now, the longest due ones first, and only so many that no more than [`AT_ONCE`]
+    /// are under way. Each of them must have its [`Self::outcome`].
+    pub fn checks(&mut self, now: BootNs) -> Vec<Order> {
+        let mut room = AT_ONCE.saturating_sub(self.under_way());
+        let mut due: Vec<&mut Expectation> = self.all.iter_mut().collect();
+        due.retain(|one| one.check_due().is_some_and(|due| due <= now));
+        due.sort_by_key(|one| one.check_due());
+        let mut orders = Vec::new();
+        for one in due {
+            if room == 0 {
+                break;
+            }
+            let ticket = Ticket(self.last_ticket.0 + 1);
+            if let Some(order) = one.order(ticket, now) {
+                self.last_ticket = ticket;
+                orders.push(order);
+                room -= 1;
+            }
+        }
+        orders
+    }
+
+    /// What became of a check.
+    pub fn outcome(&mut self, outcome: &Asked) -> Option<News> {
+        self.all.iter_mut().find_map(|one| one.outcome(outcome))?
+    }
+
+    /// The rule whose check this is, as long as it is under way.
+    #[must_use]
+    pub fn asking(&self, ticket: Ticket) -> Option<&str> {
+        let is_it = |one: &&Expectation| {
+            let checking = one.checking.as_ref();
+            checking.is_some_and(|checking| checking.is_of(ticket))
+        };
+        self.all.iter().find(is_it).map(|one| &*one.rule)
+    }
+
+    /// When [`Self::due`] or [`Self::checks`] has something next.
     #[must_use]
     pub fn next_due(&self) -> Option<BootNs> {
-        self.all.iter().filter_map(Expectation::deadline).min()
+        let has_room = self.under_way() < AT_ONCE;
+        let checks = self.all.iter().filter_map(Expectation::check_due);
+        let deadlines = self.all.iter().filter_map(Expectation::deadline);
+        deadlines.chain(checks.filter(|_| has_room)).min()
     }
 
     /// The rules that are told to be down.
@@ -127,191 +215,209 @@ impl Expectations {
         let is_down = |one: &&Expectation| matches!(one.state, State::Down(_));
         self.all.iter().filter(is_down).map(|one| &*one.rule)
     }
+
+    /// Every rule that has a check, and how that goes.
+    pub fn health(&self) -> impl Iterator<Item = (&str, &Check, Health)> {
+        self.all.iter().filter_map(|one| {
+            let checking = one.checking.as_ref()?;
+            Some((&*one.rule, &checking.check, one.health(checking)))
+        })
+    }
+
+    fn under_way(&self) -> usize {
+        let checks = self.all.iter().filter_map(|one| one.checking.as_ref());
+        checks.filter(|checking| checking.is_under_way()).count()
+    }
 }
 
 impl Expectation {
-    fn met(&mut self) -> Option<News> {
+    /// A service of another host, of which no listener is seen.
+    fn is_elsewhere(&self) -> bool {
+        let checking = self.checking.as_ref();
+        checking.is_some_and(|checking| checking.check.host.is_some())
+    }
+
+    fn begin_elsewhere(&mut self, now: BootNs) {
+        if self.is_elsewhere() {
+            self.state = State::Up;
+            if let Some(checking) = &mut self.checking {
+                checking.begin(&self.rule, false, now);
+            }
+        }
+    }
+
+    fn met(&mut self, sock: SockId, place: Option<Place>, now: BootNs) -> Option<News> {
+        self.present.insert(sock, place);
+        let is_down = matches!(self.state, State::Down(_));
+        if self.can_be_asked() {
+            if !is_down {
+                self.state = State::Up;
+            }
+            if let Some(checking) = &mut self.checking {
+                checking.begin(&self.rule, is_down, now);
+            }
+            return None;
+        }
+        if let Some(checking) = &mut self.checking {
+            checking.stop();
+        }
+        self.recover(None)
+    }
+
+    fn recover(&mut self, check: Option<event::Check>) -> Option<News> {
         match std::mem::replace(&mut self.state, State::Up) {
             State::Down(since) => Some(News::Recovered {
                 rule: Arc::clone(&self.rule),
                 since,
+                check,
             }),
             State::Up | State::Missing(_) => None,
         }
     }
 
     fn lose(&mut self, sock: SockId, at: BootNs) {
-        if self.present.remove(&sock) && self.present.is_empty() {
+        if self.present.remove(&sock).is_none() {
+            return;
+        }
+        if self.present.is_empty() && self.state == State::Up {
             self.state = State::Missing(at);
+        }
+        if !self.can_be_asked()
+            && let Some(checking) = &mut self.checking
+        {
+            checking.stop();
         }
     }
 
+    /// Something listens that cannot be asked, and so must be taken for good.
+    fn is_beyond(&self) -> bool {
+        !self.present.is_empty() && !self.can_be_asked()
+    }
+
     fn deadline(&self) -> Option<BootNs> {
-        let grace = u64::try_from(self.grace.as_nanos()).unwrap_or(u64::MAX);
         match self.state {
-            State::Missing(since) => Some(BootNs(since.0.saturating_add(grace))),
+            State::Missing(since) => Some(BootNs(since.0.saturating_add(nanoseconds(self.grace)))),
+            // What was asked has gone, and what cannot be is left.
+            State::Down(since) if self.is_beyond() => Some(since),
             State::Up | State::Down(_) => None,
         }
     }
 
     fn due(&mut self, now: BootNs) -> Option<News> {
-        let State::Missing(since) = self.state else {
-            return None;
-        };
         if self.deadline()? > now {
             return None;
         }
+        if self.is_beyond() {
+            return self.recover(None);
+        }
+        let State::Missing(since) = self.state else {
+            return None;
+        };
         self.state = State::Down(since);
         Some(News::Down {
             rule: Arc::clone(&self.rule),
             since,
+            check: None,
         })
+    }
+
+    fn can_be_asked(&self) -> bool {
+        self.checking.is_some() && (self.is_elsewhere() || self.places().next().is_some())
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Target> {
+        self.present.values().filter_map(|place| match place {
+            Some(Place::At(target)) => Some(target),
+            Some(Place::Beyond(_)) | None => None,
+        })
+    }
+
+    fn check_due(&self) -> Option<BootNs> {
+        self.checking.as_ref()?.due()
+    }
+
+    fn order(&mut self, ticket: Ticket, now: BootNs) -> Option<Order> {
+        let remote = self.checking.as_ref()?.check.host.as_ref();
+        let targets = match remote {
+            Some(remote) => vec![remote.target()],
+            None => {
+                // Workers share an address; one question is enough for them.
+                let mut targets: Vec<Target> = self.places().cloned().collect();
+                targets.sort_unstable();
+                targets.dedup();
+                targets.truncate(TARGETS);
+                targets
+            }
+        };
+        let checking = self.checking.as_mut()?;
+        let Some(first) = targets.first() else {
+            checking.stop();
+            return None;
+        };
+        checking.made(ticket, first.clone(), now);
+        Some(Order {
+            ticket,
+            check: checking.check.clone(),
+            targets,
+        })
+    }
+
+    /// `None` when it is none of this expectation's.
+    fn outcome(&mut self, outcome: &Asked) -> Option<Option<News>> {
+        let checking = self.checking.as_mut()?;
+        let protocol = checking.check.protocol;
+        Some(match checking.outcome(outcome)? {
+            Report::Nothing => None,
+            Report::Answered(target) => self.recover(Some(event::Check {
+                protocol,
+                target: target.to_string(),
+                error: None,
+                failures: None,
+            })),
+            Report::Unanswered => {
+                let streak = checking.streak()?;
+                let since = streak.since;
+                let check = failing(&checking.check, streak);
+                if self.state != State::Up {
+                    return Some(None);
+                }
+                self.state = State::Down(since);
+                Some(News::Down {
+                    rule: Arc::clone(&self.rule),
+                    since,
+                    check: Some(check),
+                })
+            }
+        })
+    }
+
+    fn health(&self, checking: &Checking) -> Health {
+        if let Some(streak) = checking.streak() {
+            return Health::Failing(failing(&checking.check, streak));
+        }
+        if let Some(why) = checking.unmade() {
+            return Health::Beyond(why.to_owned());
+        }
+        let beyond = self.present.values().find_map(|place| match place {
+            Some(Place::Beyond(why)) => Some(*why),
+            Some(Place::At(_)) | None => None,
+        });
+        match beyond {
+            Some(why) if !self.can_be_asked() => Health::Beyond(why.to_owned()),
+            _ => Health::Good,
+        }
+    }
+}
+
+fn failing(check: &Check, streak: &Streak) -> event::Check {
+    event::Check {
+        protocol: check.protocol,
+        target: streak.target.to_string(),
+        error: Some(streak.error.to_string()),
+        failures: Some(streak.failures),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::super::rule::{Action, Rule, Selector};
-    use super::{Expectations, News};
-    use crate::decode::record::SockId;
-    use crate::time::BootNs;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn expected(name: &str) -> Rule {
-        Rule {
-            action: Action::Expect,
-            name: name.into(),
-            when: Selector::default(),
-            severity: None,
-            grace: Duration::from_secs(5),
-            reason: None,
-        }
-    }
-
-    fn expectations(names: &[&str]) -> Expectations {
-        let rules: Vec<Rule> = names.iter().map(|name| expected(name)).collect();
-        Expectations::new(&rules, BootNs(0))
-    }
-
-    fn down(rule: &str, since: u64) -> News {
-        News::Down {
-            rule: rule.into(),
-            since: BootNs(since),
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_at_the_start_is_down_after_its_grace() {
-        let mut all = expectations(&["ssh", "web"]);
-        assert!(all.seen(SockId(1), Some("ssh"), BootNs(SECOND)).is_empty());
-        assert_eq!(all.next_due(), Some(BootNs(5 * SECOND)));
-        assert!(all.due(BootNs(5 * SECOND - 1)).is_empty());
-        assert_eq!(all.due(BootNs(5 * SECOND)), [down("web", 0)]);
-        assert_eq!(all.next_due(), None);
-        assert_eq!(all.down().collect::<Vec<_>>(), ["web"]);
-    }
-
-    #[test]
-    fn a_restart_within_the_grace_is_silent() {
-        let mut all = expectations(&["web"]);
-        all.seen(SockId(1), Some("web"), BootNs(0));
-        all.gone(SockId(1), BootNs(SECOND));
-        assert!(all.due(BootNs(3 * SECOND)).is_empty());
-        assert!(
-            all.seen(SockId(2), Some("web"), BootNs(3 * SECOND))
-                .is_empty()
-        );
-        assert!(all.due(BootNs(99 * SECOND)).is_empty());
-    }
-
-    #[test]
-    fn both_ways_are_told_once_with_the_time_between() {
-        let mut all = expectations(&["web"]);
-        all.seen(SockId(1), Some("web"), BootNs(0));
-        all.gone(SockId(1), BootNs(10 * SECOND));
-        assert_eq!(all.due(BootNs(20 * SECOND)), [down("web", 10 * SECOND)]);
-        assert!(all.due(BootNs(30 * SECOND)).is_empty());
-        let back = all.seen(SockId(2), Some("web"), BootNs(40 * SECOND));
-        let since = BootNs(10 * SECOND);
-        assert_eq!(
-            back,
-            [News::Recovered {
-                rule: "web".into(),
-                since
-            }]
-        );
-        assert!(
-            all.seen(SockId(3), Some("web"), BootNs(41 * SECOND))
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn other_rules_keep_what_is_down_and_begin_anew_with_the_rest() {
-        let mut all = expectations(&["ssh", "web"]);
-        all.seen(SockId(1), Some("ssh"), BootNs(0));
-        assert_eq!(all.due(BootNs(5 * SECOND)), [down("web", 0)]);
-        let rules = ["ssh", "web", "mail"].map(expected);
-        all.reload(&rules, BootNs(6 * SECOND));
-        all.seen(SockId(1), Some("ssh"), BootNs(6 * SECOND));
-        assert_eq!(all.due(BootNs(11 * SECOND)), [down("mail", 6 * SECOND)]);
-        let back = all.seen(SockId(2), Some("web"), BootNs(12 * SECOND));
-        let (rule, since) = ("web".into(), BootNs(0));
-        assert_eq!(back, [News::Recovered { rule, since }]);
-        assert!(all.has("mail") && !all.has("dns"));
-    }
-
-    /// Workers and address families: one of several that goes is none that is missing.
-    #[test]
-    fn one_of_several_is_enough() {
-        let mut all = expectations(&["web"]);
-        all.seen(SockId(1), Some("web"), BootNs(0));
-        all.seen(SockId(2), Some("web"), BootNs(0));
-        all.gone(SockId(1), BootNs(SECOND));
-        assert_eq!(all.next_due(), None);
-        all.gone(SockId(2), BootNs(2 * SECOND));
-        assert_eq!(all.next_due(), Some(BootNs(7 * SECOND)));
-    }
-
-    #[test]
-    fn a_listener_that_another_rule_decides_on_now_is_none_of_ours() {
-        let mut all = expectations(&["web"]);
-        all.seen(SockId(1), Some("web"), BootNs(0));
-        all.seen(SockId(1), None, BootNs(SECOND));
-        assert_eq!(all.due(BootNs(9 * SECOND)), [down("web", SECOND)]);
-    }
-
-    proptest! {
-        /// Down and recovered alternate, and at the end it is down exactly if nothing listens for long enough.
-        #[test]
-        fn transitions_alternate(steps in prop::collection::vec((0u64..4, any::<bool>(), 0u64..8), 0..60)) {
-            let mut all = expectations(&["web"]);
-            let (mut now, mut is_down) = (0, false);
-            let mut present = std::collections::HashSet::new();
-            for (sock, opens, pause) in steps {
-                now += pause * SECOND;
-                let mut news = all.due(BootNs(now));
-                if opens {
-                    present.insert(sock);
-                    news.extend(all.seen(SockId(sock), Some("web"), BootNs(now)));
-                } else {
-                    present.remove(&sock);
-                    all.gone(SockId(sock), BootNs(now));
-                }
-                for one in news {
-                    let goes_down = matches!(one, News::Down { .. });
-                    prop_assert_ne!(goes_down, is_down);
-                    is_down = goes_down;
-                }
-                prop_assert!(!is_down || present.is_empty());
-            }
-            all.due(BootNs(now + 5 * SECOND));
-            prop_assert_eq!(all.down().count() == 1, present.is_empty());
-        }
-    }
-}
+#[path = "expectations_tests.rs"]
+mod tests;

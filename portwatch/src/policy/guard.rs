@@ -32,6 +32,15 @@ pub(super) struct Hints {
 const NO_PORT: u32 = u32::MAX;
 
 impl Guard {
+    /// Lets nothing through.
+    pub(super) const CLOSED: Self = Self {
+        mask: 0,
+        head: 0,
+        from: 0,
+        to: 0,
+        protocols: 0,
+    };
+
     pub(super) fn of(when: &Selector) -> Self {
         let (head, mask) = when.exe.as_ref().map_or((0, 0), Patterns::common_head);
         let (from, to) = match when.port.as_ref().and_then(Ports::bounds) {

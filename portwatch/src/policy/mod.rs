@@ -4,6 +4,7 @@
 //! and process, never at a pid; what an event does not say satisfies no condition, so a rule can only decide
 //! on what is known.
 
+mod checking;
 mod expectations;
 mod facts;
 mod guard;
@@ -16,7 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use expectations::{Expectations, News};
+pub use expectations::{Expectations, Health, News};
 pub use facts::Facts;
 pub use patterns::{Pattern, Patterns};
 pub use ports::{PortRange, Ports};
@@ -54,7 +55,12 @@ impl Policy {
     /// These rules, in this order.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        let guards = rules.iter().map(|rule| Guard::of(&rule.when)).collect();
+        let guard = |rule: &Rule| match rule.is_elsewhere() {
+            // No listener of this host is what another one must have.
+            true => Guard::CLOSED,
+            false => Guard::of(&rule.when),
+        };
+        let guards = rules.iter().map(guard).collect();
         Self { rules, guards }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::facts::Facts;
 use super::patterns::{Pattern, Patterns};
 use super::ports::Ports;
+use crate::check::Check;
 use crate::event::words::Word;
 use crate::event::{Exposure, PolicyState, Protocol, Severity};
 use crate::filter::{Filter, Network};
@@ -49,8 +50,20 @@ pub struct Rule {
     pub when: Selector,
     /// [`Action::Expect`]: how long nothing may listen before it is told.
     pub grace: Duration,
+    /// [`Action::Expect`]: how it is asked whether it answers.
+    pub check: Option<Check>,
     /// Why there is such a rule; for people.
     pub reason: Option<String>,
+}
+
+impl Rule {
+    /// Is it about a service of another host, and so about no listener of this one?
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.check
+            .as_ref()
+            .is_some_and(|check| check.host.is_some())
+    }
 }
 
 /// How long what is expected may be gone, where its rule does not say: a service that restarts is back by then.

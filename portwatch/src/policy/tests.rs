@@ -64,6 +64,7 @@ fn rule(name: &str, action: Action, when: Selector) -> Rule {
         severity: None,
         when,
         grace: GRACE,
+        check: None,
         reason: None,
     }
 }

@@ -216,6 +216,7 @@ impl States {
             old_state: Some(transition.old),
             new_state: Some(transition.new),
             duration_ms: None,
+            check: None,
             error: None,
             gap: None,
             reconciled: None,

@@ -1,6 +1,7 @@
 //! One file per capability; each lists its scenarios.
 
 mod baseline;
+mod checks;
 mod control;
 mod failure;
 mod flood;
@@ -81,6 +82,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         identity::ALL,
         placement::ALL,
         policy::ALL,
+        checks::ALL,
         baseline::ALL,
         history::ALL,
         control::ALL,

@@ -27,8 +27,8 @@ fn each_type_says_what_happened() {
             "0.0.0.0:80/tcp of nginx (pid 812, root) changed: backlog 511, before 128; held by nginx (812) and nginx (813), before by nginx (812)",
             "python3 (pid 9120, www-data) could not bind 0.0.0.0:80/tcp: EADDRINUSE (address already in use)",
             "[::ffff:10.0.0.2]:6379/tcp with [::ffff:10.0.0.9]:44112 went from SYN_RECV to ESTABLISHED, owned by redis-server (pid 2204, uid 999)",
-            "web is down: for 10 s nobody listens on 0.0.0.0:80/tcp, where nginx (pid 812, root) did",
-            "web is back after 42 s: nginx (pid 812, root) listens on 0.0.0.0:80/tcp",
+            "web is down: nginx (pid 812, root) listens on 0.0.0.0:80/tcp, but did not answer http for 1 m 5 s, 3 times in a row: no answer within 5 s",
+            "web is back after 2 m 5 s: nginx (pid 812, root) listens on 0.0.0.0:80/tcp and answers http",
             "2 sensors are ready: tcp.listen by fexit, socket.close by cgroup",
             "udp.bind makes do with cgroup: the kernel refuses fexit programs (EPERM); not seen: binds that the kernel refuses; to mend it, boot a kernel with CONFIG_KPROBES",
             "lost 12 events on the critical ring between 2026-11-21T19:41:58.000214000Z and 2026-11-21T19:42:00.871002113Z, 12 of them of cgroup /system.slice/batch.service",
@@ -53,6 +53,41 @@ fn what_is_denied_is_said_and_matters_most() {
     assert_eq!(severity(&denied), Severity::Critical);
     assert_eq!(severity(&judged(PolicyState::New)), Severity::Notice);
     assert_eq!(severity(&judged(PolicyState::Expected)), Severity::Info);
+}
+
+#[test]
+fn what_is_expected_is_down_in_several_ways() {
+    let told = |kind, change: fn(&mut Event)| {
+        let mut event = example(kind);
+        change(&mut event);
+        sentence(&event)
+    };
+    assert_eq!(
+        told(EventType::ListenerDown, |event| event.check = None),
+        "web is down: for 1 m 5 s nobody listens on 0.0.0.0:80/tcp, where nginx (pid 812, root) did"
+    );
+    assert_eq!(
+        told(EventType::ListenerRecovered, |event| event.check = None),
+        "web is back after 2 m 5 s: nginx (pid 812, root) listens on 0.0.0.0:80/tcp"
+    );
+    let elsewhere: fn(&mut Event) = |event| {
+        (event.socket, event.process) = (None, None);
+        let check = event.check.as_mut().expect("a check");
+        check.target = "www.example.org:80".to_owned();
+        check.failures = check.failures.map(|_| 1);
+    };
+    assert_eq!(
+        told(EventType::ListenerDown, elsewhere),
+        "web is down: www.example.org:80 did not answer http for 1 m 5 s: no answer within 5 s"
+    );
+    assert_eq!(
+        told(EventType::ListenerRecovered, elsewhere),
+        "web is back after 2 m 5 s: www.example.org:80 answers http"
+    );
+    let connect: fn(&mut Event) =
+        |event| event.check.as_mut().expect("a check").protocol = CheckProtocol::Connect;
+    assert!(told(EventType::ListenerDown, connect).contains("but did not take a connection for"));
+    assert!(told(EventType::ListenerRecovered, connect).ends_with("/tcp and takes connections"));
 }
 
 #[test]

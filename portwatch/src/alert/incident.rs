@@ -1,0 +1,500 @@
+//! Incidents out of events: a matter begins once and ends once, however many events it has. Pure.
+//!
+//! What is an incident: a listener that nobody approved or a rule denies, until it is closed; an expectation that is
+//! not met, until it is; records that were lost, until everything was looked at again; a sense that the kernel denies us.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::baseline::{Frame, Identity};
+use crate::event::{Event, EventType, PolicyState, RingName, message};
+
+/// Matters that are kept apart at once; more of them come of a flood, which the messages count.
+const LIMIT: usize = 10_000;
+
+/// What a matter is known again by. Never contains a pid, where the program can be known without.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key(String);
+
+/// Where in its life a matter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It has begun.
+    Began,
+    /// It goes on: a reminder, or met again after a restart.
+    Still,
+    /// It is over.
+    Ended,
+    /// It has no end of its own.
+    Once,
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Which matter.
+    pub key: Key,
+    /// Begin or end.
+    pub phase: Phase,
+    /// The event that made it so.
+    pub event: Arc<Event>,
+    /// Of an end, and of what goes on: the channels that were told of the begin.
+    pub told: BTreeSet<Arc<str>>,
+}
+
+/// A matter that has begun and not ended, as it outlives the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which.
+    pub key: Key,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// What was said of it.
+    pub sentence: String,
+    /// The channels that were told.
+    pub told: BTreeSet<String>,
+    /// It was there before anybody asked for alerts: nobody is told of it.
+    pub is_old: bool,
+}
+
+/// Every matter that is open now.
+#[derive(Debug)]
+pub struct Incidents {
+    frame: Frame,
+    open: BTreeMap<Key, State>,
+    /// The matter that a socket belongs to.
+    sockets: HashMap<u64, Key>,
+    /// Told in a run before, and not met in this one yet.
+    before: Option<BTreeSet<Key>>,
+    /// What is found while starting was there before.
+    is_starting: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    since: String,
+    sentence: String,
+    sockets: BTreeSet<u64>,
+    told: BTreeSet<Arc<str>>,
+    is_old: bool,
+}
+
+impl State {
+    fn open(&self, key: &Key) -> Open {
+        Open {
+            key: key.clone(),
+            since: self.since.clone(),
+            sentence: self.sentence.clone(),
+            told: self.told.iter().map(ToString::to_string).collect(),
+            is_old: self.is_old,
+        }
+    }
+}
+
+impl Incidents {
+    /// As a run before has left them; none where there was no run before: then what is found at the start is told to
+    /// nobody, because it is not new.
+    #[must_use]
+    pub fn new(frame: Frame, before: Option<Vec<Open>>) -> Self {
+        let mut incidents = Self {
+            frame,
+            open: BTreeMap::new(),
+            sockets: HashMap::new(),
+            before: before
+                .as_ref()
+                .map(|all| all.iter().map(|one| one.key.clone()).collect()),
+            is_starting: true,
+        };
+        for one in before.into_iter().flatten() {
+            let state = State {
+                since: one.since,
+                sentence: one.sentence,
+                sockets: BTreeSet::new(),
+                told: one.told.iter().map(|name| name.as_str().into()).collect(),
+                is_old: one.is_old,
+            };
+            incidents.open.insert(one.key, state);
+        }
+        incidents
+    }
+
+    /// What is open, to outlive this run.
+    pub fn all(&self) -> impl Iterator<Item = Open> {
+        self.open.iter().map(|(key, state)| state.open(key))
+    }
+
+    /// Of somebody who comes when all is running: what is there already is not news.
+    #[must_use]
+    pub fn midway(frame: Frame) -> Self {
+        Self {
+            is_starting: false,
+            ..Self::new(frame, None)
+        }
+    }
+
+    /// These channels were told of the begin: they are told of the end too, and no others are.
+    pub fn was_told(&mut self, key: &Key, channels: BTreeSet<Arc<str>>) {
+        if let Some(state) = self.open.get_mut(key) {
+            state.told.extend(channels);
+        }
+    }
+
+    /// Takes note of an event; what is to be told of it comes back.
+    pub fn observe(&mut self, event: &Arc<Event>) -> Option<Notice> {
+        match event.kind {
+            EventType::ListenerOpened | EventType::ListenerPresent | EventType::ListenerChanged => {
+                self.listens(event)
+            }
+            EventType::ListenerClosed => self.closed(event),
+            EventType::ListenerDown => {
+                let key = expectation(event)?;
+                self.begin(key, event, None)
+            }
+            EventType::ListenerRecovered => {
+                let key = expectation(event)?;
+                self.end(key, event)
+            }
+            EventType::Gap => {
+                // What a slow reader missed, nobody else did.
+                let ring = event.gap.as_ref().map(|gap| gap.ring)?;
+                if ring == RingName::Client {
+                    // Such a gap is in the queue of the reader whose it is, and this reader makes the alerts.
+                    return Some(once(Key("not alerted".to_owned()), event));
+                }
+                self.begin(loss(), event, None)
+            }
+            EventType::GapReconciled => self.end(loss(), event),
+            EventType::SensorDegraded => {
+                let sensor = event.sensor.as_ref()?;
+                let what = sensor.signal.as_deref().or(sensor.reason.as_deref())?;
+                let notice = self.begin(Key(format!("sensor {what}")), event, None)?;
+                (notice.phase == Phase::Began).then(|| once(notice.key, event))
+            }
+            EventType::SensorReady => {
+                self.is_starting = false;
+                None
+            }
+            EventType::BindFailed | EventType::ConnectionState => None,
+        }
+    }
+
+    /// Matters of a run before that nothing was seen of since this one is ready: they ended while nobody watched.
+    pub fn ended_unseen(&mut self) -> Vec<Open> {
+        let before = self.before.take().unwrap_or_default();
+        let gone = before.into_iter().filter(|key| key.0.starts_with(LISTENER));
+        gone.filter_map(|key| {
+            let state = self.open.remove(&key)?;
+            Some(state.open(&key))
+        })
+        .collect()
+    }
+
+    fn listens(&mut self, event: &Arc<Event>) -> Option<Notice> {
+        let socket = socket_of(event);
+        if !is_unwanted(event) {
+            // Approved meanwhile: the matter is settled.
+            let key = socket.and_then(|socket| self.sockets.remove(&socket))?;
+            return self.leave(key, socket, event);
+        }
+        let key = self.listener(event);
+        let notice = self.begin(key, event, socket)?;
+        let state = self.open.get_mut(&notice.key);
+        if self.is_starting && self.before.is_none() {
+            if let Some(state) = state {
+                state.is_old = true;
+            }
+            return None;
+        }
+        state.is_none_or(|state| !state.is_old).then_some(notice)
+    }
+
+    fn closed(&mut self, event: &Arc<Event>) -> Option<Notice> {
+        let socket = socket_of(event)?;
+        let key = self.sockets.remove(&socket)?;
+        self.leave(key, Some(socket), event)
+    }
+
+    /// Takes a socket out of a matter, which is over when that was its last one.
+    fn leave(&mut self, key: Key, socket: Option<u64>, event: &Arc<Event>) -> Option<Notice> {
+        let state = self.open.get_mut(&key)?;
+        if let Some(socket) = socket {
+            state.sockets.remove(&socket);
+        }
+        let is_over = state.sockets.is_empty();
+        is_over.then(|| self.end(key, event)).flatten()
+    }
+
+    fn begin(&mut self, key: Key, event: &Arc<Event>, socket: Option<u64>) -> Option<Notice> {
+        let was_before = self
+            .before
+            .as_mut()
+            .is_some_and(|before| before.remove(&key));
+        if let Some(socket) = socket {
+            self.sockets.insert(socket, key.clone());
+        }
+        if let Some(state) = self.open.get_mut(&key) {
+            state.sockets.extend(socket);
+            return was_before.then(|| Notice {
+                key,
+                phase: Phase::Still,
+                event: Arc::clone(event),
+                told: state.told.clone(),
+            });
+        }
+        // Beyond the limit all is told, and nothing remembered.
+        if self.open.len() < LIMIT {
+            let state = State {
+                since: event.ts.clone(),
+                sentence: event.message.clone(),
+                sockets: socket.into_iter().collect(),
+                told: BTreeSet::new(),
+                is_old: false,
+            };
+            self.open.insert(key.clone(), state);
+        }
+        Some(Notice {
+            key,
+            phase: Phase::Began,
+            event: Arc::clone(event),
+            told: BTreeSet::new(),
+        })
+    }
+
+    fn end(&mut self, key: Key, event: &Arc<Event>) -> Option<Notice> {
+        let state = self.open.remove(&key)?;
+        if let Some(before) = &mut self.before {
+            before.remove(&key);
+        }
+        Some(Notice {
+            key,
+            phase: Phase::Ended,
+            event: Arc::clone(event),
+            told: state.told,
+        })
+    }
+
+    /// Where, and by which program; what cannot be known again is a matter of its own.
+    fn listener(&self, event: &Event) -> Key {
+        let key = match Identity::of(event, &self.frame) {
+            Some(one) => format!("{LISTENER}{one} by {}", one.exe),
+            None => format!(
+                "{LISTENER}{} by {}",
+                message::socket_of(event),
+                message::who(event)
+            ),
+        };
+        Key(key)
+    }
+}
+
+const LISTENER: &str = "listener ";
+
+fn once(key: Key, event: &Arc<Event>) -> Notice {
+    Notice {
+        key,
+        phase: Phase::Once,
+        event: Arc::clone(event),
+        told: BTreeSet::new(),
+    }
+}
+
+fn expectation(event: &Event) -> Option<Key> {
+    let policy = event.policy.as_ref()?;
+    Some(Key(format!("expected {}", policy.rule)))
+}
+
+fn loss() -> Key {
+    Key("lost records".to_owned())
+}
+
+fn socket_of(event: &Event) -> Option<u64> {
+    let socket = event.socket.as_ref()?;
+    socket.inode.or(socket.cookie)
+}
+
+fn is_unwanted(event: &Event) -> bool {
+    event
+        .policy
+        .as_ref()
+        .is_some_and(|policy| matches!(policy.state, PolicyState::New | PolicyState::Denied))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::{Incidents, Open, Phase};
+    use crate::baseline::Frame;
+    use crate::event::{Event, EventType, Gap, Policy, PolicyState, RingName};
+    use crate::sink::testing;
+
+    fn frame() -> Frame {
+        Frame {
+            netns: 1,
+            ephemeral: 32768..=60999,
+        }
+    }
+
+    fn running(before: Option<Vec<Open>>) -> Incidents {
+        let mut incidents = Incidents::new(frame(), before);
+        let ready = testing::event(1, EventType::SensorReady);
+        assert_eq!(incidents.observe(&Arc::new(ready)), None);
+        incidents
+    }
+
+    fn event(kind: EventType, port: u16, inode: u64, state: PolicyState) -> Arc<Event> {
+        let mut event = testing::listener(kind, port, 7, "/usr/bin/nc");
+        if let Some(socket) = &mut event.socket {
+            socket.inode = Some(inode);
+        }
+        event.policy = Some(Policy {
+            state,
+            rule: "web".to_owned(),
+        });
+        Arc::new(event)
+    }
+
+    fn phase(incidents: &mut Incidents, event: &Arc<Event>) -> Option<Phase> {
+        incidents.observe(event).map(|notice| notice.phase)
+    }
+
+    const OPENED: EventType = EventType::ListenerOpened;
+    const CLOSED: EventType = EventType::ListenerClosed;
+
+    #[test]
+    fn a_listener_that_nobody_approved_begins_once_and_ends_with_its_last_socket() {
+        let mut incidents = running(None);
+        let new = PolicyState::New;
+        assert_eq!(
+            phase(&mut incidents, &event(OPENED, 4444, 1, new)),
+            Some(Phase::Began)
+        );
+        assert_eq!(phase(&mut incidents, &event(OPENED, 4444, 2, new)), None);
+        assert_eq!(phase(&mut incidents, &event(CLOSED, 4444, 1, new)), None);
+        assert_eq!(
+            phase(&mut incidents, &event(CLOSED, 4444, 2, new)),
+            Some(Phase::Ended)
+        );
+        assert_eq!(phase(&mut incidents, &event(CLOSED, 4444, 2, new)), None);
+        assert_eq!(incidents.all().count(), 0);
+        assert_eq!(
+            phase(&mut incidents, &event(OPENED, 4444, 3, new)),
+            Some(Phase::Began)
+        );
+    }
+
+    #[test]
+    fn what_is_approved_is_no_matter() {
+        let mut incidents = running(None);
+        for state in [
+            PolicyState::Baseline,
+            PolicyState::Allowed,
+            PolicyState::Expected,
+        ] {
+            assert_eq!(phase(&mut incidents, &event(OPENED, 80, 1, state)), None);
+            assert_eq!(phase(&mut incidents, &event(CLOSED, 80, 1, state)), None);
+        }
+        let denied = event(OPENED, 80, 1, PolicyState::Denied);
+        assert_eq!(phase(&mut incidents, &denied), Some(Phase::Began));
+        let accepted = event(EventType::ListenerChanged, 80, 1, PolicyState::Allowed);
+        assert_eq!(phase(&mut incidents, &accepted), Some(Phase::Ended));
+        assert_eq!(phase(&mut incidents, &accepted), None);
+        assert_eq!(incidents.all().count(), 0);
+    }
+
+    #[test]
+    fn an_expectation_is_down_and_back() {
+        let mut incidents = running(None);
+        let state = PolicyState::Expected;
+        let down = event(EventType::ListenerDown, 80, 1, state);
+        let back = event(EventType::ListenerRecovered, 80, 2, state);
+        assert_eq!(phase(&mut incidents, &back), None);
+        assert_eq!(phase(&mut incidents, &down), Some(Phase::Began));
+        assert_eq!(phase(&mut incidents, &down), None);
+        assert_eq!(phase(&mut incidents, &back), Some(Phase::Ended));
+    }
+
+    #[test]
+    fn at_the_very_first_start_what_is_there_is_not_news() {
+        let mut incidents = Incidents::new(frame(), None);
+        let there = event(EventType::ListenerPresent, 4444, 1, PolicyState::New);
+        assert_eq!(phase(&mut incidents, &there), None);
+        assert_eq!(incidents.all().count(), 1);
+        let closed = event(CLOSED, 4444, 1, PolicyState::New);
+        assert_eq!(phase(&mut incidents, &closed), Some(Phase::Ended));
+    }
+
+    #[test]
+    fn what_was_told_before_is_not_told_again_and_what_came_meanwhile_is() {
+        let mut first = running(None);
+        let new = PolicyState::New;
+        for port in [4444, 5555] {
+            let begun = event(OPENED, port, u64::from(port), new);
+            assert_eq!(phase(&mut first, &begun), Some(Phase::Began));
+        }
+        let left: Vec<Open> = first.all().collect();
+        let mut second = Incidents::new(frame(), Some(left));
+        let present = EventType::ListenerPresent;
+        let again = event(present, 4444, 11, new);
+        assert_eq!(phase(&mut second, &again), Some(Phase::Still));
+        assert_eq!(phase(&mut second, &again), None);
+        let meanwhile = event(present, 6666, 12, new);
+        assert_eq!(phase(&mut second, &meanwhile), Some(Phase::Began));
+        let gone = second.ended_unseen();
+        assert_eq!(gone.len(), 1);
+        assert!(gone[0].key.0.contains(":5555/"), "{gone:?}");
+        assert_eq!(second.all().count(), 2);
+    }
+
+    #[test]
+    fn what_was_there_before_there_were_alerts_is_told_in_no_later_run() {
+        let mut first = Incidents::new(frame(), None);
+        let there = event(EventType::ListenerPresent, 4444, 1, PolicyState::New);
+        assert_eq!(phase(&mut first, &there), None);
+        let mut second = Incidents::new(frame(), Some(first.all().collect()));
+        assert_eq!(phase(&mut second, &there), None);
+    }
+
+    #[test]
+    fn who_was_told_of_the_begin_is_told_of_the_end() {
+        let mut incidents = running(None);
+        let new = PolicyState::New;
+        let begun = incidents.observe(&event(OPENED, 4444, 1, new));
+        let night = BTreeSet::from([Arc::from("night")]);
+        incidents.was_told(&begun.expect("begun").key, night.clone());
+        let ended = incidents.observe(&event(CLOSED, 4444, 1, new));
+        assert_eq!(ended.expect("ended").told, night);
+    }
+
+    #[test]
+    fn what_the_alerts_themselves_missed_is_told_each_time() {
+        let mut incidents = running(None);
+        let mut gap = testing::event(1, EventType::Gap);
+        gap.gap = Some(Gap {
+            ring: RingName::Client,
+            cause: None,
+            lost: 3,
+            from: gap.ts.clone(),
+            to: gap.ts.clone(),
+            probe: None,
+            cgroups: Vec::new(),
+        });
+        let gap = Arc::new(gap);
+        for _ in 0..2 {
+            assert_eq!(phase(&mut incidents, &gap), Some(Phase::Once));
+        }
+    }
+
+    #[test]
+    fn to_who_comes_midway_what_is_there_is_not_known() {
+        let mut incidents = Incidents::midway(frame());
+        let new = PolicyState::New;
+        assert_eq!(phase(&mut incidents, &event(CLOSED, 80, 1, new)), None);
+        let opened = event(OPENED, 81, 2, new);
+        assert_eq!(phase(&mut incidents, &opened), Some(Phase::Began));
+    }
+}

@@ -1,0 +1,388 @@
+//! The desk at which incidents become messages: a route for each channel, and a courier that delivers from its queue.
+//!
+//! Architecture invariant: a message is on the disk before it is tried, and it is delivered from there alone. What
+//! waits before that is on the disk too, with what was told. Killed at any point, the daemon tells again rather than
+//! never.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, Zoned};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::alerts::Alerting;
+use super::courier::{Courier, Course, Courses};
+use crate::alert::batch::Content;
+use crate::alert::incident::Open;
+use crate::alert::{
+    Bounds, Held, Incidents, Memory, Message, Notice, Now, Phase, Remembered, Route, Spool, Window,
+};
+use crate::baseline::Frame;
+use crate::config::Channel;
+use crate::event::{Event, EventType};
+use crate::sink::Item;
+use crate::time::BootNs;
+
+/// Where queues and memory are, below the state directory.
+const FOLDER: &str = "alerts";
+/// Distance of two writes of the memory: a flood is not to be a flood of writes.
+const REST: Duration = Duration::from_secs(1);
+
+/// Everything that is between events and couriers.
+pub(super) struct Desk {
+    host: String,
+    frame: Frame,
+    folder: PathBuf,
+    incidents: Incidents,
+    windows: Vec<Window>,
+    held: Held,
+    memory: Option<Memory>,
+    outlets: Vec<Outlet>,
+    courses: Courses,
+    /// The memory is to be written at this time.
+    write_at: Option<BootNs>,
+    written_at: BootNs,
+}
+
+/// A channel.
+struct Outlet {
+    route: Route,
+    spool: Arc<Spool>,
+    course: Arc<Course>,
+    courier: Courier,
+    /// Messages that had to go to make room, and were not told of yet.
+    dropped: u64,
+}
+
+impl Desk {
+    /// Opens queues and memory, and starts to deliver what a run before has left.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence.
+    pub(super) fn open(alerting: Alerting) -> Result<Self, String> {
+        let mut desk = Self {
+            incidents: Incidents::new(alerting.frame.clone(), None),
+            host: alerting.host,
+            frame: alerting.frame,
+            folder: alerting.state_dir.join(FOLDER),
+            windows: Vec::new(),
+            held: Held::default(),
+            memory: None,
+            outlets: Vec::new(),
+            courses: Courses::default(),
+            write_at: None,
+            written_at: BootNs::default(),
+        };
+        desk.apply(alerting.channels, alerting.windows)?;
+        if let Some(memory) = &desk.memory {
+            let read = memory.read();
+            let before = read.map_err(|error| cannot(&desk.folder, &error))?;
+            desk.remember(before);
+        }
+        Ok(desk)
+    }
+
+    /// Is there anybody to tell?
+    pub(super) const fn is_needed(&self) -> bool {
+        !self.outlets.is_empty()
+    }
+
+    /// How each channel does, now and later.
+    pub(super) fn courses(&self) -> Courses {
+        self.courses.clone()
+    }
+
+    /// Works with these channels from now on. Secrets are read anew; what waits stays.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence; then all is as before.
+    pub(super) fn apply(
+        &mut self,
+        channels: Vec<Channel>,
+        windows: Vec<Window>,
+    ) -> Result<(), String> {
+        if self.memory.is_none() && !channels.is_empty() {
+            let memory = Memory::open(&self.folder);
+            self.memory = Some(memory.map_err(|error| cannot(&self.folder, &error))?);
+        }
+        let couriers = channels.iter().map(|channel| self.courier(channel));
+        let couriers: Vec<_> = couriers.collect::<Result<_, String>>()?;
+        // From here on nothing can fail.
+        let had_none = self.outlets.is_empty();
+        let mut before: BTreeMap<String, Outlet> = std::mem::take(&mut self.outlets)
+            .into_iter()
+            .map(|outlet| (outlet.route.name().to_string(), outlet))
+            .collect();
+        let now = BootNs::now();
+        for (channel, (spool, course, courier)) in channels.into_iter().zip(couriers) {
+            let outlet = match before.remove(&channel.name) {
+                Some(mut outlet) => {
+                    outlet.route.change(channel.terms, now);
+                    Outlet { courier, ..outlet }
+                }
+                None => Outlet {
+                    route: Route::new(&channel.name, channel.terms),
+                    spool,
+                    course,
+                    courier,
+                    dropped: 0,
+                },
+            };
+            outlet.courier.wake();
+            self.outlets.push(outlet);
+        }
+        for name in before.into_keys() {
+            tracing::info!(
+                channel = name,
+                "no longer configured; what is in its queue stays there"
+            );
+        }
+        if had_none {
+            self.incidents = Incidents::midway(self.frame.clone());
+        }
+        self.windows = windows;
+        self.courses.replace(self.outlets.iter().map(|outlet| {
+            let name = outlet.route.name().to_string();
+            (name, Arc::clone(&outlet.spool), Arc::clone(&outlet.course))
+        }));
+        Ok(())
+    }
+
+    /// When there is something to do without an event.
+    pub(super) fn due(&self) -> Option<BootNs> {
+        let routes = self.outlets.iter().map(|outlet| outlet.route.due());
+        let others = [self.held.due(), self.write_at];
+        routes.chain(others).flatten().min()
+    }
+
+    /// Takes note of events.
+    pub(super) fn take(&mut self, items: Vec<Item>) {
+        let now = now();
+        for item in items {
+            if let Item::Line(line) = item {
+                self.observe(line.event(), &now);
+            }
+        }
+    }
+
+    /// Makes the messages whose time has come, and remembers what was told.
+    pub(super) async fn work(&mut self) {
+        let now = now();
+        for notice in self.held.release(now.boot) {
+            self.offer(&notice, &now);
+        }
+        for at in 0..self.outlets.len() {
+            if let Some(content) = self.outlets[at].route.take(&now) {
+                self.send(at, content).await;
+                self.is_stale(now.boot);
+            }
+        }
+        if self.write_at.is_some_and(|at| at <= now.boot) {
+            self.write().await;
+        }
+    }
+
+    /// What waits goes to the disk: the next run tells it.
+    pub(super) async fn close(mut self) {
+        if self.write_at.is_some() {
+            self.write().await;
+        }
+    }
+
+    fn courier(&self, channel: &Channel) -> Result<(Arc<Spool>, Arc<Course>, Courier), String> {
+        let name = channel.name.as_str();
+        let known = self
+            .outlets
+            .iter()
+            .find(|outlet| **outlet.route.name() == *name);
+        let (spool, course) = if let Some(outlet) = known {
+            (Arc::clone(&outlet.spool), Arc::clone(&outlet.course))
+        } else {
+            let queue = self.folder.join(name);
+            let spool = Spool::open(&queue, Bounds::default());
+            let spool = spool.map_err(|error| cannot(&queue, &error))?;
+            (Arc::new(spool), Arc::new(Course::default()))
+        };
+        let (from, told) = (Arc::clone(&spool), Arc::clone(&course));
+        let courier = Courier::start(channel, &self.host, from, told)?;
+        Ok((spool, course, courier))
+    }
+
+    /// Takes over what a run before has left.
+    fn remember(&mut self, before: Option<Remembered>) {
+        let now = now();
+        let Remembered {
+            open,
+            mut waiting,
+            held,
+        } = match before {
+            Some(before) => before,
+            None => {
+                self.incidents = Incidents::new(self.frame.clone(), None);
+                return;
+            }
+        };
+        self.incidents = Incidents::new(self.frame.clone(), Some(open));
+        for outlet in &mut self.outlets {
+            if let Some(waiting) = waiting.remove(&**outlet.route.name()) {
+                outlet.route.resume(waiting, &now);
+            }
+        }
+        for resting in held {
+            let notice = Notice::from(resting);
+            let until = self.window_end(&notice.event, &now).unwrap_or(now.boot);
+            // There was room for it before.
+            let _ = self.held.keep(notice, until);
+        }
+    }
+
+    fn observe(&mut self, event: &Arc<Event>, now: &Now) {
+        if let Some(notice) = self.incidents.observe(event) {
+            self.tell(notice, now);
+            self.is_stale(now.boot);
+        } else if event.kind == EventType::SensorReady {
+            for gone in self.incidents.ended_unseen() {
+                self.tell(ended_unseen(gone, event), now);
+                self.is_stale(now.boot);
+            }
+        }
+    }
+
+    /// Now, or at the end of a maintenance.
+    fn tell(&mut self, notice: Notice, now: &Now) {
+        let kept = self.held.until(&notice.key);
+        let until = kept.or_else(|| self.window_end(&notice.event, now));
+        let notice = match (until, notice.phase) {
+            // It waits already.
+            (_, Phase::Still) if kept.is_some() => return,
+            (Some(until), Phase::Began | Phase::Once | Phase::Ended) => {
+                self.held.keep(notice, until)
+            }
+            _ => Some(notice),
+        };
+        if let Some(notice) = notice {
+            self.offer(&notice, now);
+        }
+    }
+
+    fn offer(&mut self, notice: &Notice, now: &Now) {
+        let mut told = BTreeSet::new();
+        for outlet in &mut self.outlets {
+            if outlet.route.offer(notice, now) {
+                told.insert(Arc::clone(outlet.route.name()));
+            }
+        }
+        self.incidents.was_told(&notice.key, told);
+    }
+
+    fn window_end(&self, event: &Event, now: &Now) -> Option<BootNs> {
+        let windows = self.windows.iter().filter(|window| window.covers(event));
+        let ends = windows.filter_map(|window| window.end(&now.wall));
+        ends.max().map(|end| now.boot_at(&end))
+    }
+
+    async fn send(&mut self, at: usize, content: Content) {
+        let outlet = &mut self.outlets[at];
+        let message = message(content, &self.host, std::mem::take(&mut outlet.dropped));
+        let spool = Arc::clone(&outlet.spool);
+        match spawn_blocking(move || spool.put(&message)).await {
+            Ok(Ok(dropped)) => outlet.dropped += dropped,
+            Ok(Err(error)) => {
+                let channel = outlet.route.name();
+                tracing::error!(%error, %channel, "an alert cannot be queued, and is lost");
+                outlet.courier.lost();
+            }
+            Err(error) => tracing::error!(%error, "an alert could not be queued"),
+        }
+        outlet.courier.wake();
+    }
+
+    /// Something is to be remembered: soon, but not once for each event of a flood.
+    fn is_stale(&mut self, now: BootNs) {
+        let rest = u64::try_from(REST.as_nanos()).unwrap_or(u64::MAX);
+        let rested = BootNs(self.written_at.0.saturating_add(rest));
+        self.write_at.get_or_insert(rested.max(now));
+    }
+
+    async fn write(&mut self) {
+        self.write_at = None;
+        let Some(memory) = self.memory.clone() else {
+            return;
+        };
+        let remembered = Remembered {
+            open: self.incidents.all().collect(),
+            waiting: self
+                .outlets
+                .iter()
+                .filter(|outlet| outlet.route.is_waiting())
+                .map(|outlet| (outlet.route.name().to_string(), outlet.route.waiting()))
+                .collect(),
+            held: self.held.all().collect(),
+        };
+        let written = spawn_blocking(move || memory.write(&remembered)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "what was told is not remembered, and may be told again");
+        }
+        self.written_at = BootNs::now();
+    }
+}
+
+fn now() -> Now {
+    Now {
+        boot: BootNs::now(),
+        wall: Zoned::now(),
+    }
+}
+
+/// What was told in a run before, and was gone when this one began.
+fn ended_unseen(gone: Open, ready: &Event) -> Notice {
+    let event = Event {
+        kind: EventType::ListenerClosed,
+        message: format!("{}: it ended while portwatch did not run", gone.sentence),
+        sensor: None,
+        ..Event::clone(ready)
+    };
+    Notice {
+        key: gone.key,
+        phase: Phase::Ended,
+        event: Arc::new(event),
+        told: gone.told.iter().map(|name| name.as_str().into()).collect(),
+    }
+}
+
+fn message(content: Content, host: &str, dropped: u64) -> Message {
+    let now = Timestamp::now();
+    let mut more = content.more;
+    if dropped > 0 {
+        more.push((
+            "messages that waited too long for their delivery".to_owned(),
+            dropped,
+        ));
+    }
+    let silent_until = content.silent_for.and_then(|span| {
+        let span = SignedDuration::try_from(span).ok()?;
+        let until = now.checked_add(span).ok()?;
+        Some(format!("{until:.0}"))
+    });
+    let first = content.entries.first();
+    Message {
+        id: Uuid::now_v7(),
+        ts: first.map_or_else(|| now.to_string(), |entry| entry.event.ts.clone()),
+        host: host.to_owned(),
+        severity: content.severity,
+        entries: content.entries,
+        more,
+        silent_until,
+    }
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> String {
+    format!("{} cannot be used: {error}", path.display())
+}
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;
