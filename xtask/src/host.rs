@@ -65,6 +65,39 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     run(&mut install).context(how)
 }
 
+/// Where [`unpack`] puts programs, as the harness of the tests knows.
+pub(crate) fn tools() -> Result<PathBuf> {
+    cache("tools")
+}
+
+/// Unpacks Debian packages into a folder of ours, where their programs are without their services.
+pub(crate) fn unpack(packages: &[&str], why: &str) -> Result<()> {
+    let list = packages.join(" ");
+    let how = format!("{why} needs the programs of the Debian packages {list}");
+    if find("apt-get").is_none() || find("dpkg-deb").is_none() {
+        bail!("{how}");
+    }
+    println!("unpacking {list}");
+    let (tools, debs) = (tools()?, cache("debs")?);
+    let download = || {
+        // As root apt would fetch as `_apt`, who cannot write below somebody's home.
+        let mut download = apt(&["download", "-qq", "-o", "APT::Sandbox::User="]);
+        download.args(packages).current_dir(&debs);
+        run(&mut download)
+    };
+    if download().is_err() {
+        // The lists may be older than the archive.
+        run(&mut apt(&["update", "-qq"])).context(how.clone())?;
+        download().context(how)?;
+    }
+    for entry in std::fs::read_dir(&debs).context("cannot list the downloaded packages")? {
+        let deb = entry.context("cannot list the downloaded packages")?.path();
+        run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&tools))?;
+        std::fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))?;
+    }
+    Ok(())
+}
+
 fn apt(args: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command

@@ -5,6 +5,7 @@ mod ebpf;
 mod fuzz;
 mod generate;
 mod host;
+mod mail_server;
 mod results;
 mod soak;
 mod test;

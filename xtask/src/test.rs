@@ -9,11 +9,12 @@ use clap::{Parser, ValueEnum};
 
 use crate::fuzz;
 use crate::host;
+use crate::mail_server;
 use crate::results::{self, Counts};
 use crate::vm;
 
 /// The part of the VM's matrix that fits into every run of the tests: every rung on one kernel. What the
-/// kernel has no part in (storms, the control socket, hostile texts) runs on this machine's kernel only:
+/// kernel has no part in (storms, the control socket, hostile texts, alerts) runs on this machine's kernel only:
 /// emulated, it takes minutes for each rung. `cargo xtask vm` runs all of it everywhere.
 const RUNGS: [&str; 6] = [
     "fexit",
@@ -24,13 +25,15 @@ const RUNGS: [&str; 6] = [
     "reconcile",
 ];
 const VM_KERNEL: &str = "6.1";
-const NOT_IN_VM: [&str; 6] = [
+const NOT_IN_VM: [&str; 8] = [
+    "alerts",
+    "channels::",
     "checks::",
-    "storm::",
     "control::",
     "hostile::",
     "identity::",
     "loss::",
+    "storm::",
 ];
 /// Seconds for each fuzz target.
 const FUZZ_SECONDS: u32 = 15;
@@ -50,6 +53,10 @@ const NEEDS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];
+
+/// The same where the package starts a service of the host's: its program alone is taken, by this path in it.
+const UNPACKED: [(&str, &str); 1] =
+    [("usr/bin/prometheus-alertmanager", "prometheus-alertmanager")];
 
 /// Arguments of the chore.
 #[derive(clap::Args)]
@@ -174,15 +181,28 @@ impl Step {
     }
 }
 
+/// What packages are for.
+const WHY: &str = "the tests with real programs";
+
 fn needs() -> Result<Done> {
     let missing = NEEDS
         .iter()
         .filter(|(command, _)| host::find(command).is_none());
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
-    if packages.is_empty() {
-        return Ok(Done::Ran);
+    if !packages.is_empty() {
+        host::install(&packages, WHY)?;
     }
-    host::install(&packages, "the tests with real programs")?;
+    let tools = host::tools()?;
+    let is_missing = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        host::find(name).is_none() && !tools.join(path).exists()
+    };
+    let missing = UNPACKED.iter().filter(|(path, _)| is_missing(path));
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if !packages.is_empty() {
+        host::unpack(&packages, WHY)?;
+    }
+    mail_server::fetch().context("the tests of mail need a mail server")?;
     Ok(Done::Ran)
 }
 

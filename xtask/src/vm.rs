@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: proves on Debian kernels under QEMU, rung by rung and with things taken away, that
 //! portwatch sees what it promises and admits what it does not see.
 
-mod apt;
-mod arch;
+pub(crate) mod apt;
+pub(crate) mod arch;
 mod cell;
 mod cpio;
 mod cross;
@@ -11,7 +11,7 @@ mod grid;
 mod initramfs;
 mod kernel;
 mod machine;
-mod mirror;
+pub(crate) mod mirror;
 mod modules;
 mod outcome;
 mod runner;

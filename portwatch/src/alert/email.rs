@@ -1,26 +1,33 @@
 //! Mail by SMTP: several servers, one after the other; TLS with a certificate that is checked, unless the server is
-//! this host itself.
+//! this host itself; and each recipient for itself.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use lettre::address::Envelope;
+use lettre::Address;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::response::Response;
-use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
-use lettre::{SmtpTransport, Transport as _};
-use thiserror::Error;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use uuid::Uuid;
 
+use super::carrier::Refusal;
 use super::message::Message;
+use super::smtp::{Conversation, Failure, Fate, Opening};
 use super::template::Template;
 
-/// How long a server may take for one step.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take for one step, unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection that is not used for this long is closed.
-const IDLE: Duration = Duration::from_secs(60);
+pub const IDLE: Duration = Duration::from_secs(30);
+/// A server that failed is not the first one to be tried again before this time.
+const SHUNNED: Duration = Duration::from_secs(300);
+/// Messages whose recipients are in different states; beyond it the oldest are told again to all of theirs.
+const DIVIDED: usize = 1_000;
 
 /// How a connection is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,66 +81,163 @@ pub struct Email {
     pub login: Option<Credentials>,
     /// The name that the servers are told.
     pub hello: String,
+    /// How long a server may take for one step.
+    pub patience: Duration,
 }
 
-/// Why a mail was not taken.
-#[derive(Debug, Error)]
-pub enum Refusal {
-    /// It may be taken later: the server is not there, or says so.
-    #[error("{0}")]
-    Later(String),
-    /// It will never be taken.
-    #[error("{0}")]
-    Never(String),
-}
-
-/// The connections of one channel.
+/// The servers of one channel.
 pub struct Mailer {
     email: Email,
-    transports: Vec<(String, SmtpTransport)>,
+    tls: Option<Arc<ClientConfig>>,
+    session: Mutex<Session>,
+}
+
+/// What is kept from one message to the next.
+#[derive(Default)]
+struct Session {
+    /// The server that was used last, by its place, and since when it has had nothing to do.
+    open: Option<(usize, Conversation, Instant)>,
+    /// When servers failed last.
+    failed: BTreeMap<usize, Instant>,
+    /// Messages that some of their recipients have.
+    divided: BTreeMap<Uuid, Division>,
+}
+
+/// How far a message is.
+#[derive(Clone, Default)]
+struct Division {
+    /// Who is to get it still.
+    left: Vec<Address>,
+    /// Who will never.
+    refused: Vec<String>,
+    /// The last answer of a server that took it for somebody.
+    taken: Option<String>,
 }
 
 impl Mailer {
-    /// Prepares the connections; none is made yet.
+    /// Prepares; no connection is made yet.
     ///
     /// # Errors
     /// What is wrong with the settings, in a sentence.
     pub fn new(email: Email) -> Result<Self, String> {
-        let transports = email.servers.iter().map(|server| {
-            let name = format!("{}:{}", server.host, server.port);
-            let transport = transport(&email, server);
-            transport.map(|transport| (name, transport))
-        });
+        let tls = match email.security {
+            Security::None => None,
+            Security::StartTls | Security::Tls => {
+                Some(Arc::new(trusting(email.authorities.as_deref())?))
+            }
+        };
         Ok(Self {
-            transports: transports.collect::<Result<_, _>>()?,
             email,
+            tls,
+            session: Mutex::default(),
         })
     }
 
-    /// Sends a message; the first server that takes it, or refuses it for good, decides. Its own answer comes back.
+    /// Sends a message: to the first server that takes it, and to the next one what is left then. The servers' own
+    /// answers come back. Whoever has it does not get it again when it is sent again for the others.
     ///
     /// # Errors
-    /// When no server took it.
+    /// When somebody does not have it yet, or never will.
     pub fn send(&self, message: &Message) -> Result<String, Refusal> {
         let mail = self.mail(message).map_err(Refusal::Never)?;
-        let envelope = self.envelope().map_err(Refusal::Never)?;
-        let mut told = Vec::new();
-        for (name, transport) in &self.transports {
-            match transport.send_raw(&envelope, &mail) {
-                Ok(response) => return Ok(format!("{name}: {}", answer(&response))),
-                Err(error) if error.is_permanent() => {
-                    return Err(Refusal::Never(format!("{name}: {}", causes(&error))));
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut division = session.divided.remove(&message.id).unwrap_or_else(|| {
+            let to = self.email.to.iter().map(|one| one.email.clone());
+            Division {
+                left: to.collect(),
+                ..Division::default()
+            }
+        });
+        let (mut told, mut is_put_off) = (Vec::new(), false);
+        for place in session.order(self.email.servers.len()) {
+            if division.left.is_empty() {
+                break;
+            }
+            let Server { host, port } = &self.email.servers[place];
+            let mut tell = |what: String| told.push(format!("{host}:{port}: {what}"));
+            match self.hand_over(&mut session, place, &division.left, &mail) {
+                Ok(fate) => {
+                    is_put_off |= !fate.put_off.is_empty();
+                    for (one, answer) in &fate.put_off {
+                        tell(format!("{one}: {answer}"));
+                    }
+                    division.note(fate, &format!("{host}:{port}"));
                 }
-                Err(error) => told.push(format!("{name}: {}", causes(&error))),
+                Err(Failure::Mail(answer)) if answer.is_final() => {
+                    division.left.clear();
+                    division.refused.push(format!("{host}:{port}: {answer}"));
+                }
+                Err(Failure::Mail(answer)) => {
+                    is_put_off |= !answer.is_about_us();
+                    tell(answer.to_string());
+                }
+                Err(Failure::Broken(why)) => tell(why),
             }
         }
-        Err(Refusal::Later(told.join("; ")))
+        let is_done = division.left.is_empty();
+        let (refused, taken) = (division.refused.join("; "), division.taken.clone());
+        if !is_done {
+            session.remember(message.id, division);
+        }
+        match (is_done, taken) {
+            (false, _) if is_put_off => Err(Refusal::PutOff(told.join("; "))),
+            (false, _) => Err(Refusal::Later(told.join("; "))),
+            (true, Some(answer)) if refused.is_empty() => Ok(answer),
+            (true, Some(answer)) => Err(Refusal::Never(format!(
+                "{refused}; the others have it: {answer}"
+            ))),
+            (true, None) => Err(Refusal::Never(refused)),
+        }
     }
 
-    fn envelope(&self) -> Result<Envelope, String> {
-        let to = self.email.to.iter().map(|one| one.email.clone());
-        let envelope = Envelope::new(Some(self.email.from.email.clone()), to.collect());
-        envelope.map_err(|error| error.to_string())
+    /// Closes a connection that has had nothing to do for [`IDLE`].
+    pub fn rest(&self) {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., since)) = &session.open
+            && since.elapsed() >= IDLE
+            && let Some((_, conversation, _)) = session.open.take()
+        {
+            conversation.end();
+        }
+    }
+
+    fn hand_over(
+        &self,
+        session: &mut Session,
+        place: usize,
+        to: &[Address],
+        mail: &[u8],
+    ) -> Result<Fate, Failure> {
+        let result = self.conversation(session, place).and_then(|mut open| {
+            let fate = open.transfer(&self.email.from.email, to, mail);
+            if !matches!(fate, Err(Failure::Broken(_))) {
+                session.open = Some((place, open, Instant::now()));
+            }
+            fate
+        });
+        match &result {
+            Err(Failure::Broken(_)) => session.failed.insert(place, Instant::now()),
+            _ => session.failed.remove(&place),
+        };
+        result
+    }
+
+    /// The open one, as long as it is with this server and still there; otherwise a new one.
+    fn conversation(&self, session: &mut Session, place: usize) -> Result<Conversation, Failure> {
+        if let Some((open, mut conversation, since)) = session.open.take() {
+            if open == place && since.elapsed() < 2 * IDLE && conversation.is_ready() {
+                return Ok(conversation);
+            }
+            conversation.end();
+        }
+        let opening = Opening {
+            security: self.email.security,
+            tls: self.tls.as_ref(),
+            login: self.email.login.as_ref(),
+            hello: &self.email.hello,
+            patience: self.email.patience,
+        };
+        Conversation::begin(&self.email.servers[place], &opening)
     }
 
     /// The mail as it goes over the wire.
@@ -168,59 +272,92 @@ impl Mailer {
     }
 }
 
-fn transport(email: &Email, server: &Server) -> Result<SmtpTransport, String> {
-    let Server { host, port } = server;
-    let tls = match email.security {
-        Security::None => Tls::None,
-        Security::StartTls => Tls::Required(parameters(email, host)?),
-        Security::Tls => Tls::Wrapper(parameters(email, host)?),
-    };
-    let mut builder = SmtpTransport::builder_dangerous(host)
-        .port(*port)
-        .tls(tls)
-        .hello_name(ClientId::Domain(email.hello.clone()))
-        .timeout(Some(PATIENCE))
-        .pool_config(PoolConfig::new().max_size(1).idle_timeout(IDLE));
-    if let Some(login) = &email.login {
-        builder = builder.credentials(login.clone());
-    }
-    Ok(builder.build())
-}
-
-fn parameters(email: &Email, host: &str) -> Result<TlsParameters, String> {
-    let mut builder = TlsParameters::builder(host.to_owned());
-    if let Some(authorities) = &email.authorities {
-        let certificate = Certificate::from_pem(authorities).map_err(|error| causes(&error))?;
-        builder = builder.add_root_certificate(certificate);
-    }
-    builder.build_rustls().map_err(|error| causes(&error))
-}
-
-/// What a server said, on one line.
-fn answer(response: &Response) -> String {
-    let text: Vec<&str> = response.message().collect();
-    let text = format!("{} {}", response.code(), text.join(" "));
-    crate::text::guard(&text).into_owned()
-}
-
-/// An error with what lies behind it: "certificate not trusted" says more than "connection failed".
-fn causes(error: &SmtpError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+impl Drop for Mailer {
+    fn drop(&mut self) {
+        let session = self.session.get_mut();
+        let session = session.unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, conversation, _)) = session.open.take() {
+            conversation.end();
         }
-        next = cause.source();
     }
-    crate::text::guard(&text).into_owned()
+}
+
+impl Session {
+    /// The places of the servers in the order in which they are tried: those that failed lately come last.
+    fn order(&self, count: usize) -> Vec<usize> {
+        let is_shunned = |place: &usize| {
+            let failed = self.failed.get(place);
+            failed.is_some_and(|at| at.elapsed() < SHUNNED)
+        };
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by_key(is_shunned);
+        order
+    }
+
+    fn remember(&mut self, id: Uuid, division: Division) {
+        self.divided.insert(id, division);
+        if self.divided.len() > DIVIDED {
+            self.divided.pop_first();
+        }
+    }
+}
+
+impl Division {
+    fn note(&mut self, fate: Fate, server: &str) {
+        self.left = fate.put_off.into_iter().map(|(one, _)| one).collect();
+        let refused = fate.refused.into_iter();
+        self.refused
+            .extend(refused.map(|(one, answer)| format!("{server}: {one}: {answer}")));
+        if let Some(answer) = fate.taken {
+            self.taken = Some(format!("{server}: {answer}"));
+        }
+    }
+}
+
+/// Trusts the authorities of the system, and these.
+fn trusting(authorities: Option<&[u8]>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    // What of the system's cannot be read only makes certificates untrusted, which is told then.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(pem) = authorities {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| format!("`ca_file`: {error}"))?;
+            let added = roots.add(certificate);
+            added.map_err(|error| format!("`ca_file`: {error}"))?;
+        }
+        if roots.len() == before {
+            return Err("`ca_file` holds no certificate in PEM".to_owned());
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A host's name as a mail server takes it, whatever somebody called the host.
+#[must_use]
+pub fn domain(host: &str) -> String {
+    let is_fine = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    let labels = host.split('.').map(|label| {
+        let label: String = label
+            .bytes()
+            .take(63)
+            .map(|byte| if is_fine(&byte) { byte.into() } else { '-' })
+            .collect();
+        label.trim_matches('-').to_owned()
+    });
+    let labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
+    match labels.is_empty() {
+        true => "localhost".to_owned(),
+        false => labels.join("."),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Email, Mailer, Security, Server};
+    use super::{Email, Mailer, PATIENCE, Security, Server, domain};
     use crate::alert::message::Entry;
     use crate::alert::message::tests::{message, notice};
     use crate::alert::template::Template;
@@ -238,6 +375,7 @@ mod tests {
             authorities: None,
             login: None,
             hello: "web1.example.org".to_owned(),
+            patience: PATIENCE,
         })
         .expect("right")
     }
@@ -282,5 +420,41 @@ mod tests {
                 .any(|line| line.starts_with("Bcc:") || line == "."),
             "{mail}"
         );
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_server_takes() {
+        let mut entry = Entry::from(notice(81, "/usr/bin/nc"));
+        if let Some(process) = &mut entry.event.process {
+            process.args = Some(vec!["a".repeat(20_000), "é".repeat(20_000)]);
+        }
+        entry.event.message = "b".repeat(5_000);
+        let of = message(vec![entry]);
+        let mail = mailer().mail(&of).expect("a mail");
+        let longest = mail.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
+        assert!(longest <= Some(998), "{longest:?}");
+        assert!(mail.is_ascii());
+    }
+
+    #[test]
+    fn whatever_a_host_is_called_it_has_a_domain() {
+        assert_eq!(domain("web1.example.org"), "web1.example.org");
+        assert_eq!(domain("my_host"), "my-host");
+        assert_eq!(domain("x\r\nMAIL FROM:<a>"), "x--MAIL-FROM--a");
+        assert_eq!(domain("…"), "localhost");
+        for host in ["my_host", "-", "a..b", "é", "x y", "10.0.0.1", "(none)"] {
+            let from = format!("portwatch@{}", domain(host));
+            assert!(from.parse::<lettre::message::Mailbox>().is_ok(), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_no_authority() {
+        let email = Email {
+            authorities: Some(b"nothing".to_vec()),
+            ..mailer().email.clone()
+        };
+        let wrong = Mailer::new(email).err().expect("refused");
+        assert!(wrong.contains("no certificate"), "{wrong}");
     }
 }

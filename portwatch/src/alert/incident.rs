@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::baseline::{Frame, Identity};
-use crate::event::{Event, EventType, PolicyState, RingName, message};
+use crate::event::{Event, EventType, PolicyState, RingName, Severity, message};
 
 /// Matters that are kept apart at once; more of them come of a flood, which the messages count.
 const LIMIT: usize = 10_000;
@@ -17,6 +18,28 @@ const LIMIT: usize = 10_000;
 /// What a matter is known again by. Never contains a pid, where the program can be known without.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key(String);
+
+impl Key {
+    /// A matter of another kind than those of events, such as a test.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The kind of matter: `listener`, `expected`, `lost`, `sensor`; the same at its begin and at its end.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
+    }
+
+    /// 16 hexadecimal digits that are the same whenever this matter comes, on every host.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(&self.0);
+        let digits = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+        digits.collect()
+    }
+}
 
 /// Where in its life a matter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +55,19 @@ pub enum Phase {
     Once,
 }
 
+impl Phase {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Began => "began",
+            Self::Still => "still",
+            Self::Ended => "ended",
+            Self::Once => "once",
+        }
+    }
+}
+
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
@@ -39,6 +75,10 @@ pub struct Notice {
     pub key: Key,
     /// Begin or end.
     pub phase: Phase,
+    /// When it began (RFC 3339).
+    pub since: String,
+    /// How much it mattered when it began.
+    pub severity: Severity,
     /// The event that made it so.
     pub event: Arc<Event>,
     /// Of an end, and of what goes on: the channels that were told of the begin.
@@ -52,6 +92,8 @@ pub struct Open {
     pub key: Key,
     /// Since when (RFC 3339).
     pub since: String,
+    /// How much it mattered then.
+    pub severity: Severity,
     /// What was said of it.
     pub sentence: String,
     /// The channels that were told.
@@ -76,6 +118,7 @@ pub struct Incidents {
 #[derive(Debug)]
 struct State {
     since: String,
+    severity: Severity,
     sentence: String,
     sockets: BTreeSet<u64>,
     told: BTreeSet<Arc<str>>,
@@ -87,6 +130,7 @@ impl State {
         Open {
             key: key.clone(),
             since: self.since.clone(),
+            severity: self.severity,
             sentence: self.sentence.clone(),
             told: self.told.iter().map(ToString::to_string).collect(),
             is_old: self.is_old,
@@ -111,6 +155,7 @@ impl Incidents {
         for one in before.into_iter().flatten() {
             let state = State {
                 since: one.since,
+                severity: one.severity,
                 sentence: one.sentence,
                 sockets: BTreeSet::new(),
                 told: one.told.iter().map(|name| name.as_str().into()).collect(),
@@ -170,8 +215,11 @@ impl Incidents {
             EventType::SensorDegraded => {
                 let sensor = event.sensor.as_ref()?;
                 let what = sensor.signal.as_deref().or(sensor.reason.as_deref())?;
+                let is_first_start = self.is_first_start();
                 let notice = self.begin(Key(format!("sensor {what}")), event, None)?;
-                (notice.phase == Phase::Began).then(|| once(notice.key, event))
+                // What the kernel denies from the first day on is for `status` to say, and must not hold up what is new.
+                let is_news = notice.phase == Phase::Began && !is_first_start;
+                is_news.then(|| once(notice.key, event))
             }
             EventType::SensorReady => {
                 self.is_starting = false;
@@ -201,14 +249,20 @@ impl Incidents {
         }
         let key = self.listener(event);
         let notice = self.begin(key, event, socket)?;
+        let is_first_start = self.is_first_start();
         let state = self.open.get_mut(&notice.key);
-        if self.is_starting && self.before.is_none() {
+        if is_first_start {
             if let Some(state) = state {
                 state.is_old = true;
             }
             return None;
         }
         state.is_none_or(|state| !state.is_old).then_some(notice)
+    }
+
+    /// What is found now was there before there was a portwatch.
+    const fn is_first_start(&self) -> bool {
+        self.is_starting && self.before.is_none()
     }
 
     fn closed(&mut self, event: &Arc<Event>) -> Option<Notice> {
@@ -240,6 +294,8 @@ impl Incidents {
             return was_before.then(|| Notice {
                 key,
                 phase: Phase::Still,
+                since: state.since.clone(),
+                severity: state.severity,
                 event: Arc::clone(event),
                 told: state.told.clone(),
             });
@@ -248,6 +304,7 @@ impl Incidents {
         if self.open.len() < LIMIT {
             let state = State {
                 since: event.ts.clone(),
+                severity: event.severity,
                 sentence: event.message.clone(),
                 sockets: socket.into_iter().collect(),
                 told: BTreeSet::new(),
@@ -258,6 +315,8 @@ impl Incidents {
         Some(Notice {
             key,
             phase: Phase::Began,
+            since: event.ts.clone(),
+            severity: event.severity,
             event: Arc::clone(event),
             told: BTreeSet::new(),
         })
@@ -271,6 +330,8 @@ impl Incidents {
         Some(Notice {
             key,
             phase: Phase::Ended,
+            since: state.since,
+            severity: state.severity,
             event: Arc::clone(event),
             told: state.told,
         })
@@ -296,6 +357,8 @@ fn once(key: Key, event: &Arc<Event>) -> Notice {
     Notice {
         key,
         phase: Phase::Once,
+        since: event.ts.clone(),
+        severity: event.severity,
         event: Arc::clone(event),
         told: BTreeSet::new(),
     }
@@ -426,6 +489,23 @@ mod tests {
         assert_eq!(incidents.all().count(), 1);
         let closed = event(CLOSED, 4444, 1, PolicyState::New);
         assert_eq!(phase(&mut incidents, &closed), Some(Phase::Ended));
+    }
+
+    #[test]
+    fn what_the_kernel_denies_is_told_only_where_it_did_not_before() {
+        let mut degraded = testing::event(1, EventType::SensorDegraded);
+        degraded.sensor = Some(crate::event::Sensor {
+            signal: Some("tcp.listen".to_owned()),
+            ..crate::event::Sensor::default()
+        });
+        let degraded = Arc::new(degraded);
+        let mut first = Incidents::new(frame(), None);
+        assert_eq!(phase(&mut first, &degraded), None);
+        let mut second = Incidents::new(frame(), Some(first.all().collect()));
+        assert_eq!(phase(&mut second, &degraded), None);
+        let mut other = Incidents::new(frame(), Some(Vec::new()));
+        assert_eq!(phase(&mut other, &degraded), Some(Phase::Once));
+        assert_eq!(phase(&mut other, &degraded), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use serde::{Deserialize, Serialize};
 
 use super::incident::{Key, Notice, Phase};
-use crate::event::Event;
+use crate::event::{Event, Severity};
 use crate::filter::Filter;
 use crate::time::BootNs;
 
@@ -92,6 +92,8 @@ fn within(from: DateTime, to: DateTime, now: &Zoned) -> Option<Zoned> {
 pub struct Resting {
     key: Key,
     phase: Phase,
+    since: String,
+    severity: Severity,
     event: Event,
     told: BTreeSet<String>,
 }
@@ -101,6 +103,8 @@ impl From<Resting> for Notice {
         Self {
             key: resting.key,
             phase: resting.phase,
+            since: resting.since,
+            severity: resting.severity,
             event: Arc::new(resting.event),
             told: resting
                 .told
@@ -155,6 +159,8 @@ impl Held {
         self.0.values().map(|(notice, _)| Resting {
             key: notice.key.clone(),
             phase: notice.phase,
+            since: notice.since.clone(),
+            severity: notice.severity,
             event: Event::clone(&notice.event),
             told: notice.told.iter().map(ToString::to_string).collect(),
         })

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::incident::{Notice, Phase};
+use super::incident::{Key, Notice, Phase};
 use crate::event::message::span;
 use crate::event::words::Word as _;
 use crate::event::{Event, Severity};
@@ -36,8 +36,14 @@ pub struct Message {
 /// One incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
+    /// Which matter: the same at its begin and at its end.
+    pub key: Key,
     /// Begin or end.
     pub phase: Phase,
+    /// When it began (RFC 3339).
+    pub since: String,
+    /// How much it mattered when it began.
+    pub severity: Severity,
     /// The event.
     pub event: Event,
     /// It began and ended within this message: how long it took, in milliseconds.
@@ -51,7 +57,10 @@ pub struct Entry {
 impl From<Notice> for Entry {
     fn from(notice: Notice) -> Self {
         Self {
+            key: notice.key,
             phase: notice.phase,
+            since: notice.since,
+            severity: notice.severity,
             event: Event::clone(&notice.event),
             ended_after_ms: None,
             again: 0,
@@ -79,6 +88,12 @@ impl Message {
     fn place(&self, entry: &Entry) -> usize {
         let is_it = |one: &Entry| std::ptr::eq(one, entry);
         self.entries.iter().position(is_it).unwrap_or(usize::MAX)
+    }
+
+    /// Incidents in all.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.entries.len() as u64 + self.uncounted()
     }
 
     /// Incidents that are only counted.
@@ -219,7 +234,7 @@ impl Entry {
 }
 
 /// What an administrator looks for next.
-fn details(event: &Event) -> Vec<(&'static str, String)> {
+pub(super) fn details(event: &Event) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     let mut add = |name, value: Option<String>| all.extend(value.map(|value| (name, value)));
     if let Some(process) = &event.process {
@@ -279,7 +294,7 @@ pub(super) mod tests {
     use uuid::Uuid;
 
     use super::{Entry, Message};
-    use crate::alert::incident::{Incidents, Notice};
+    use crate::alert::incident::{Incidents, Notice, Phase};
     use crate::baseline::Frame;
     use crate::event::{EventType, Policy, PolicyState, Severity, message};
     use crate::sink::testing;
@@ -299,6 +314,17 @@ pub(super) mod tests {
         };
         let mut incidents = Incidents::new(frame, Some(Vec::new()));
         incidents.observe(&Arc::new(event)).expect("an incident")
+    }
+
+    /// Its end.
+    pub(in crate::alert) fn ended(port: u16, exe: &str) -> Notice {
+        let began = notice(port, exe);
+        let event = testing::listener(EventType::ListenerClosed, port, 812, exe);
+        Notice {
+            phase: Phase::Ended,
+            event: Arc::new(event),
+            ..began
+        }
     }
 
     pub(in crate::alert) fn message(entries: Vec<Entry>) -> Message {

@@ -98,28 +98,43 @@ impl Spool {
             let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
-        File::open(&self.folder)?.sync_all()?;
+        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        if let Err(error) = synced {
+            // It is there, and will be delivered, unless the machine ends first.
+            tracing::warn!(%error, "an alert may not survive the end of this machine");
+        }
         Ok(dropped)
     }
 
-    /// The oldest message.
+    /// The oldest message of those that are wanted.
     ///
     /// # Errors
-    /// When the folder cannot be read. A file that is no message is set aside, and the next one comes.
-    pub fn first(&self) -> io::Result<Option<Message>> {
+    /// When the folder cannot be read, or nothing but what cannot be read is left. A file that is no message is set
+    /// aside, and the next one comes.
+    pub fn first(&self, is_wanted: impl Fn(Uuid) -> bool) -> io::Result<Option<Message>> {
+        let mut unread = None;
         for path in self.files()? {
+            if id(&path).is_some_and(|id| !is_wanted(id)) {
+                continue;
+            }
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    unread = Some(error);
+                    continue;
+                }
             };
-            if let Ok(message) = serde_json::from_slice(&bytes) {
+            // Its name is what it is removed by.
+            let message = serde_json::from_slice(&bytes).ok();
+            let message = message.filter(|message: &Message| Some(message.id) == id(&path));
+            if let Some(message) = message {
                 return Ok(Some(message));
             }
             tracing::error!(file = %path.display(), "this is no alert, and is set aside");
             fs::rename(&path, path.with_extension("broken"))?;
         }
-        Ok(None)
+        unread.map_or(Ok(None), Err)
     }
 
     /// The other side has taken it.
@@ -185,6 +200,11 @@ impl Spool {
     }
 }
 
+/// The id of the message that a file holds.
+fn id(path: &Path) -> Option<Uuid> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -219,10 +239,10 @@ mod tests {
         drop(spool);
         let spool = Spool::open(dir.path(), Bounds::default()).expect("open");
         for one in &all {
-            assert_eq!(spool.first().expect("read").as_ref(), Some(one));
+            assert_eq!(spool.first(|_| true).expect("read").as_ref(), Some(one));
             spool.done(one.id).expect("removed");
         }
-        assert_eq!(spool.first().expect("read"), None);
+        assert_eq!(spool.first(|_| true).expect("read"), None);
         assert_eq!(spool.depth().expect("read"), Depth::default());
     }
 
@@ -235,7 +255,7 @@ mod tests {
         let spool = Spool::open(dir.path(), Bounds::default()).expect("open");
         let good = message(1);
         spool.put(&good).expect("written");
-        assert_eq!(spool.first().expect("read"), Some(good));
+        assert_eq!(spool.first(|_| true).expect("read"), Some(good));
         assert!(!unfinished.exists() && dir.path().join("0.broken").exists());
     }
 
@@ -253,7 +273,25 @@ mod tests {
             .map(|one| spool.put(one).expect("written"))
             .collect();
         assert_eq!(dropped, [0, 0, 1, 1]);
-        assert_eq!(spool.first().expect("read").as_ref(), Some(&all[2]));
+        assert_eq!(spool.first(|_| true).expect("read").as_ref(), Some(&all[2]));
         assert_eq!(spool.depth().expect("read").messages, 2);
+    }
+
+    #[test]
+    fn what_waits_by_itself_lets_others_go_first_and_what_cannot_be_read_too() {
+        let dir = tempfile::tempdir().expect("dir");
+        let spool = Spool::open(dir.path(), Bounds::default()).expect("open");
+        // A file that cannot be read: it is none.
+        let odd = dir.path().join(format!("{}.json", Uuid::now_v7()));
+        fs::create_dir(&odd).expect("made");
+        assert!(spool.first(|_| true).is_err());
+        let all: Vec<Message> = (1..=2).map(message).collect();
+        for one in &all {
+            spool.put(one).expect("written");
+        }
+        let first = spool.first(|_| true).expect("read");
+        assert_eq!(first.as_ref(), Some(&all[0]));
+        let second = spool.first(|id| id != all[0].id).expect("read");
+        assert_eq!(second.as_ref(), Some(&all[1]));
     }
 }

@@ -58,7 +58,7 @@ impl Macro {
             }),
             Self::Date => message.ts.clone(),
             Self::Description => message.subject(),
-            Self::Count => (message.entries.len() as u64 + message.uncounted()).to_string(),
+            Self::Count => message.count().to_string(),
         }
     }
 }

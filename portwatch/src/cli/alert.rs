@@ -7,7 +7,7 @@ use super::args::{self, AlertCommand};
 use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::print;
-use crate::alert::{Entry, Message, Phase};
+use crate::alert::{Entry, Key, Message, Phase};
 use crate::config::{self, Channel, Paths};
 use crate::daemon;
 use crate::event::{EventType, Severity};
@@ -59,7 +59,7 @@ fn choose<'a>(channels: &'a [Channel], wanted: Option<&str>) -> Result<Vec<&'a C
         .collect();
     let sentence = match (wanted, names.as_slice()) {
         (_, []) => {
-            "no channel is configured: an [email] section with `to` and `server` is one".to_owned()
+            "no channel is configured: an [email] section with `to` and `server` is one, [webhook], [exec], [syslog] and [journald] are others".to_owned()
         }
         (wanted, names) => format!(
             "there is no channel `{}`; there are {}",
@@ -79,7 +79,10 @@ fn message() -> Message {
         host: event.host.name.clone(),
         severity: Severity::Notice,
         entries: vec![Entry {
+            key: Key::named("test"),
             phase: Phase::Once,
+            since: event.ts.clone(),
+            severity: Severity::Notice,
             event,
             ended_after_ms: None,
             again: 0,

@@ -29,9 +29,10 @@ pub fn config(bytes: &[u8]) {
     assert!(places.is_sorted(), "{places:?}");
     assert_in_range(&config);
 
-    // Rules are added up, all else is replaced.
+    // Rules and channels are added up, all else is replaced.
     let mut again = Config {
         rules: Vec::new(),
+        channels: Vec::new(),
         ..config.clone()
     };
     assert_eq!(apply(&mut again, file, text), mistakes);

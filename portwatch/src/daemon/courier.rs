@@ -1,24 +1,25 @@
 //! Delivers the queue of one channel: the oldest message first, again and again until the other side has taken it.
 
-use std::io;
-use std::path::Path;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lettre::transport::smtp::authentication::Credentials;
+use jiff::{SignedDuration, Timestamp};
 
-use super::secret;
-use crate::alert::email::{Email, Mailer, Refusal};
-use crate::alert::{Message, Spool};
+use super::carriers::carrier;
+use crate::alert::email::IDLE;
+use crate::alert::{Carrier, Message, PutOff, Refusal, Spool};
 use crate::config::Channel;
-use crate::config::channels::{self, Kind};
 use crate::interface::status::ChannelStatus;
 
 /// Distance of two attempts: doubled each time, from this …
 const FIRST: Duration = Duration::from_secs(1);
 /// … to this.
 const LONGEST: Duration = Duration::from_secs(900);
+
+/// A message that the other side puts off all the time is given up after this (RFC 5321, 4.5.4.1).
+const GIVEN_UP: SignedDuration = SignedDuration::from_hours(5 * 24);
 
 /// How delivery goes.
 #[derive(Debug, Default)]
@@ -100,12 +101,12 @@ impl Courier {
         course: Arc<Course>,
     ) -> Result<Self, String> {
         let name = channel.name.clone();
-        let mailer = mailer(channel, host)?;
+        let carrier = carrier(channel, host).map_err(|why| format!("{name}: {why}"))?;
         let (wake, woken) = sync_channel(1);
         let told = Arc::clone(&course);
         std::thread::Builder::new()
             .name(format!("to {name}"))
-            .spawn(move || deliver(&name, &spool, &mailer, &told, &woken))
+            .spawn(move || deliver(&name, &spool, &carrier, &told, &woken))
             .map_err(|error| format!("a thread for {} cannot be had: {error}", channel.name))?;
         Ok(Self { wake, course })
     }
@@ -117,95 +118,106 @@ impl Courier {
     }
 
     /// Something did not even reach the queue.
-    pub(super) fn lost(&self) {
-        self.course.change(|figures| figures.lost += 1);
+    pub(super) fn lost(&self, why: &impl std::fmt::Display) {
+        self.course.change(|figures| {
+            figures.lost += 1;
+            figures.error = Some(format!("an alert could not be queued: {why}"));
+        });
     }
 }
 
-/// A mailer for a channel, with its secrets read.
-pub(super) fn mailer(channel: &Channel, host: &str) -> Result<Mailer, String> {
-    let Kind::Email(settings) = &channel.kind;
-    Mailer::new(email(settings, host)?)
-}
-
-fn email(settings: &channels::Email, host: &str) -> Result<Email, String> {
-    let mailbox = |text: &String| {
-        let parsed = text.parse();
-        parsed.map_err(|error| format!("`{text}` is no address: {error}"))
-    };
-    let (servers, security) = settings.servers();
-    let from = settings
-        .from
-        .clone()
-        .unwrap_or_else(|| format!("portwatch@{host}"));
-    let read = |path: &Path| std::fs::read(path).map_err(|error| cannot_read(path, &error));
-    let login = match (&settings.user, &settings.password_file) {
-        (Some(user), Some(file)) => Some(Credentials::new(user.clone(), secret::read(file)?)),
-        _ => None,
-    };
-    Ok(Email {
-        to: settings.to.iter().map(mailbox).collect::<Result<_, _>>()?,
-        from: mailbox(&from)?,
-        subject: settings.subject.clone(),
-        servers,
-        security,
-        authorities: settings.ca_file.as_deref().map(read).transpose()?,
-        login,
-        hello: host.to_owned(),
-    })
-}
-
-fn cannot_read(path: &Path, error: &io::Error) -> String {
-    format!("{} cannot be read: {error}", path.display())
-}
-
-fn deliver(name: &str, spool: &Spool, mailer: &Mailer, course: &Course, woken: &Receiver<()>) {
+fn deliver(name: &str, spool: &Spool, carrier: &Carrier, course: &Course, woken: &Receiver<()>) {
     let _turn = course.turn.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pause = Duration::ZERO;
+    let mut put_off = PutOff::default();
+    // The one that failed last: perhaps it is because of it, so that another one goes first.
+    let mut failed = None;
     loop {
-        let first = spool.first().unwrap_or_else(|error| {
-            tracing::error!(channel = name, %error, "the queue cannot be read");
-            None
-        });
+        let now = Instant::now();
+        let first = spool
+            .first(|id| put_off.is_due(id, now) && Some(id) != failed)
+            .unwrap_or_else(|error| {
+                tracing::error!(channel = name, %error, "the queue cannot be read");
+                None
+            });
+        if first.is_none() && failed.take().is_some() {
+            continue;
+        }
         let Some(message) = first else {
-            if woken.recv().is_err() {
-                return;
+            let next = put_off.next();
+            let wait = next.map_or(IDLE, |next| next.saturating_duration_since(now).min(IDLE));
+            match woken.recv_timeout(wait) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => carrier.rest(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             continue;
         };
-        match mailer.send(&message) {
+        let (why, least) = match carrier.send(&message) {
             Ok(answer) => {
                 tracing::info!(channel = name, message = %message.id, answer, "delivered");
                 course.change(|figures| {
                     figures.delivered += 1;
                     figures.error = None;
                 });
+                put_off.forget(message.id);
                 done(name, spool, &message);
                 pause = Duration::ZERO;
+                continue;
             }
-            Err(Refusal::Never(why)) => {
+            Err(Refusal::PutOff(why)) if !is_old(&message) => {
+                tracing::info!(channel = name, message = %message.id, why, "put off, tried again");
+                course.change(|figures| figures.error = Some(why));
+                put_off.again(message.id, Instant::now(), jittered);
+                pause = Duration::ZERO;
+                continue;
+            }
+            Err(Refusal::Never(why) | Refusal::PutOff(why)) => {
                 tracing::error!(channel = name, message = %message.id, why, "refused for good, and not tried again");
                 course.change(|figures| {
                     figures.refused += 1;
                     figures.error = Some(why);
                 });
+                put_off.forget(message.id);
                 done(name, spool, &message);
+                pause = Duration::ZERO;
+                continue;
             }
-            Err(Refusal::Later(why)) => {
-                if pause.is_zero() {
-                    tracing::warn!(channel = name, why, "not taken now, tried again");
-                }
-                course.change(|figures| figures.error = Some(why));
-                pause = (pause * 2).clamp(FIRST, LONGEST);
-                // What comes meanwhile waits behind it, and wakes nobody.
-                match woken.recv_timeout(jittered(pause)) {
-                    Ok(()) => std::thread::sleep(jittered(pause)),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
-            }
+            Err(Refusal::Later(why)) => (why, Duration::ZERO),
+            Err(Refusal::After(why, span)) => (why, span),
+        };
+        if pause.is_zero() {
+            tracing::warn!(channel = name, why, "not taken now, tried again");
+        }
+        course.change(|figures| figures.error = Some(why));
+        failed = Some(message.id);
+        pause = (pause * 2).clamp(FIRST, LONGEST);
+        if wait(jittered(pause).max(least), woken).is_break() {
+            return;
         }
     }
+}
+
+/// Waits for the next attempt; breaks when there is another courier, or none any more. What comes meanwhile waits too,
+/// and makes nothing faster.
+fn wait(span: Duration, woken: &Receiver<()>) -> ControlFlow<()> {
+    let until = Instant::now() + span;
+    loop {
+        match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return ControlFlow::Continue(()),
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+        }
+    }
+}
+
+/// The other side had time enough to take it: what is put off for ever is refused.
+fn is_old(message: &Message) -> bool {
+    let age = message
+        .ts
+        .parse()
+        .map(|ts| Timestamp::now().duration_since(ts));
+    age.is_ok_and(|age| age > GIVEN_UP)
 }
 
 fn done(name: &str, spool: &Spool, message: &Message) {

@@ -293,7 +293,7 @@ impl Desk {
             Ok(Err(error)) => {
                 let channel = outlet.route.name();
                 tracing::error!(%error, %channel, "an alert cannot be queued, and is lost");
-                outlet.courier.lost();
+                outlet.courier.lost(&error);
             }
             Err(error) => tracing::error!(%error, "an alert could not be queued"),
         }
@@ -348,6 +348,8 @@ fn ended_unseen(gone: Open, ready: &Event) -> Notice {
     Notice {
         key: gone.key,
         phase: Phase::Ended,
+        since: gone.since,
+        severity: gone.severity,
         event: Arc::new(event),
         told: gone.told.iter().map(|name| name.as_str().into()).collect(),
     }

@@ -73,7 +73,7 @@ fn told(state: &Path, channel: &str) -> Vec<String> {
     let queue = state.join(FOLDER).join(channel);
     let spool = Spool::open(&queue, super::Bounds::default()).expect("a queue");
     let mut told = Vec::new();
-    while let Some(message) = spool.first().expect("read") {
+    while let Some(message) = spool.first(|_| true).expect("read") {
         let Message { id, entries, .. } = message;
         told.extend(entries.iter().map(crate::alert::Entry::sentence));
         spool.done(id).expect("done");

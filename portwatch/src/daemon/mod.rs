@@ -7,6 +7,7 @@
 mod alerts;
 mod answerable;
 mod approvals;
+mod carriers;
 mod connections;
 mod courier;
 mod desk;
@@ -64,8 +65,8 @@ pub use look::look;
 /// # Errors
 /// Why it was not taken, in a sentence.
 pub fn send_once(channel: &Channel, message: &Message) -> Result<String, String> {
-    let mailer = courier::mailer(channel, &host::host().name)?;
-    mailer.send(message).map_err(|refusal| refusal.to_string())
+    let carrier = carriers::carrier(channel, &host::host().name)?;
+    carrier.send(message).map_err(|refusal| refusal.to_string())
 }
 
 /// An event of this host that nothing is said in yet.

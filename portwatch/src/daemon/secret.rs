@@ -23,15 +23,21 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     let metadata = file
         .metadata()
         .map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    if !metadata.is_file() {
+        return Err(format!("{shown} is no file"));
+    }
     if metadata.mode() & 0o007 != 0 {
         return Err(format!(
             "{shown} holds a secret, and everybody can read it: run chmod o= {shown}, then change the secret"
         ));
     }
     let mut text = String::new();
-    file.take(MAX)
+    file.take(MAX + 1)
         .read_to_string(&mut text)
         .map_err(|_| format!("{shown} is no text"))?;
+    if text.len() as u64 > MAX {
+        return Err(format!("{shown} is longer than a secret of {MAX} bytes"));
+    }
     match text.lines().next() {
         Some(secret) if !secret.is_empty() => Ok(secret.to_owned()),
         _ => Err(format!("{shown} is empty")),
@@ -73,5 +79,10 @@ mod tests {
         assert_eq!(read(&file).as_deref(), Ok("hunter2"));
         fs::write(&file, "").expect("written");
         assert!(read(&file).is_err());
+        // Half a password would only be refused later, and nobody would know why.
+        fs::write(&file, "a".repeat(4097)).expect("written");
+        assert!(read(&file).is_err());
+        let refused = read(dir.path()).expect_err("a folder");
+        assert!(refused.ends_with("is no file"), "{refused}");
     }
 }

@@ -1,19 +1,22 @@
 //! Real programs of the host: found, run in process groups and folders of their own, and cleaned away.
 
+use std::ffi::CString;
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use super::watch::scale;
+use crate::sys::process::unshare_mounts;
 
 /// How long a program may take to end after it was asked to.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -21,18 +24,27 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 /// The same when nobody asks any more how it ended.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The first program of this name on `PATH` that can be run.
+/// The first program of this name on `PATH` that can be run, or one that `cargo xtask test` has unpacked.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let more = ["/usr/sbin", "/usr/bin"].map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(more)
+        .chain(unpacked())
         .map(|folder| folder.join(name))
         .find(|file| {
             fs::metadata(file)
                 .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
         })
+}
+
+/// Where programs are of which the host must not have the service.
+fn unpacked() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = cache.filter(|cache| cache.is_absolute()).or_else(home)?;
+    Some(cache.join("portwatch/tools/usr/bin"))
 }
 
 /// A TCP port of loopback that was free a moment ago.
@@ -89,6 +101,37 @@ impl Program {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, folder })
+    }
+
+    /// The same for a program that may be one of those that are only unpacked: then it sees the host as if its package
+    /// were installed.
+    ///
+    /// # Errors
+    /// It cannot be started, or nothing can be mounted for it.
+    pub fn start_unpacked(
+        program: &Path,
+        make: impl FnOnce(&TempDir) -> Result<Command> + Send,
+    ) -> Result<Self> {
+        let Some(tree) = unpacked().filter(|bin| program.starts_with(bin)) else {
+            return Self::start(make);
+        };
+        let shared = tree.with_file_name("share");
+        let start = || {
+            // Of this thread alone, and of what it starts.
+            unshare_mounts().context("no mounts of its own")?;
+            let layers = CString::new(format!("lowerdir={}:/usr/share", shared.display()))?;
+            mount(
+                "overlay",
+                "/usr/share",
+                "overlay",
+                MountFlags::RDONLY,
+                Some(&*layers),
+            )
+            .context("its files cannot be shown to it")?;
+            Self::start(make)
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(start).join());
+        ended.map_err(|_| anyhow!("starting it panicked"))?
     }
 
     /// Its process id.
@@ -172,7 +215,7 @@ impl Drop for Program {
 ///
 /// # Errors
 /// It cannot be started or does not listen.
-pub fn nginx(program: &std::path::Path, port: u16, workers: u32) -> Result<Program> {
+pub fn nginx(program: &Path, port: u16, workers: u32) -> Result<Program> {
     let running = Program::start(|folder| {
         let configuration = folder.path().join("nginx.conf");
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

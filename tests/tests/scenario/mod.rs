@@ -1,6 +1,9 @@
 //! One file per capability; each lists its scenarios.
 
+mod alerts;
+mod alerts_alone;
 mod baseline;
+mod channels;
 mod checks;
 mod control;
 mod failure;
@@ -84,8 +87,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         policy::ALL,
         checks::ALL,
         baseline::ALL,
+        channels::ALL,
         history::ALL,
         control::ALL,
+        alerts::ALL,
+        alerts_alone::ALL,
         storm::ALL,
     ]
     .concat()
