@@ -392,7 +392,7 @@ mod tests {
         let mut flood = shell("head -c 10000000 /dev/zero; sleep 60 &");
         flood.timeout = Duration::from_secs(30);
         let mut of = told();
-        of.entries[0].event.message = "x".repeat(1 << 20);
+        of.entries[0].event.message = "x".repeat(400_000);
         let began = Instant::now();
         let answer = flood.send(&of).expect("done");
         assert!(began.elapsed() < Duration::from_secs(20));

@@ -6,12 +6,15 @@ use serde_json::Error;
 use super::incident::Phase;
 use super::message::{Entry, Message};
 use crate::event::{Event, Severity};
+use crate::text::{clip, guard};
 
 /// What stands in `schema`. Changes are additions, or another number.
 pub const SCHEMA: &str = "portwatch.alert/1";
 /// Bytes that the events of one message may have together: receivers refuse bodies that are too large. Entries
 /// beyond are there without their event.
 const EVENTS: usize = 512 * 1024;
+/// Characters of a sentence.
+const SENTENCE: usize = 2_000;
 
 /// A message.
 #[derive(Debug, Serialize)]
@@ -83,7 +86,7 @@ pub fn json(message: &Message) -> Result<Vec<u8>, Error> {
         ts: &message.ts,
         host: &message.host,
         severity: message.severity,
-        subject: message.subject(),
+        subject: plain(&message.subject()),
         count: message.count(),
         entries,
         more: message
@@ -98,6 +101,10 @@ pub fn json(message: &Message) -> Result<Vec<u8>, Error> {
     })
 }
 
+fn plain(text: &str) -> String {
+    clip(&guard(text), SENTENCE, |_| 1).into_owned()
+}
+
 fn told(entry: &Entry, with_event: bool) -> Told<'_> {
     Told {
         incident: entry.key.fingerprint(),
@@ -105,7 +112,7 @@ fn told(entry: &Entry, with_event: bool) -> Told<'_> {
         phase: entry.phase,
         severity: entry.severity,
         since: &entry.since,
-        sentence: entry.sentence(),
+        sentence: plain(&entry.sentence()),
         ended_after_ms: entry.ended_after_ms,
         again: Some(entry.again).filter(|again| *again > 0),
         event: with_event.then_some(&entry.event),
@@ -167,9 +174,10 @@ mod tests {
         if let Some(process) = &mut entry.event.process {
             process.args = Some(vec!["x".repeat(60_000)]);
         }
+        entry.event.message = "y".repeat(60_000);
         let of = message(vec![entry; 100]);
         let body = super::json(&of).expect("JSON");
-        assert!(body.len() < 600_000, "{} bytes", body.len());
+        assert!(body.len() < 800_000, "{} bytes", body.len());
         let told = told(&of);
         let entries = told["entries"].as_array().expect("a list");
         assert_eq!(entries.len(), 100);
@@ -179,7 +187,7 @@ mod tests {
                 .iter()
                 .filter(|one| one["event"].is_object())
                 .count(),
-            8
+            4
         );
     }
 }

@@ -161,7 +161,7 @@ impl Dialogue {
                 self.turn += 1;
                 match self.turns.get(self.turn) {
                     Some(next) if matches!(good, Line::Good) => {
-                        step.say.extend_from_slice(&next.say)
+                        step.say.extend_from_slice(&next.say);
                     }
                     _ => {
                         step.say.extend_from_slice(&self.farewell);

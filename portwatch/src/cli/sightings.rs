@@ -166,7 +166,7 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains('\u{1b}'));
-        let json = lines(&all).ok().expect("JSON");
+        let json = lines(&all).expect("JSON");
         assert!(
             json.contains(r#""port":"80","exe":"/tmp/a\u001b[2J","first_seen""#),
             "{json}"

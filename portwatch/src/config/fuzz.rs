@@ -75,6 +75,11 @@ fn assert_in_range(config: &Config) {
                 .for_each(|text| assert_plain(text));
         }
     }
+    for channel in &config.channels {
+        // It is the name of a folder.
+        assert_plain(&channel.name);
+        assert!(!channel.name.contains('/') && !channel.name.starts_with('.'));
+    }
 }
 
 /// The shipped file, and mistakes of each kind.
@@ -90,7 +95,13 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         match = 'not name == a'\nseverity = 'critical'\nreason = 'b'\n[[expect]]\nport = 1\ncheck = 'https'\ncheck_every = '10s'\n\
         check_timeout = '500ms'\ncheck_failures = 2\ncheck_host = 'mx.example'\ncheck_name = 'a'\ncheck_path = '/up'\n\
         [[ignore]]\nall = true\n[[deny]]\nprt = 1\nname = 'web'\nsha256 = 'ab'\n";
+    let channels = "[[email]]\nto = ['a@b.c', 'D <d@e.f>']\nserver = ['mx:25', '[::1]']\nsubject = '$HOST $$'\n\
+        [[webhook]]\nurl = 'https://a.b/c?d'\nformat = 'slack'\nsecret_file = 's'\ntimeout = '5s'\n\
+        [[webhook]]\nname = 'x'\nurl = 'http://[::1]:9093/api/v2/alerts'\nformat = 'alertmanager'\n\
+        [exec]\ncommand = ['/bin/a', \"\\u001b\", '']\nuser = 'b'\n[syslog]\nfacility = 'local7'\ntag = 'a/b'\n\
+        [journald]\nsocket = '/a'\nseverity = 'critical'\nwindow = '1m'\n";
     vec![
+        ("channels", channels.into()),
         ("rules", rules.into()),
         (
             "shipped",

@@ -117,12 +117,16 @@ impl Courier {
         let _ = self.wake.try_send(());
     }
 
-    /// Something did not even reach the queue.
-    pub(super) fn lost(&self, why: &impl std::fmt::Display) {
+    /// The disk takes nothing for the queue.
+    pub(super) fn unqueued(&self, why: &impl std::fmt::Display) {
         self.course.change(|figures| {
-            figures.lost += 1;
             figures.error = Some(format!("an alert could not be queued: {why}"));
         });
+    }
+
+    /// Something did not even reach the queue, and will not.
+    pub(super) fn lost(&self) {
+        self.course.change(|figures| figures.lost += 1);
     }
 }
 

@@ -4,7 +4,7 @@
 //! waits before that is on the disk too, with what was told. Killed at any point, the daemon tells again rather than
 //! never.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,10 @@ use crate::time::BootNs;
 const FOLDER: &str = "alerts";
 /// Distance of two writes of the memory: a flood is not to be a flood of writes.
 const REST: Duration = Duration::from_secs(1);
+/// Messages that wait in memory while the disk takes none.
+const UNQUEUED: usize = 100;
+/// How soon it is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Everything that is between events and couriers.
 pub(super) struct Desk {
@@ -55,6 +59,10 @@ struct Outlet {
     courier: Courier,
     /// Messages that had to go to make room, and were not told of yet.
     dropped: u64,
+    /// Messages that the disk did not take yet.
+    unqueued: VecDeque<Message>,
+    /// When it is tried again.
+    queue_at: Option<BootNs>,
 }
 
 impl Desk {
@@ -129,6 +137,8 @@ impl Desk {
                     course,
                     courier,
                     dropped: 0,
+                    unqueued: VecDeque::new(),
+                    queue_at: None,
                 },
             };
             outlet.courier.wake();
@@ -153,7 +163,8 @@ impl Desk {
 
     /// When there is something to do without an event.
     pub(super) fn due(&self) -> Option<BootNs> {
-        let routes = self.outlets.iter().map(|outlet| outlet.route.due());
+        let routes = self.outlets.iter();
+        let routes = routes.flat_map(|outlet| [outlet.route.due(), outlet.queue_at]);
         let others = [self.held.due(), self.write_at];
         routes.chain(others).flatten().min()
     }
@@ -175,10 +186,18 @@ impl Desk {
             self.offer(&notice, &now);
         }
         for at in 0..self.outlets.len() {
-            if let Some(content) = self.outlets[at].route.take(&now) {
-                self.send(at, content).await;
+            let outlet = &mut self.outlets[at];
+            let is_again = outlet.queue_at.is_some_and(|again| again <= now.boot);
+            if let Some(content) = outlet.route.take(&now) {
+                let dropped = std::mem::take(&mut outlet.dropped);
+                outlet
+                    .unqueued
+                    .push_back(message(content, &self.host, dropped));
                 self.is_stale(now.boot);
+            } else if !is_again {
+                continue;
             }
+            self.outlets[at].queue(now.boot).await;
         }
         if self.write_at.is_some_and(|at| at <= now.boot) {
             self.write().await;
@@ -246,8 +265,9 @@ impl Desk {
         } else if event.kind == EventType::SensorReady {
             for gone in self.incidents.ended_unseen() {
                 self.tell(ended_unseen(gone, event), now);
-                self.is_stale(now.boot);
             }
+            // That there was a first start is remembered too: what the next one finds besides is news.
+            self.is_stale(now.boot);
         }
     }
 
@@ -284,22 +304,6 @@ impl Desk {
         ends.max().map(|end| now.boot_at(&end))
     }
 
-    async fn send(&mut self, at: usize, content: Content) {
-        let outlet = &mut self.outlets[at];
-        let message = message(content, &self.host, std::mem::take(&mut outlet.dropped));
-        let spool = Arc::clone(&outlet.spool);
-        match spawn_blocking(move || spool.put(&message)).await {
-            Ok(Ok(dropped)) => outlet.dropped += dropped,
-            Ok(Err(error)) => {
-                let channel = outlet.route.name();
-                tracing::error!(%error, %channel, "an alert cannot be queued, and is lost");
-                outlet.courier.lost(&error);
-            }
-            Err(error) => tracing::error!(%error, "an alert could not be queued"),
-        }
-        outlet.courier.wake();
-    }
-
     /// Something is to be remembered: soon, but not once for each event of a flood.
     fn is_stale(&mut self, now: BootNs) {
         let rest = u64::try_from(REST.as_nanos()).unwrap_or(u64::MAX);
@@ -327,6 +331,44 @@ impl Desk {
             tracing::error!(%error, "what was told is not remembered, and may be told again");
         }
         self.written_at = BootNs::now();
+    }
+}
+
+impl Outlet {
+    /// Puts what waits for it onto the disk. While that is full the newest messages wait here.
+    async fn queue(&mut self, now: BootNs) {
+        self.queue_at = None;
+        while let Some(message) = self.unqueued.pop_front() {
+            let spool = Arc::clone(&self.spool);
+            let put = spawn_blocking(move || {
+                let put = spool.put(&message);
+                (message, put)
+            });
+            let (message, error) = match put.await {
+                Ok((_, Ok(dropped))) => {
+                    self.dropped += dropped;
+                    continue;
+                }
+                Ok((message, Err(error))) => (message, error),
+                Err(error) => {
+                    tracing::error!(%error, "an alert could not be queued, and is lost");
+                    self.courier.lost();
+                    continue;
+                }
+            };
+            let channel = self.route.name();
+            tracing::error!(%error, %channel, "an alert cannot be queued, and waits in memory");
+            self.courier.unqueued(&error);
+            self.unqueued.push_front(message);
+            while self.unqueued.len() > UNQUEUED {
+                self.unqueued.pop_front();
+                self.courier.lost();
+            }
+            let again = u64::try_from(AGAIN.as_nanos()).unwrap_or(u64::MAX);
+            self.queue_at = Some(BootNs(now.0.saturating_add(again)));
+            break;
+        }
+        self.courier.wake();
     }
 }
 

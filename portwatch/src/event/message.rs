@@ -94,6 +94,12 @@ pub fn severity(event: &Event) -> Severity {
         }
         (EventType::ListenerOpened, Some(PolicyState::New) | None) => {}
         (EventType::ListenerOpened, Some(_)) => return Severity::Info,
+        // Found and not seen opening: no less new for that.
+        (EventType::ListenerPresent, Some(PolicyState::New))
+            if !is_local(event.socket.as_ref()) =>
+        {
+            return Severity::Notice;
+        }
         _ => {}
     }
     match event.kind {
@@ -351,13 +357,15 @@ fn unanswered(event: &Event, check: &Check, span: &str) -> String {
         CheckProtocol::Connect => "did not take a connection".to_owned(),
         protocol => format!("did not answer {}", protocol.word()),
     };
+    // One failure alone took no longer than itself.
     let times = match check.failures {
-        None | Some(1) => String::new(),
-        Some(times) => format!(", {times} times in a row"),
+        Some(1) => String::new(),
+        Some(times) => format!(" for {span}, {times} times in a row"),
+        None => format!(" for {span}"),
     };
     let error = check.error.as_ref();
     let error = error.map_or_else(String::new, |error| format!(": {error}"));
-    format!("{who} {missed} for {span}{times}{error}")
+    format!("{who} {missed}{times}{error}")
 }
 
 /// `web is back after 42 s: nginx (pid 934, root) listens on 0.0.0.0:80/tcp and answers http`.

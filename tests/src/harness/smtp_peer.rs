@@ -12,7 +12,7 @@ use super::mail::Mail;
 use super::watch::scale;
 
 /// Where in a conversation it is asked what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Step {
     /// Somebody has connected.
     Connect,
@@ -26,6 +26,20 @@ pub enum Step {
     Data,
     /// The whole mail is here.
     Body(String),
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect => f.write_str("Connect"),
+            Self::Hello => f.write_str("Hello"),
+            Self::Mail => f.write_str("Mail"),
+            Self::Rcpt(to) => write!(f, "Rcpt({to})"),
+            Self::Data => f.write_str("Data"),
+            // Nobody reads a whole mail in a list of steps.
+            Self::Body(mail) => write!(f, "Body({} bytes)", mail.len()),
+        }
+    }
 }
 
 /// What it does then.
@@ -136,10 +150,12 @@ impl SmtpPeer {
                 return Ok(record);
             }
             if Instant::now() > deadline {
+                let subjects: Vec<&str> =
+                    record.taken.iter().map(|one| one.mail.subject()).collect();
                 bail!(
-                    "not in time: {:?}, {} mails",
-                    record.steps,
-                    record.taken.len()
+                    "not in time: {} steps, the last ones {:?}; mails {subjects:?}",
+                    record.steps.len(),
+                    record.steps.iter().rev().take(12).collect::<Vec<_>>()
                 );
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -193,11 +193,11 @@ fn another_host_must_answer(context: &Context) -> Result<()> {
     let said = back.text("message");
     ensure!(said.ends_with(" takes connections"), "{said}");
     // A listener of this host is none of the other one's.
-    let opened = watch.all(|event| {
-        event.kind() == "listener.opened" && event.number("socket.port") == Some(port.into())
+    let opened = watch.next_after(0, PATIENCE, |event| {
+        event.is_opening() && event.number("socket.port") == Some(port.into())
     });
-    let opened = opened.first().context("the listener was not told")?;
-    demand_all(opened, &json!({"policy.rule": "default"}))?;
+    let opened = opened.context("the listener was not told")?;
+    demand_all(&opened, &json!({"policy.rule": "default"}))?;
     drop(listener);
     watch.interrupt()?;
     watch.check_stream()

@@ -70,6 +70,7 @@ fn poisoned(value: &mut serde_json::Value, poison: &str, path: &str) {
         "protocol",
         "exposure",
         "ring",
+        "cause",
         "mechanism",
         "state",
     ];

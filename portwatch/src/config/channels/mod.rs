@@ -264,7 +264,10 @@ fn plain_name(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 fn span(value: &DeValue<'_>, least: u64, most: u64) -> Result<Duration, String> {
-    let span = value.as_str().and_then(|text| duration::parse(text).ok());
+    let span = value.as_str().and_then(|text| match text {
+        "0s" => Some(Duration::ZERO),
+        text => duration::parse(text).ok(),
+    });
     let range = Duration::from_secs(least)..=Duration::from_secs(most);
     span.filter(|span| range.contains(span))
         .ok_or_else(|| format!("expected a span of time of {least} s to {most} s, such as \"1h\""))
