@@ -21,6 +21,7 @@ pub mod inventory;
 pub mod kernel;
 pub mod policy;
 pub mod probe;
+pub mod render;
 pub mod ring;
 pub mod sink;
 pub mod text;

@@ -3,10 +3,17 @@
 #![expect(clippy::expect_used, reason = "a test ends where its ground gives way")]
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use portwatch::event::Event;
+use portwatch::event::example::examples;
+use portwatch::render::Format;
+use portwatch::sink::chain::{Chain, Head};
 use tempfile::TempDir;
 
 /// `nobody`.
@@ -231,4 +238,81 @@ fn without_privileges_the_missing_capability_is_named() {
             "{args:?} {text}"
         );
     }
+}
+
+/// The pinned events, sealed, in a file for each half.
+fn sealed(place: &TempDir) -> (Vec<u8>, Vec<u8>, Head) {
+    let mut chain = Chain::default();
+    let line = |event: &Event| {
+        let mut line = Format::Ecs.line(event);
+        chain.seal(&mut line, Format::Ecs);
+        line
+    };
+    let lines: Vec<_> = examples().iter().map(line).collect();
+    let (old, new) = (lines[..5].concat(), lines[5..].concat());
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(&old).expect("packed");
+    fs::write(
+        place.path().join("a.jsonl.1.gz"),
+        packed.finish().expect("packed"),
+    )
+    .expect("written");
+    fs::write(place.path().join("a.jsonl"), &new).expect("written");
+    (old, new, chain.head())
+}
+
+#[test]
+fn a_chain_that_holds_is_0_and_one_that_does_not_is_1() {
+    let place = tempfile::tempdir().expect("dir");
+    let (old, new, head) = sealed(&place);
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let (first, second) = (path("a.jsonl.1.gz"), path("a.jsonl"));
+    let verify = |more: &[&str]| {
+        let output = run(&[&["verify"], more].concat());
+        (code(&output), stdout(&output).to_owned())
+    };
+    let whole = format!("records 1 to 12 hold; head {head}\n");
+    let kept = head.to_string();
+    // Whatever the order.
+    assert_eq!(verify(&[&second, &first, "--head", &kept]), (0, whole));
+    let (code, text) = verify(&[&second]);
+    assert_eq!(
+        (
+            code,
+            text.ends_with("records 1 to 5 are missing: the next one here is 6\n")
+        ),
+        (1, true),
+        "{text}"
+    );
+    assert_eq!(verify(&["--from", "6", &second]).0, 0);
+    assert_eq!(
+        verify(&[&first, "--head", &kept]),
+        (1, "records 6 to 12 are missing at the end\n".to_owned())
+    );
+    let mut altered = new.clone();
+    let at = altered
+        .windows(4)
+        .position(|text| text == b"root")
+        .expect("a user");
+    altered[at] = b'R';
+    fs::write(&second, [&old[..], &altered].concat()).expect("written");
+    let line = old
+        .iter()
+        .chain(&new[..at])
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1;
+    assert_eq!(
+        verify(&[&second]),
+        (1, format!("{second}:{line}: record {line} was altered\n"))
+    );
+    // Cut off in the middle of the last line.
+    fs::write(&second, &new[..new.len() - 9]).expect("written");
+    let (code, text) = verify(&[&first, &second]);
+    assert!(
+        code == 1 && text.ends_with("record 12 was altered: it has no link in the chain\n"),
+        "{text}"
+    );
+    assert_eq!(verify(&[&path("none")]).0, 74);
+    assert_eq!(verify(&["--head", "x", &first]).0, 64);
 }

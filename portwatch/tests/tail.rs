@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portwatch::event::example::examples;
+use portwatch::render::Format;
 use portwatch::sink::encode_line;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -122,6 +123,24 @@ fn json_lines_come_through_as_they_are_and_count_ends_with_0() {
     let (code, stdout, stderr) = session.end();
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert!(stdout.as_bytes() == published(), "{stdout}");
+}
+
+#[test]
+fn other_models_are_rendered_here_from_what_the_daemon_sends() {
+    for format in Format::ALL {
+        let mut session = attach(&["-o", format.as_str()], ACCEPTED, Stdio::piped());
+        session.send(&published());
+        let expected: Vec<_> = examples().iter().flat_map(|e| format.line(e)).collect();
+        let expected = String::from_utf8(expected).expect("UTF-8");
+        let lines = session.lines(examples().len());
+        assert!(
+            expected.lines().eq(&lines),
+            "{}: {lines:?}",
+            format.as_str()
+        );
+        session.signal(Signal::INT);
+        assert_eq!(session.end().0, Some(130));
+    }
 }
 
 #[test]

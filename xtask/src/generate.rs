@@ -1,6 +1,8 @@
-//! Writes the documents that follow from code: the events' reference and their JSON Schema.
+//! Writes the documents that follow from code: the events' reference, their JSON Schema, and pinned events.
 
 mod events;
+mod golden;
+mod notes;
 
 use std::path::{Path, PathBuf};
 
@@ -46,13 +48,15 @@ fn documents() -> Result<Vec<Document>> {
         path: path.into(),
         text,
     };
-    Ok(vec![
+    let mut documents = vec![
         document(
             "docs/schema/portwatch.event-1.json",
             schema::event_schema_text(),
         ),
         document("docs/events.md", events::reference(&schema)?),
-    ])
+    ];
+    documents.extend(golden::files().map(|(path, text)| document(path, text)));
+    Ok(documents)
 }
 
 fn check(documents: &[Document]) -> Result<()> {

@@ -15,6 +15,8 @@ use crate::config::duration;
 use crate::event::words::Word as _;
 use crate::event::{Mechanism, Protocol};
 use crate::filter::{Filter, FilterError};
+use crate::render::Format;
+use crate::sink::chain::Head;
 
 /// The configuration that is read when none is named; it need not exist.
 pub const DEFAULT_CONFIG: &str = "/etc/portwatch/portwatch.toml";
@@ -54,6 +56,7 @@ Examples:
   portwatch tail tcp not user:root
   portwatch tail --states port:5432
   portwatch tail --since 10m -o json listener.opened
+  portwatch tail -o ecs 'severity >= notice'
   portwatch tail --count 1 'port == 8080'";
 
 const LS_EXAMPLES: &str = "\
@@ -113,6 +116,11 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   portwatch explain 4444
   portwatch explain 53/udp";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  portwatch verify /var/log/portwatch/events.jsonl*
+  portwatch verify --from 1042 /var/log/portwatch/events.jsonl";
 
 const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -240,6 +248,13 @@ pub enum Command {
     /// Say what a port is for, what it is known to be misused for, and who holds it now
     #[command(after_long_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Check the hash chain over files of events
+    ///
+    /// Names the first record that was altered, is missing, or is out of order, and ends with 1 then. Files may be
+    /// packed with gzip, and come in any order. That the last records are there, and that all of it was not written
+    /// anew, only a head can tell that was kept elsewhere (--head).
+    #[command(after_long_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Print the JSON Schema of the events
     #[command(after_long_help = SCHEMA_EXAMPLES)]
     Schema,
@@ -257,6 +272,20 @@ pub struct Check {
     /// The configuration file [default: the one that the daemon reads]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+}
+
+/// `portwatch verify`.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// The files, with one chain over all of them
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// A head that was kept elsewhere: the number of a record, a colon, and its hash
+    #[arg(long, value_name = "NUMBER:HASH")]
+    pub head: Option<Head>,
+    /// The first record that must be there; earlier ones were removed for their age
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub from: NonZeroU64,
 }
 
 /// `portwatch explain`.
@@ -373,8 +402,8 @@ pub struct Tail {
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
     /// How to print
-    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
-    pub output: Output,
+    #[arg(short, long, value_enum, default_value_t = Stream::Human, value_name = "FORMAT")]
+    pub output: Stream,
     /// Begin with the events of this span, for example 10m, 90s or 1h30m
     #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
     pub since: Option<Duration>,
@@ -461,8 +490,8 @@ pub struct History {
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,
     /// How to print
-    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
-    pub output: Output,
+    #[arg(short, long, value_enum, default_value_t = Stream::Human, value_name = "FORMAT")]
+    pub output: Stream,
     /// Only the events of this span, for example 2d, 90m or 1h30m
     #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
     pub since: Option<Duration>,
@@ -527,7 +556,24 @@ pub struct Probing {
     pub rung: Option<Rung>,
 }
 
-/// A stream for people or for programs.
+/// A stream of events, for people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stream {
+    /// For people
+    Human,
+    /// For programs: JSON, everything that is known
+    Json,
+    /// For Elasticsearch: JSON by Elastic Common Schema
+    Ecs,
+    /// For security lakes: JSON by Open Cybersecurity Schema Framework
+    Ocsf,
+    /// For older collectors: Common Event Format
+    Cef,
+    /// For older collectors: syslog with structured data
+    Rfc5424,
+}
+
+/// A report for people or for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people
@@ -543,6 +589,14 @@ pub enum Listing {
     Table,
     /// For programs: JSON, one listener a line
     Json,
+    /// For Elasticsearch: JSON by Elastic Common Schema
+    Ecs,
+    /// For security lakes: JSON by Open Cybersecurity Schema Framework
+    Ocsf,
+    /// For older collectors: Common Event Format
+    Cef,
+    /// For older collectors: syslog with structured data
+    Rfc5424,
 }
 
 /// How much the kernel side says.
@@ -597,6 +651,36 @@ impl Args {
             };
             Exit::from(&error)
         })
+    }
+}
+
+impl Stream {
+    /// How programs are told; `None` for people.
+    #[must_use]
+    pub const fn format(self) -> Option<Format> {
+        match self {
+            Self::Human => None,
+            Self::Json => Some(Format::Json),
+            Self::Ecs => Some(Format::Ecs),
+            Self::Ocsf => Some(Format::Ocsf),
+            Self::Cef => Some(Format::Cef),
+            Self::Rfc5424 => Some(Format::Rfc5424),
+        }
+    }
+}
+
+impl Listing {
+    /// How programs are told; `None` for people.
+    #[must_use]
+    pub const fn format(self) -> Option<Format> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(Format::Json),
+            Self::Ecs => Some(Format::Ecs),
+            Self::Ocsf => Some(Format::Ocsf),
+            Self::Cef => Some(Format::Cef),
+            Self::Rfc5424 => Some(Format::Rfc5424),
+        }
     }
 }
 

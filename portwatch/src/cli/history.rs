@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::args::{self, Output as Format};
+use super::args;
 use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::human::Human;
@@ -19,13 +19,24 @@ use super::style::Terminal;
 use crate::config::Paths;
 use crate::filter::Filter;
 use crate::history::{self, Past};
+use crate::render::Format;
 
 pub(super) fn run(args: &args::History, paths: &Paths) -> Result<Exit, Failure> {
     let last = args
         .last
         .map(|last| usize::try_from(last.get()).unwrap_or(usize::MAX));
     if args.listeners {
-        return sightings::run(args.output, args.since, last, paths);
+        let format = match args.output {
+            args::Stream::Human => args::Output::Human,
+            args::Stream::Json => args::Output::Json,
+            _ => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "--listeners is no stream of events: -o human or json",
+                ));
+            }
+        };
+        return sightings::run(format, args.since, last, paths);
     }
     let filter = Filter::parse_args(&args.filter)?;
     let since = args.since.map(before_now).transpose()?;
@@ -35,13 +46,12 @@ pub(super) fn run(args: &args::History, paths: &Paths) -> Result<Exit, Failure> 
             format_args!("cannot prepare for signals: {error}"),
         )
     })?;
-    let human = match args.output {
-        Format::Human => Some(Human::new(Terminal::stdout(), TimeZone::system()).with_dates()),
-        Format::Json => None,
-    };
-    let line = |past: &Past<'_>| match &human {
-        Some(human) => human.line(&past.event).into_bytes(),
-        None => past.line.to_vec(),
+    let human = Human::new(Terminal::stdout(), TimeZone::system()).with_dates();
+    let line = |past: &Past<'_>| match args.output.format() {
+        None => human.line(&past.event).into_bytes(),
+        // As it was written down.
+        Some(Format::Json) => past.line.to_vec(),
+        Some(format) => format.line(&past.event),
     };
     let stop = interrupt.stop();
     let mut output = Output::new(io::stdout(), interrupt.stop());

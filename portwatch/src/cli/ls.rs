@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::args::{self, Listing};
+use super::args;
 use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::style::Terminal;
@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::filter::{Filter, join_args};
 use crate::interface::client::{Client, ClientError};
 use crate::policy::Policy;
-use crate::sink::encode_line;
+use crate::render::Format;
 
 pub(super) fn run(ls: &args::Ls, paths: &Paths) -> Result<Exit, Failure> {
     let filter = ls.filter()?;
@@ -23,14 +23,23 @@ pub(super) fn run(ls: &args::Ls, paths: &Paths) -> Result<Exit, Failure> {
     } else {
         ask(&filter, text(&ls.filter), paths)?
     };
-    match ls.output {
-        Listing::Json => print(&events.iter().flat_map(encode_line).collect::<Vec<u8>>()),
-        Listing::Table => {
+    match ls.output.format() {
+        Some(format) => print(&lines(&events, format)),
+        None => {
             let zone = TimeZone::system();
             let table = table::table(&events, Terminal::stdout(), Timestamp::now(), &zone);
             print(table.as_bytes())
         }
     }
+}
+
+/// The listeners for a program: one a line.
+pub(super) fn lines(events: &[Event], format: Format) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for event in events {
+        format.append(event, &mut lines);
+    }
+    lines
 }
 
 /// Every listener, of the daemon or of one's own look.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::args::{self, Listing};
+use super::args;
 use super::exit::Exit;
 use super::failure::{Failure, note};
 use super::style::Terminal;
@@ -13,7 +13,6 @@ use crate::daemon::host_network_namespace;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::policy::{Facts, Rule};
-use crate::sink::encode_line;
 
 pub(super) fn run(args: &args::Match, paths: &Paths) -> Result<Exit, Failure> {
     let matches = matcher(args, paths)?;
@@ -22,9 +21,9 @@ pub(super) fn run(args: &args::Match, paths: &Paths) -> Result<Exit, Failure> {
     if events.is_empty() {
         note("no listener of this moment matches");
     }
-    match args.output {
-        Listing::Json => print(&events.iter().flat_map(encode_line).collect::<Vec<u8>>()),
-        Listing::Table => {
+    match args.output.format() {
+        Some(format) => print(&ls::lines(&events, format)),
+        None => {
             let zone = TimeZone::system();
             let table = table::table(&events, Terminal::stdout(), Timestamp::now(), &zone);
             print(table.as_bytes())

@@ -26,6 +26,7 @@ mod status;
 pub mod style;
 pub mod table;
 mod tail;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
         Command::Alert(alert) => alert::run(alert, &paths),
         Command::Reload => reload::run(&paths),
         Command::Explain(explain) => explain::run(explain, &paths),
+        Command::Verify(wanted) => verify::run(wanted),
         Command::Schema => print(schema::event_schema_text().as_bytes()),
         Command::Completions(wanted) => {
             let mut script = Vec::new();

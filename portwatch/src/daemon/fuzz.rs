@@ -15,6 +15,7 @@ use crate::event::message::{MAX_CHARS, sentence, severity};
 use crate::event::{Event, EventType, Host};
 use crate::fuzzing::assert_plain;
 use crate::inventory::Interfaces;
+use crate::render::Format;
 use crate::sink::{MAX_LINE, encode_line};
 use crate::time::WallClock;
 
@@ -40,6 +41,23 @@ pub fn line(bytes: &[u8]) {
         Some(&event)
     );
     assert_shown_plain(&event);
+    Format::ALL
+        .iter()
+        .for_each(|format| rendered(*format, &event));
+}
+
+/// The same in the words of other models.
+fn rendered(format: Format, event: &Event) {
+    let line = format.line(event);
+    assert!(line.len() <= MAX_LINE);
+    let text = std::str::from_utf8(&line).unwrap_or_default();
+    let text = text.strip_suffix('\n').unwrap_or_default();
+    if matches!(format, Format::Ecs | Format::Ocsf) {
+        let json: Result<serde_json::Value, _> = serde_json::from_str(text);
+        assert!(json.is_ok_and(|json| says_something(&json)), "{text}");
+    }
+    // What says that a syslog message is UTF-8 cannot be seen.
+    assert_plain(&text.replace('\u{feff}', ""));
 }
 
 /// What people read of an event, whoever made it, is plain and fits.

@@ -1,6 +1,10 @@
 //! One event of each type, as a host called web1 might tell it: for the documentation and for tests.
 
+mod variants;
+
 use std::sync::Arc;
+
+pub use variants::variants;
 
 use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;

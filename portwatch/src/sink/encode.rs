@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use crate::event::{Event, Socket};
-use crate::sink::Numbering;
+use crate::sink::{Numbering, chain};
 
 /// Longest line, its newline included, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// Leaves room for whatever number an output gives the line.
-const LIMIT: usize = MAX_LINE - Numbering::GROWTH;
+/// Leaves room for whatever number an output gives the line, and for its link in a chain.
+const LIMIT: usize = MAX_LINE - Numbering::GROWTH - chain::GROWTH;
 
 /// What each text and list may keep, round by round, once leaving out arguments was not enough.
 /// Bytes for a text as JSON; a list keeps a sixteenth as many entries. The last round fits whatever
 /// the event held before: some sixty texts of 64 bytes each.
 const ROUNDS: [usize; 5] = [16 * 1024, 4096, 1024, 256, 64];
 
-/// The event as JSON with its newline, at most [`MAX_LINE`] bytes whatever its `seq` becomes.
+/// The event as JSON with its newline, at most [`MAX_LINE`] bytes whatever its `seq` becomes and
+/// with a link in a chain.
 ///
 /// What does not fit is left out, the most expendable first: trailing arguments (told by
 /// `args_truncated`), then the ends of other long texts (told by a final `…`) and of long lists.
@@ -33,13 +34,42 @@ pub fn encode_line(event: &Event) -> Vec<u8> {
         if line.len() <= LIMIT {
             break;
         }
-        shorten_lists(&mut smaller, limit / 16);
-        for text in texts(&mut smaller) {
-            shorten_text(text, limit);
-        }
+        shorten(&mut smaller, limit);
         line = to_line(&smaller);
     }
     line
+}
+
+/// Bytes of arguments that are tried, as JSON, for a rendering that may tell them more than once.
+const ARGS: [usize; 2] = [16 * 1024, 4096];
+
+/// Tries the event, and shorter and shorter ones, until `fits` says that one does; for other renderings than
+/// [`encode_line`]'s.
+pub(crate) fn fit(event: &Event, mut fits: impl FnMut(&Event) -> bool) {
+    if fits(event) {
+        return;
+    }
+    let mut smaller = event.clone();
+    for room in ARGS {
+        keep_args(&mut smaller, room);
+        if fits(&smaller) {
+            return;
+        }
+    }
+    for limit in ROUNDS {
+        shorten(&mut smaller, limit);
+        if fits(&smaller) {
+            return;
+        }
+    }
+}
+
+/// Shortens every text and list.
+fn shorten(event: &mut Event, limit: usize) {
+    shorten_lists(event, limit / 16);
+    for text in texts(event) {
+        shorten_text(text, limit);
+    }
 }
 
 fn to_line(event: &Event) -> Vec<u8> {
@@ -59,7 +89,22 @@ fn shorten_args(event: &mut Event) {
     };
     process.args_truncated = Some(true);
     let without = to_line(event).len() + r#""args":[],"#.len();
-    let mut room = LIMIT.saturating_sub(without);
+    if let Some(process) = &mut event.process {
+        process.args = Some(args);
+    }
+    keep_args(event, LIMIT.saturating_sub(without));
+}
+
+/// Keeps as many leading arguments as take `room` bytes of JSON, the last of them perhaps in part.
+fn keep_args(event: &mut Event, mut room: usize) {
+    let Some(process) = event.process.as_mut() else {
+        return;
+    };
+    let Some(args) = process.args.take() else {
+        return;
+    };
+    let count = args.len();
+    let mut is_cut = false;
     let mut kept = Vec::new();
     for arg in args {
         // Two quotes and a comma.
@@ -72,14 +117,16 @@ fn shorten_args(event: &mut Event) {
             if !start.is_empty() {
                 kept.push(start.to_owned());
             }
+            is_cut = true;
             break;
         }
         room = left - size;
         kept.push(arg);
     }
-    if let Some(process) = event.process.as_mut()
-        && !kept.is_empty()
-    {
+    if is_cut || kept.len() < count {
+        process.args_truncated = Some(true);
+    }
+    if !kept.is_empty() {
         process.args = Some(kept);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod bus;
+pub mod chain;
 pub mod encode;
 mod gap;
 pub mod item;

@@ -103,8 +103,13 @@ impl Numbering {
     /// A copy of the line's event with the next number as its `seq`, for outputs that are not JSON.
     #[must_use]
     pub fn event(&mut self, line: &Line) -> Event {
+        self.numbered(Event::clone(line.event()))
+    }
+
+    /// An event that another output has numbered, with the next number of this one.
+    #[must_use]
+    pub fn numbered(&mut self, mut event: Event) -> Event {
         self.last += 1;
-        let mut event = Event::clone(line.event());
         event.seq = self.last;
         event
     }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{EventType, example};
+use crate::sink::chain::GROWTH;
 use crate::sink::testing::{event, opened, state, states};
 use crate::sink::{Bus, Interest, Item, Limits, MAX_LINE, Reader, Selection, Subscriber};
 
@@ -86,11 +87,11 @@ fn what_begins_otherwise_is_serialized_again() {
     }
 }
 
-/// The longest line that is not shortened has exactly the room its number may need, and the next is.
+/// The longest line that is not shortened has exactly the room its number and its link may need, and the next is.
 #[test]
 fn the_widest_number_still_fits() {
     let short = event(1, EventType::ListenerOpened);
-    let room = MAX_LINE - Numbering::GROWTH - encode_line(&short).len();
+    let room = MAX_LINE - Numbering::GROWTH - GROWTH - encode_line(&short).len();
     let widest = |more: usize| {
         let mut long = short.clone();
         long.message.push_str(&"m".repeat(more));
@@ -100,8 +101,8 @@ fn the_widest_number_still_fits() {
         assert_eq!(event.seq, u64::MAX);
         json.len()
     };
-    assert_eq!(widest(room), MAX_LINE);
-    assert!(widest(room + 1) < MAX_LINE);
+    assert_eq!(widest(room), MAX_LINE - GROWTH);
+    assert!(widest(room + 1) < MAX_LINE - GROWTH);
 }
 
 /// A reader with its filter and what it has written.

@@ -24,6 +24,7 @@ mod policy;
 mod process;
 mod program;
 mod raw;
+mod rendering;
 mod states;
 mod storm;
 mod stream;
@@ -66,6 +67,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         unix::ALL,
         packet::ALL,
         raw::ALL,
+        rendering::ALL,
         failure::ALL,
         holders::ALL,
         uring::ALL,

@@ -6,9 +6,11 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use portwatch::event::example::examples;
-use portwatch::event::fields::{DERIVED, FIELDS, Field, FieldType, find};
+use portwatch::event::example::{examples, variants};
+use portwatch::event::fields::{DERIVED, FIELDS, Field, FieldType, Value as Held, find};
 use serde_json::{Map, Value};
+
+use super::notes;
 
 const HEAD: &str = "\
 # Events
@@ -23,6 +25,8 @@ reader ignores what it does not know. A change that must break a reader bumps th
 A key that is not known is absent, never null or empty. All text that other processes chose (names,
 paths, arguments, socket names) is escaped: a byte that is not plain printable text, and the backslash
 itself, is written `\\xNN`.
+
+The same events in the words of other models, and how each field is called there, are in [siem.md](siem.md).
 ";
 
 /// The whole document.
@@ -31,8 +35,8 @@ pub(super) fn reference(schema: &Value) -> Result<String> {
     types(&mut out, schema)?;
     out.push_str(
         "\n## Fields\n\n\
-         *Short* is the name that filters also take. *There* tells when the key is there: always (with \
-         its object), or only when known or when it applies.\n",
+         *Short* is the name that filters also take. *Absent* tells when the key is not there while its object \
+         is. Examples are from the events that are pinned in [schema/golden](schema/golden).\n",
     );
     object(&mut out, schema, schema, "")?;
     derived(&mut out);
@@ -91,7 +95,7 @@ fn object(out: &mut String, root: &Value, schema: &Value, path: &str) -> Result<
     let about = text(schema, "description");
     write!(
         out,
-        "\n### {title}\n\n{about}\n\n| key | short | type | there | meaning |\n|---|---|---|---|---|\n"
+        "\n### {title}\n\n{about}\n\n| key | short | type, unit | absent | example | meaning |\n|---|---|---|---|---|---|\n"
     )?;
     let required = required(schema);
     let mut inner = Vec::new();
@@ -102,16 +106,26 @@ fn object(out: &mut String, root: &Value, schema: &Value, path: &str) -> Result<
             format!("{path}.{key}")
         };
         let target = resolved(root, property)?;
-        let there = if required.contains(&key.as_str()) {
-            "always"
-        } else {
-            "when known"
-        };
-        let kind = kind(root, property, &path)?;
+        let note = notes::of(&path)?;
+        let is_required = required.contains(&key.as_str());
+        anyhow::ensure!(
+            is_required == (note.absent == "never"),
+            "{path} is required or not, and its note says otherwise"
+        );
+        let mut kind = kind(root, property, &path)?;
+        if !note.unit.is_empty() {
+            kind = format!("{kind}; {}", note.unit);
+        }
         let named = find(&path).filter(|field| field.name == path);
         let short = named.map_or_else(String::new, shorts);
-        let meaning = text(property, "description").replace('|', "\\|");
-        writeln!(out, "| `{key}` | {short} | {kind} | {there} | {meaning} |")?;
+        let example = named.map_or_else(|| Ok(String::new()), example)?;
+        let absent = note.absent;
+        let meaning = text(property, "description");
+        let meaning = meaning.replace('|', "\\|").replace('\n', " ");
+        writeln!(
+            out,
+            "| `{key}` | {short} | {kind} | {absent} | {example} | {meaning} |"
+        )?;
         if target["properties"].is_object() {
             inner.push((path, target));
         }
@@ -120,6 +134,23 @@ fn object(out: &mut String, root: &Value, schema: &Value, path: &str) -> Result<
         object(out, root, target, &path)?;
     }
     Ok(())
+}
+
+/// What the field holds in the first pinned event that has it.
+fn example(field: &Field) -> Result<String> {
+    let pinned = [examples(), variants()].concat();
+    let held = pinned.iter().find_map(|event| (field.get)(event));
+    let held = held.with_context(|| format!("no example has {}", field.name))?;
+    let held = match held {
+        Held::Many(values) => values.into_iter().next().context("never empty")?,
+        single => single,
+    };
+    Ok(match held {
+        Held::Text(text) => format!("`{}`", text.replace('|', "\\|")),
+        Held::Number(number) => format!("`{number}`"),
+        Held::Flag(flag) => format!("`{flag}`"),
+        Held::Many(_) => String::new(),
+    })
 }
 
 fn shorts(field: &Field) -> String {

@@ -72,7 +72,7 @@ fn a_filter_is_all_the_words() {
     };
     let filter = tail.filter().expect("a filter").to_string();
     assert_eq!(filter, "proto == tcp and port == 80");
-    assert_eq!((tail.output, tail.states), (Output::Json, true));
+    assert_eq!((tail.output, tail.states), (Stream::Json, true));
     assert_eq!(tail.count, NonZeroU64::new(3));
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
-use crate::cli::args::{self, Output as Format};
+use crate::cli::args;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::human::Human;
@@ -17,14 +17,35 @@ use crate::cli::signal::Interrupt;
 use crate::cli::style::Terminal;
 use crate::event::Event;
 use crate::history::Past;
+use crate::render::Format;
 use crate::sink::{Limits, Line, Numbering, States};
+
+/// How an event is shown.
+enum Style {
+    /// Our own JSON, which is mostly at hand.
+    Json,
+    /// A sentence.
+    Human(Human),
+    /// In another model's words.
+    Rendered(Format),
+}
+
+impl Style {
+    /// Adds an event that is not at hand as JSON.
+    fn show<F: AsFd>(&self, event: &Event, output: &mut Output<F>) -> io::Result<Written> {
+        match self {
+            Self::Json => output.append(|out| Format::Json.append(event, out)),
+            Self::Human(human) => output.line(human.line(event).as_bytes()),
+            Self::Rendered(format) => output.append(|out| format.append(event, out)),
+        }
+    }
+}
 
 /// Prints events until it has printed enough.
 pub(super) struct Printer<F> {
     output: Output<F>,
     interrupt: Interrupt,
-    /// Absent for JSON.
-    human: Option<Human>,
+    style: Style,
     /// Of events from a pipeline of our own; the daemon numbers its own, unless the past came before it.
     numbering: Numbering,
     /// Events that came out of the history, which the daemon may send again; none when nothing came out of it.
@@ -36,14 +57,15 @@ pub(super) struct Printer<F> {
 impl Printer<Stdout> {
     /// Prints to standard output.
     pub(super) fn new(tail: &args::Tail, interrupt: Interrupt) -> Self {
-        let human = match tail.output {
-            Format::Human => Some(Human::new(Terminal::stdout(), TimeZone::system())),
-            Format::Json => None,
+        let style = match tail.output.format() {
+            None => Style::Human(Human::new(Terminal::stdout(), TimeZone::system())),
+            Some(Format::Json) => Style::Json,
+            Some(format) => Style::Rendered(format),
         };
         Self {
             output: Output::new(io::stdout(), interrupt.stop()),
             interrupt,
-            human,
+            style,
             numbering: Numbering::default(),
             past: None,
             left: tail.count.map(Into::into),
@@ -56,13 +78,13 @@ impl<F: AsFd> Printer<F> {
     pub(super) fn published(&mut self, line: &Line) -> Result<ControlFlow<Exit>, Failure> {
         let Self {
             output,
-            human,
+            style,
             numbering,
             ..
         } = self;
-        let written = match human {
-            None => output.append(|out| numbering.append(line, out)),
-            Some(human) => output.line(human.line(&numbering.event(line)).as_bytes()),
+        let written = match style {
+            Style::Json => output.append(|out| numbering.append(line, out)),
+            _ => style.show(&numbering.event(line), output),
         };
         self.shown(written)
     }
@@ -75,14 +97,14 @@ impl<F: AsFd> Printer<F> {
     ) -> Result<ControlFlow<Exit>, Failure> {
         let Self {
             output,
-            human,
+            style,
             numbering,
             ..
         } = self;
-        let written = match human {
-            None => output.append(|out| numbering.append_state(states, index, out)),
-            Some(human) => match numbering.state_event(states, index) {
-                Some(event) => output.line(human.line(&event).as_bytes()),
+        let written = match style {
+            Style::Json => output.append(|out| numbering.append_state(states, index, out)),
+            _ => match numbering.state_event(states, index) {
+                Some(event) => style.show(&event, output),
                 None => return Ok(ControlFlow::Continue(())),
             },
         };
@@ -123,13 +145,13 @@ impl<F: AsFd> Printer<F> {
     fn numbered(&mut self, line: &[u8]) -> Result<ControlFlow<Exit>, Failure> {
         let Self {
             output,
-            human,
+            style,
             numbering,
             ..
         } = self;
-        let written = match human {
-            None => output.append(|out| numbering.append_json(line, out)),
-            Some(human) => output.line(human.line(&parse(line)?).as_bytes()),
+        let written = match style {
+            Style::Json => output.append(|out| numbering.append_json(line, out)),
+            _ => style.show(&numbering.numbered(parse(line)?), output),
         };
         self.shown(written)
     }
@@ -148,18 +170,16 @@ impl<F: AsFd> Printer<F> {
             }
             return Ok(ControlFlow::Continue(()));
         }
-        if self.human.is_none() && self.left.is_none() {
+        if matches!(self.style, Style::Json) && self.left.is_none() {
             let written = self
                 .output
                 .append(|out| out.extend_from_slice(lines.as_bytes()));
             return self.shown(written);
         }
         for line in lines.split_inclusive('\n') {
-            let written = match &self.human {
-                None => self.output.line(line.as_bytes()),
-                Some(human) => self
-                    .output
-                    .line(human.line(&parse(line.as_bytes())?).as_bytes()),
+            let written = match &self.style {
+                Style::Json => self.output.line(line.as_bytes()),
+                style => style.show(&parse(line.as_bytes())?, &mut self.output),
             };
             let shown = self.shown(written)?;
             if shown.is_break() {
