@@ -90,6 +90,8 @@ pub(super) struct Pipeline {
     /// Records of the stream were lost, and with them the owners of connections.
     pub(super) forgotten: bool,
     pub(super) next_seq: u64,
+    /// Events that a rule says nobody wants to hear of.
+    pub(super) ignored: u64,
     pub(super) events: BTreeMap<EventType, u64>,
     pub(super) lost: u64,
     /// Records that the process ring is known to have dropped.
@@ -178,6 +180,7 @@ impl Pipeline {
             streaming: false,
             forgotten: false,
             next_seq: 1,
+            ignored: 0,
             events: BTreeMap::new(),
             lost: 0,
             processes_lost: 0,

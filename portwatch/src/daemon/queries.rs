@@ -84,6 +84,7 @@ impl Pipeline {
             sizes: self.sizes,
             skipped,
             events: &self.events,
+            ignored: self.ignored,
             lost: self.lost,
             decode_errors: self.decode_errors,
             enrich: self.enricher.stats(),

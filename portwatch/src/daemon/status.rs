@@ -29,6 +29,8 @@ pub(super) struct Health<'a> {
     pub(super) sizes: Sizes,
     pub(super) skipped: Vec<Skipped>,
     pub(super) events: &'a BTreeMap<EventType, u64>,
+    /// Events that nobody was told of, as a rule wants it.
+    pub(super) ignored: u64,
     pub(super) lost: u64,
     pub(super) decode_errors: u64,
     pub(super) enrich: EnrichStats,
@@ -102,6 +104,7 @@ fn listeners(inventory: &Inventory) -> Listeners {
 fn counters(health: &Health<'_>) -> CounterStatus {
     let transitions: Vec<_> = health.counters.iter().flat_map(transitions).collect();
     CounterStatus {
+        ignored: health.ignored,
         events: health
             .events
             .iter()

@@ -163,7 +163,11 @@ impl Pipeline {
             .judge(&self.policy, &mut event)
             .or_else(|| self.severity_of_down(&event));
         let met = sock.map_or_else(Vec::new, |sock| self.expect(&event, sock, at));
-        self.send(event, severity, at, now);
+        if self.policy.ignores(&event) {
+            self.ignored += 1;
+        } else {
+            self.send(event, severity, at, now);
+        }
         for event in met {
             self.send(event, None, at, now);
         }

@@ -380,6 +380,7 @@ pub(super) mod tests {
             },
             counters: CounterStatus {
                 events: [("listener.opened".to_owned(), 3)].into(),
+                ignored: 0,
                 transitions_total: 40,
                 transitions: vec![Transition {
                     old_state: State::Close,

@@ -172,6 +172,9 @@ pub struct Listeners {
 pub struct CounterStatus {
     /// Events by `type`.
     pub events: BTreeMap<String, u64>,
+    /// Events that nobody was told of, because an `[[ignore]]` rule decided on them.
+    #[serde(default)]
+    pub ignored: u64,
     /// TCP state changes, streamed or not.
     pub transitions_total: u64,
     /// The same by kind; pairs that never happened are absent.

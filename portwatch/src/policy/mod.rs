@@ -99,6 +99,19 @@ impl Policy {
         decision.severity
     }
 
+    /// Did a rule that wants to hear nothing decide on this event?
+    #[must_use]
+    pub fn ignores(&self, event: &Event) -> bool {
+        event.policy.as_ref().is_some_and(|policy| {
+            let ignoring = self
+                .rules
+                .iter()
+                .filter(|rule| rule.action == Action::Ignore);
+            policy.state == PolicyState::Allowed
+                && ignoring.into_iter().any(|rule| *rule.name == *policy.rule)
+        })
+    }
+
     /// Judges a listener by the rules alone.
     #[must_use]
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {

@@ -209,6 +209,24 @@ fn sets_of_words_hold_every_word() {
     fits::<Exposure>();
 }
 
+#[test]
+fn what_is_ignored_is_known_by_the_rule_that_decided() {
+    let of = |user: &str| Selector {
+        user: Some(vec![User::Name(Pattern::new(user.to_owned()))]),
+        ..Selector::default()
+    };
+    for (user, is_ignored) in [("root", true), ("www-data", false)] {
+        let policy = Policy::new(vec![
+            rule("quiet", Action::Ignore, of(user)),
+            rule("may", Action::Allow, of("root")),
+        ]);
+        let mut event = nginx();
+        assert!(!policy.ignores(&event), "not judged yet");
+        policy.judge(&mut event, &nothing_approved());
+        assert_eq!(policy.ignores(&event), is_ignored, "{:?}", event.policy);
+    }
+}
+
 proptest! {
     /// The first rule whose conditions all hold decides, whatever comes behind it.
     #[test]

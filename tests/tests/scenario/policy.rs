@@ -27,12 +27,16 @@ fn first_match_decides(context: &Context) -> Result<()> {
     let rules = format!(
         "[[deny]]\nname = \"never\"\nproto = \"tcp\"\nexe = \"{0}\"\nmatch = \"args contains policy-denied\"\n\
          [[expect]]\nname = \"must\"\nport = \"1-65535\"\nmatch = \"args contains policy-expected\"\n\
+         [[ignore]]\nname = \"quiet\"\nproto = \"tcp\"\nmatch = \"args contains policy-ignored\"\n\
          [[allow]]\nname = \"may\"\nseverity = \"warning\"\nproto = \"tcp\"\nparent = \"*\"\nmatch = \"args contains policy-\"\n",
         locate::actor()?.display()
     );
     fs::write(&file, rules)?;
     let file = file.to_str().context("a path that is text")?;
     let watch = context.fresh(&["--config", file])?;
+    let mut ignored = Actor::start("policy-ignored")?;
+    let quiet = ignored.listener(Kind::TCP4, "127.0.0.1:0", 1)?;
+    ignored.close(&quiet)?;
     for (role, state, rule, severity) in [
         ("policy-denied", "denied", "never", "critical"),
         ("policy-expected", "expected", "must", "info"),
@@ -45,6 +49,13 @@ fn first_match_decides(context: &Context) -> Result<()> {
         let told = watch.opened(&actor, &sock, json!({}))?;
         demand_all(&told, &judged)?;
     }
+    let pid = u64::from(ignored.pid);
+    let told = watch.all(|event| event.number("process.pid") == Some(pid));
+    ensure!(
+        told.is_empty(),
+        "told of what is ignored: {}",
+        told[0].value()
+    );
     watch.interrupt()?;
     watch.check_stream()
 }
