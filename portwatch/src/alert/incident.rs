@@ -232,7 +232,9 @@ impl Incidents {
     /// Matters of a run before that nothing was seen of since this one is ready: they ended while nobody watched.
     pub fn ended_unseen(&mut self) -> Vec<Open> {
         let before = self.before.take().unwrap_or_default();
-        let gone = before.into_iter().filter(|key| key.0.starts_with(LISTENER));
+        // A start looks at everything, as a look after a loss does.
+        let ends = |key: &Key| key.0.starts_with(LISTENER) || *key == loss();
+        let gone = before.into_iter().filter(ends);
         gone.filter_map(|key| {
             let state = self.open.remove(&key)?;
             Some(state.open(&key))
@@ -243,6 +245,11 @@ impl Incidents {
     fn listens(&mut self, event: &Arc<Event>) -> Option<Notice> {
         let socket = socket_of(event);
         if !is_unwanted(event) {
+            // What was missed in a run before is there again: nothing else will say so.
+            let met = expectation(event).filter(|key| self.is_of_before(key));
+            if let Some(key) = met {
+                return self.end(key, event);
+            }
             // Approved meanwhile: the matter is settled.
             let key = socket.and_then(|socket| self.sockets.remove(&socket))?;
             return self.leave(key, socket, event);
@@ -258,6 +265,11 @@ impl Incidents {
             return None;
         }
         state.is_none_or(|state| !state.is_old).then_some(notice)
+    }
+
+    fn is_of_before(&self, key: &Key) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|before| before.contains(key))
     }
 
     /// What is found now was there before there was a portwatch.
@@ -536,6 +548,18 @@ mod tests {
         let there = event(EventType::ListenerPresent, 4444, 1, PolicyState::New);
         assert_eq!(phase(&mut first, &there), None);
         let mut second = Incidents::new(frame(), Some(first.all().collect()));
+        assert_eq!(phase(&mut second, &there), None);
+    }
+
+    #[test]
+    fn what_was_missed_in_a_run_before_is_over_when_it_is_there() {
+        let mut first = running(None);
+        let state = PolicyState::Expected;
+        let down = event(EventType::ListenerDown, 80, 1, state);
+        assert_eq!(phase(&mut first, &down), Some(Phase::Began));
+        let mut second = Incidents::new(frame(), Some(first.all().collect()));
+        let there = event(EventType::ListenerPresent, 80, 2, state);
+        assert_eq!(phase(&mut second, &there), Some(Phase::Ended));
         assert_eq!(phase(&mut second, &there), None);
     }
 

@@ -313,6 +313,15 @@ impl Desk {
 
     async fn write(&mut self) {
         self.write_at = None;
+        if self.outlets.iter().any(|outlet| outlet.queue_at.is_some()) {
+            // What the disk did not take yet is in no queue: the memory from before has it still.
+            self.write_at = self
+                .outlets
+                .iter()
+                .filter_map(|outlet| outlet.queue_at)
+                .max();
+            return;
+        }
         let Some(memory) = self.memory.clone() else {
             return;
         };
