@@ -3,7 +3,7 @@
 //! What is an incident: a listener that nobody approved or a rule denies, until it is closed; an expectation that is
 //! not met, until it is; records that were lost, until everything was looked at again; a sense that the kernel denies us.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -240,6 +240,27 @@ impl Incidents {
             Some(state.open(&key))
         })
         .collect()
+    }
+
+    /// Every listener now, after events since a time (RFC 3339) did not reach us: what began meanwhile is to be told,
+    /// and what is there no more ended unseen.
+    pub fn catch_up(&mut self, all: &[Arc<Event>], since: &str) -> (Vec<Notice>, Vec<Open>) {
+        let there: HashSet<u64> = all.iter().filter_map(|event| socket_of(event)).collect();
+        let mut ended = Vec::new();
+        let gone = self.sockets.extract_if(|socket, _| !there.contains(socket));
+        for (socket, key) in gone {
+            let is_over = self.open.get_mut(&key).is_some_and(|state| {
+                state.sockets.remove(&socket);
+                state.sockets.is_empty()
+            });
+            if is_over && let Some(state) = self.open.remove(&key) {
+                ended.push(state.open(&key));
+            }
+        }
+        // What is older was told, or was there before anybody asked for alerts.
+        let missed = all.iter().filter(|event| event.ts.as_str() >= since);
+        let begun = missed.filter_map(|event| self.listens(event)).collect();
+        (begun, ended)
     }
 
     fn listens(&mut self, event: &Arc<Event>) -> Option<Notice> {
@@ -591,6 +612,40 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(phase(&mut incidents, &gap), Some(Phase::Once));
         }
+    }
+
+    #[test]
+    fn what_was_missed_is_caught_up_with() {
+        let mut incidents = running(None);
+        let new = PolicyState::New;
+        let at = |port: u16, second: u32, state| {
+            let mut event = Event::clone(&event(OPENED, port, u64::from(port), state));
+            event.ts = format!("2026-11-21T19:42:{second:02}.000000000Z");
+            Arc::new(event)
+        };
+        for port in [4001, 4002] {
+            let told = phase(&mut incidents, &at(port, 1, new));
+            assert_eq!(told, Some(Phase::Began));
+        }
+        // One is still there, one is not; of those that nobody told us of one is older than what was missed, and one
+        // is approved.
+        let all = [
+            at(4001, 1, new),
+            at(4003, 1, new),
+            at(4004, 3, new),
+            at(4005, 3, PolicyState::Baseline),
+        ];
+        let since = "2026-11-21T19:42:02.000000000Z";
+        let (begun, ended) = incidents.catch_up(&all, since);
+        let begun: Vec<_> = begun.iter().map(|notice| &notice.event).collect();
+        assert_eq!(begun, [&all[2]]);
+        assert_eq!(ended.len(), 1);
+        assert!(ended[0].key.0.contains(":4002/"), "{ended:?}");
+        // The events themselves, where they come after all, change nothing.
+        assert_eq!(phase(&mut incidents, &all[2]), None);
+        assert_eq!(phase(&mut incidents, &event(CLOSED, 4002, 4002, new)), None);
+        let closed = event(CLOSED, 4004, 4004, new);
+        assert_eq!(phase(&mut incidents, &closed), Some(Phase::Ended));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Alerts in the frame of the daemon: where the desk gets its events, and how a new configuration reaches it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +14,8 @@ use super::service::myself;
 use crate::alert::Window;
 use crate::baseline::Frame;
 use crate::config::{Channel, Config};
+use crate::event::Event;
+use crate::interface::server::Query;
 use crate::sink::{Bus, Interest, Item, Subscriber};
 use crate::time::BootNs;
 
@@ -91,6 +93,8 @@ pub(super) struct Running {
     pub(super) courses: Courses,
     /// For a new configuration.
     pub(super) orders: Orders,
+    /// Where the desk asks what listens, once there is somebody to ask.
+    pub(super) pipeline: Arc<OnceLock<mpsc::Sender<Query>>>,
     /// Ends when the bus is closed.
     pub(super) task: JoinHandle<()>,
 }
@@ -104,10 +108,13 @@ pub(super) fn start(alerting: Alerting, bus: &Arc<Bus>) -> Result<Running, Strin
     let courses = desk.courses();
     let (orders, receiver) = Orders::channel();
     let subscriber = desk.is_needed().then(|| subscribe(bus));
-    let task = tokio::spawn(run(desk, Arc::clone(bus), subscriber, receiver));
+    let pipeline = Arc::default();
+    let asked = Arc::clone(&pipeline);
+    let task = tokio::spawn(run(desk, Arc::clone(bus), subscriber, receiver, asked));
     Ok(Running {
         courses,
         orders,
+        pipeline,
         task,
     })
 }
@@ -125,7 +132,9 @@ async fn run(
     bus: Arc<Bus>,
     mut subscriber: Option<Subscriber>,
     mut orders: mpsc::Receiver<Order>,
+    pipeline: Arc<OnceLock<mpsc::Sender<Query>>>,
 ) {
+    let mut missed = None;
     loop {
         let turn = tokio::select! {
             biased;
@@ -136,7 +145,7 @@ async fn run(
         match turn {
             Turn::Events(Some(items)) => {
                 let count = items.len() as u64;
-                desk.take(items);
+                missed = earlier(missed, desk.take(items));
                 if let Some(subscriber) = &subscriber {
                     subscriber.count_delivered(count);
                 }
@@ -154,9 +163,31 @@ async fn run(
             Turn::Events(None) | Turn::Order(None) => break,
             Turn::Due => {}
         }
+        // A queue that was too short loses nobody's alerts: what listens can be asked for.
+        if let Some(since) = missed.take() {
+            match listeners(&pipeline).await {
+                Some(all) => desk.catch_up(&all, &since),
+                None => missed = Some(since),
+            }
+        }
         desk.work().await;
     }
     desk.close().await;
+}
+
+/// Of two times in RFC 3339 with the same digits.
+fn earlier(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Every listener now, judged; none while the pipeline does not answer yet, or no longer.
+async fn listeners(pipeline: &OnceLock<mpsc::Sender<Query>>) -> Option<Vec<Arc<Event>>> {
+    let (answer, answered) = oneshot::channel();
+    pipeline.get()?.send(Query::List(answer)).await.ok()?;
+    answered.await.ok()
 }
 
 async fn next(subscriber: &mut Option<Subscriber>) -> Option<Vec<Item>> {

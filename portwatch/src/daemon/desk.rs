@@ -22,7 +22,7 @@ use crate::alert::{
 };
 use crate::baseline::Frame;
 use crate::config::Channel;
-use crate::event::{Event, EventType};
+use crate::event::{Event, EventType, Host, RingName};
 use crate::sink::Item;
 use crate::time::BootNs;
 
@@ -169,14 +169,41 @@ impl Desk {
         routes.chain(others).flatten().min()
     }
 
-    /// Takes note of events.
-    pub(super) fn take(&mut self, items: Vec<Item>) {
+    /// Takes note of events. When some did not reach us, tells since when (RFC 3339).
+    pub(super) fn take(&mut self, items: Vec<Item>) -> Option<String> {
         let now = now();
+        let mut missed: Option<String> = None;
         for item in items {
-            if let Item::Line(line) = item {
-                self.observe(line.event(), &now);
+            let Item::Line(line) = item else {
+                continue;
+            };
+            let event = line.event();
+            self.observe(event, &now);
+            if let Some(gap) = &event.gap
+                && gap.ring == RingName::Client
+                && missed.as_ref().is_none_or(|since| gap.from < *since)
+            {
+                missed = Some(gap.from.clone());
             }
         }
+        missed
+    }
+
+    /// Every listener now, after events since then did not reach us.
+    pub(super) fn catch_up(&mut self, all: &[Arc<Event>], since: &str) {
+        let now = now();
+        let (begun, ended) = self.incidents.catch_up(all, since);
+        if let Some(any) = all.first() {
+            let at = format!("{:.9}", Timestamp::now());
+            let how = "unseen, while much happened at once";
+            for gone in ended {
+                self.tell(ended_unseen(gone, (&at, &any.host), how), &now);
+            }
+        }
+        for notice in begun {
+            self.tell(notice, &now);
+        }
+        self.is_stale(now.boot);
     }
 
     /// Makes the messages whose time has come, and remembers what was told.
@@ -264,7 +291,8 @@ impl Desk {
             self.is_stale(now.boot);
         } else if event.kind == EventType::SensorReady {
             for gone in self.incidents.ended_unseen() {
-                self.tell(ended_unseen(gone, event), now);
+                let how = "while portwatch did not run";
+                self.tell(ended_unseen(gone, (&event.ts, &event.host), how), now);
             }
             // That there was a first start is remembered too: what the next one finds besides is news.
             self.is_stale(now.boot);
@@ -389,12 +417,12 @@ fn now() -> Now {
 }
 
 /// What was told in a run before, and was gone when this one began.
-fn ended_unseen(gone: Open, ready: &Event) -> Notice {
+/// The end of a matter which has no event of its own: when and where it is told, and how it came about.
+fn ended_unseen(gone: Open, (ts, host): (&str, &Arc<Host>), how: &str) -> Notice {
     let event = Event {
-        kind: EventType::ListenerClosed,
-        message: format!("{}: it ended while portwatch did not run", gone.sentence),
-        sensor: None,
-        ..Event::clone(ready)
+        id: Uuid::now_v7().to_string(),
+        message: format!("{}: it ended {how}", gone.sentence),
+        ..Event::new(EventType::ListenerClosed, ts.to_owned(), Arc::clone(host))
     };
     Notice {
         key: gone.key,

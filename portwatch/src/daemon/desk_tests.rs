@@ -5,12 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::{Alerting, Desk, FOLDER};
 use crate::alert::{Message, Spool};
 use crate::baseline::Frame;
 use crate::config::Config;
+use crate::daemon::alerts;
 use crate::event::{Event, EventType, Policy, PolicyState, Severity};
-use crate::sink::testing;
+use crate::interface::server::Query;
+use crate::sink::{Bus, Limits, Line, testing};
 
 const MAIL: &str =
     "[email]\nto = \"ops@example.org\"\nserver = \"127.0.0.1:9\"\nwindow = \"1ms\"\n";
@@ -23,8 +27,12 @@ fn config(text: &str) -> Config {
 }
 
 fn desk(state: &Path, text: &str) -> Desk {
+    Desk::open(alerting(state, text)).expect("a desk")
+}
+
+fn alerting(state: &Path, text: &str) -> Alerting {
     let config = config(text);
-    Desk::open(Alerting {
+    Alerting {
         channels: config.channels,
         windows: config.maintenance,
         state_dir: state.to_owned(),
@@ -33,8 +41,7 @@ fn desk(state: &Path, text: &str) -> Desk {
             netns: 1,
             ephemeral: 32768..=60999,
         },
-    })
-    .expect("a desk")
+    }
 }
 
 fn event(kind: EventType, port: u16) -> Arc<Event> {
@@ -131,6 +138,44 @@ async fn what_waits_is_not_forgotten() {
         sentence.starts_with("nc and 4444; over after"),
         "{sentence}"
     );
+}
+
+/// More at once than the queue to the desk holds: what it missed is asked for.
+#[tokio::test]
+async fn what_did_not_fit_into_the_queue_is_told_all_the_same() {
+    let dir = tempfile::tempdir().expect("dir");
+    let short = Limits {
+        lines: 4,
+        bytes: 1 << 20,
+    };
+    let bus = Bus::new(short, short);
+    let running = alerts::start(alerting(dir.path(), MAIL), &bus).expect("running");
+    bus.publish(&Line::new(Arc::new(testing::event(
+        1,
+        EventType::SensorReady,
+    ))));
+    tokio::task::yield_now().await;
+    let opened: Vec<_> = (4001..=4010)
+        .map(|port| event(EventType::ListenerOpened, port))
+        .collect();
+    for event in &opened {
+        bus.publish(&Line::new(Arc::clone(event)));
+    }
+    let (queries, mut asked) = mpsc::channel(1);
+    running.pipeline.set(queries).expect("set once");
+    let Some(Query::List(answer)) = asked.recv().await else {
+        panic!("another question");
+    };
+    answer.send(opened).expect("waiting");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    bus.close();
+    running.task.await.expect("ended");
+    let told = told(dir.path(), "email");
+    for port in 4001..=4010 {
+        let sentence = format!("nc and {port}");
+        let times = told.iter().filter(|told| **told == sentence).count();
+        assert_eq!(times, 1, "{sentence}: {told:?}");
+    }
 }
 
 #[tokio::test]

@@ -117,6 +117,8 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
         () = signals.end() => return Ok(()),
     };
+    // It is set here and nowhere else.
+    let _ = alerting.pipeline.set(watch.queries());
     let (stop, stopped) = oneshot::channel::<()>();
     let reloader = Arc::new(Reloader::new(
         service.load,
