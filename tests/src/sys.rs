@@ -13,6 +13,8 @@ use std::sync::atomic::AtomicU8;
 
 /// Longest `sockaddr` any family here uses (`sockaddr_un`: 110 bytes).
 const SOCKADDR_MAX: usize = 128;
+/// Most descriptors that a scenario holds: the ten thousand listeners of a flood, with room.
+const DESCRIPTORS: u64 = 16_384;
 
 /// `socket(2)` with any numbers, close-on-exec.
 ///
@@ -237,18 +239,26 @@ pub fn loopback_up() -> io::Result<()> {
     })
 }
 
-/// Lets this process hold as many sockets as it may: many scenarios share one.
+/// Lets this process hold as many sockets as the largest scenario needs, or as many as it may: many scenarios share
+/// one, and a guest's first process starts with a limit of 4,096.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn raise_descriptor_limit() -> io::Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)?;
-    Ok(())
+    let enough = limit.maximum.map(|maximum| maximum.max(DESCRIPTORS));
+    for maximum in [enough, limit.maximum] {
+        let raised = rustix::process::Rlimit {
+            current: maximum,
+            maximum,
+        };
+        match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+            // Only root may lift the upper one.
+            Err(rustix::io::Errno::PERM) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(rustix::io::Errno::PERM.into())
 }
 
 /// The name of an error number, as portwatch's `error` key spells it.

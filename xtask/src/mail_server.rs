@@ -2,6 +2,7 @@
 //! mail server at most, and the tests do not take its place, nor touch its queue.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -10,6 +11,9 @@ use crate::vm::apt::{self, PrivateApt};
 use crate::vm::arch::Arch;
 use crate::vm::mirror;
 
+/// Its place in the cache, and the folder of that which has the files.
+const CACHE: &str = "opensmtpd";
+const TREE: &str = "tree";
 /// The one of bookworm has no TLS that works: it is not made for OpenSSL 3.
 const SUITE: &str = "trixie";
 /// The server, the shell that its deliveries go through, and every library that they load.
@@ -29,13 +33,18 @@ const PACKAGES: [&str; 13] = [
     "zlib1g",
 ];
 
+/// Where it was unpacked; none where it was not.
+pub(crate) fn tree() -> Result<Option<PathBuf>> {
+    let tree = host::cache(CACHE)?.join(TREE);
+    Ok(tree.is_dir().then_some(tree))
+}
+
 /// Fetches it, unless it is there. `tests/src/harness/mail_server.rs` finds it.
 pub(crate) fn fetch() -> Result<()> {
-    let home = host::cache("opensmtpd")?;
-    let tree = home.join("tree");
-    if tree.is_dir() {
+    if tree()?.is_some() {
         return Ok(());
     }
+    let home = host::cache(CACHE)?;
     println!(
         "fetching OpenSMTPD from Debian {SUITE} into {}",
         home.display()
@@ -56,5 +65,5 @@ pub(crate) fn fetch() -> Result<()> {
             .current_dir(&debs),
     )
     .context("cannot download OpenSMTPD")?;
-    apt::unpack(&debs, &tree)
+    apt::unpack(&debs, &home.join(TREE))
 }

@@ -14,6 +14,7 @@ mod machine;
 pub(crate) mod mirror;
 mod modules;
 mod outcome;
+mod peers;
 mod runner;
 mod seen;
 mod suite;

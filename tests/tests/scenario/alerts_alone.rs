@@ -124,6 +124,12 @@ fn a_flood_is_a_few_mails(context: &Context) -> Result<()> {
     };
     let record = peer.wait(Duration::from_secs(75), |record| {
         count(&mails(record)) >= u64::from(FLOOD)
+    });
+    let record = record.with_context(|| {
+        let status = home
+            .command()
+            .map(|mut command| command.arg("status").output());
+        format!("not all are accounted for; {status:?}")
     })?;
     let mails = mails(&record);
     ensure!(

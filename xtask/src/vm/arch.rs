@@ -23,6 +23,14 @@ impl Arch {
         }
     }
 
+    /// Is it the host's own?
+    pub(crate) const fn is_native(self) -> bool {
+        match self {
+            Self::Amd64 => cfg!(target_arch = "x86_64"),
+            Self::Arm64 => cfg!(target_arch = "aarch64"),
+        }
+    }
+
     /// QEMU's program, and the Debian package that has it.
     pub(crate) const fn qemu(self) -> (&'static str, &'static str) {
         match self {

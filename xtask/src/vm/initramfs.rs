@@ -10,6 +10,7 @@ use super::cell::Cell;
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::modules;
+use super::peers;
 use super::suite::Suite;
 use crate::host;
 
@@ -39,6 +40,8 @@ pub(crate) struct Contents<'a> {
     pub(crate) extra: &'a [PathBuf],
     /// Arguments of the suite.
     pub(crate) arguments: &'a [String],
+    /// The guest is of the host's architecture.
+    pub(crate) is_native: bool,
     /// Where stripped copies may be written.
     pub(crate) scratch: &'a Path,
 }
@@ -84,6 +87,13 @@ impl Contents<'_> {
         }
         for program in self.extra {
             self.program(&mut archive, program, false)?;
+        }
+        // Those of this host run in guests of its own architecture alone.
+        if self.is_native {
+            for program in peers::programs() {
+                self.program(&mut archive, &program, false)?;
+            }
+            peers::furnish(&mut archive)?;
         }
         archive.symlink("/init", &self.suite.init.to_string_lossy())?;
         if let Some(dir) = &kernel.modules {

@@ -122,6 +122,7 @@ impl Runner<'_> {
             suite: self.suite,
             extra: self.extra,
             arguments: self.arguments,
+            is_native: self.machine.arch.is_native(),
             scratch: work,
         };
         let (image, log) = (work.join("initramfs"), work.join("console.log"));
