@@ -11,6 +11,7 @@ pub use crate::decode::fuzz::record;
 pub use crate::enrich::fuzz::{files, procfs};
 pub use crate::filter::fuzz::filter;
 pub use crate::interface::fuzz::control;
+pub use crate::interface::metrics::fuzz::scrape;
 pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
 pub use crate::text::fuzz::text;
@@ -38,7 +39,7 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 12] = [
+    const TARGETS: [Target; 13] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
@@ -50,6 +51,7 @@ mod tests {
         ("netlink", netlink, crate::inventory::fuzz::netlink_seeds),
         ("procfs", procfs, crate::enrich::fuzz::proc_seeds),
         ("record", record, crate::decode::fuzz::seeds),
+        ("scrape", scrape, crate::interface::metrics::fuzz::seeds),
         ("text", text, crate::text::fuzz::seeds),
     ];
     const MAX_FILES: usize = 150;

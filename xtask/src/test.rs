@@ -25,7 +25,7 @@ const RUNGS: [&str; 6] = [
     "reconcile",
 ];
 const VM_KERNEL: &str = "6.1";
-const NOT_IN_VM: [&str; 8] = [
+const NOT_IN_VM: [&str; 10] = [
     "alerts",
     "channels::",
     "checks::",
@@ -33,6 +33,8 @@ const NOT_IN_VM: [&str; 8] = [
     "hostile::",
     "identity::",
     "loss::",
+    "metrics::",
+    "siem::",
     "storm::",
 ];
 /// Seconds for each fuzz target.
@@ -55,8 +57,12 @@ const NEEDS: [(&str, &str); 11] = [
 ];
 
 /// The same where the package starts a service of the host's: its program alone is taken, by this path in it.
-const UNPACKED: [(&str, &str); 1] =
-    [("usr/bin/prometheus-alertmanager", "prometheus-alertmanager")];
+const UNPACKED: [(&str, &str); 4] = [
+    ("usr/bin/prometheus-alertmanager", "prometheus-alertmanager"),
+    ("usr/bin/prometheus", "prometheus"),
+    ("usr/sbin/rsyslogd", "rsyslog"),
+    ("usr/sbin/syslog-ng", "syslog-ng-core"),
+];
 
 /// Arguments of the chore.
 #[derive(clap::Args)]

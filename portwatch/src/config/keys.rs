@@ -7,6 +7,8 @@ use toml::de::DeValue;
 
 use super::duration;
 use super::{Config, Learn, LogLevel};
+use crate::interface::metrics::listen::Endpoint;
+use crate::interface::metrics::textfile;
 
 /// Longest span of learning.
 const LEARN_MAX: Duration = Duration::from_secs(30 * 86_400);
@@ -77,6 +79,12 @@ pub(super) const KEYS: &[Key] = &[
     key("history", "max_mib", |config, value| {
         set(&mut config.history.max_mib, number(value, 1..=65_536))
     }),
+    key("metrics", "listen", |config, value| {
+        set(&mut config.metrics.listen, place(value, Endpoint::parse))
+    }),
+    key("metrics", "textfile", |config, value| {
+        set(&mut config.metrics.textfile, place(value, textfile::parse))
+    }),
     key("log", "kernel", |config, value| {
         set(&mut config.log.kernel, log_level(value))
     }),
@@ -109,6 +117,15 @@ fn ring_size(value: &DeValue<'_>) -> Result<u32, String> {
         return Ok(size);
     }
     Err(format!("{expected}, such as {}", size.next_power_of_two()))
+}
+
+/// A place that is read from a text, or "off".
+fn place<T>(value: &DeValue<'_>, read: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    match value.as_str() {
+        Some("off") => Ok(None),
+        // What is no text is as wrong as an empty one.
+        text => read(text.unwrap_or_default()).map(Some),
+    }
 }
 
 fn boolean(value: &DeValue<'_>) -> Result<bool, String> {

@@ -19,9 +19,11 @@ pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loaded, load};
 pub use paths::Paths;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::alert::Window;
+use crate::interface::metrics::listen::Endpoint;
 use crate::policy::Rule;
 
 /// Everything that can be configured, with its default.
@@ -41,6 +43,8 @@ pub struct Config {
     pub baseline: Baseline,
     /// What is kept of the past.
     pub history: History,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
     /// The rules of the policy, those of a later file behind those of an earlier one.
     pub rules: Vec<Rule>,
     /// Where alerts go.
@@ -60,6 +64,7 @@ impl Config {
             ("control", self.control == other.control),
             ("baseline", self.baseline == other.baseline),
             ("history", self.history == other.history),
+            ("metrics", self.metrics == other.metrics),
             ("log", self.log == other.log),
         ];
         let differ = sections.into_iter().filter(|(_, is_same)| !is_same);
@@ -141,6 +146,15 @@ pub struct History {
     pub max_age: Option<Duration>,
     /// How much room they may take, in MiB (1 to 65536).
     pub max_mib: u32,
+}
+
+/// `[metrics]`: where figures are told; nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Served here.
+    pub listen: Option<Endpoint>,
+    /// Written into this file.
+    pub textfile: Option<PathBuf>,
 }
 
 /// `[log]`.

@@ -258,8 +258,10 @@ mod tests {
     fn every_example_of_the_documentation_is_right() {
         let pages = [
             include_str!("../../../docs/alerts.md"),
+            include_str!("../../../docs/metrics.md"),
             include_str!("../../../docs/migrating.md"),
             include_str!("../../../docs/policy.md"),
+            include_str!("../../../docs/siem.md"),
         ];
         let examples = pages
             .iter()

@@ -14,6 +14,7 @@ use super::draft::Surroundings;
 use super::expected::Expected;
 use super::glance::Glances;
 use super::kernel_log;
+use super::latency::Latency;
 use super::look;
 use super::pending::Pending;
 use super::reconcile::Found;
@@ -93,7 +94,9 @@ pub(super) struct Pipeline {
     /// Events that a rule says nobody wants to hear of.
     pub(super) ignored: u64,
     pub(super) events: BTreeMap<EventType, u64>,
-    pub(super) lost: u64,
+    /// Records that gaps stand for, by ring.
+    pub(super) lost: BTreeMap<&'static str, u64>,
+    pub(super) latency: Latency,
     /// Records that the process ring is known to have dropped.
     pub(super) processes_lost: u64,
     pub(super) decode_errors: u64,
@@ -182,7 +185,8 @@ impl Pipeline {
             next_seq: 1,
             ignored: 0,
             events: BTreeMap::new(),
-            lost: 0,
+            lost: BTreeMap::new(),
+            latency: Latency::default(),
             processes_lost: 0,
             decode_errors: 0,
             since,

@@ -1,6 +1,7 @@
 //! Answers to the control server, between two records.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::answerable::process_now;
 use super::pipeline::Pipeline;
@@ -12,6 +13,7 @@ use crate::event::message;
 use crate::interface::server::Query;
 use crate::inventory::Listener;
 use crate::policy::Policy;
+use crate::probe::sensors::Sensors;
 use crate::time::BootNs;
 
 impl Pipeline {
@@ -85,9 +87,12 @@ impl Pipeline {
             skipped,
             events: &self.events,
             ignored: self.ignored,
-            lost: self.lost,
+            lost: &self.lost,
             decode_errors: self.decode_errors,
             enrich: self.enricher.stats(),
+            heartbeat: self.heartbeat.load(Ordering::Relaxed),
+            latency: &self.latency,
+            costs: sensors.map(Sensors::costs).unwrap_or_default(),
             since: self.since,
             first_look: self.first_look,
             checks: self.expected.checks(),

@@ -10,6 +10,7 @@ use super::memory;
 use super::pipeline::Pipeline;
 use crate::decode::record::{SockId, SockInfo};
 use crate::enrich::Waits;
+use crate::event::words::Word as _;
 use crate::event::{EventType, GapCgroup, Reconciled, RingName};
 use crate::interface::status::FirstLook;
 use crate::inventory::collect::{self, Collected};
@@ -278,7 +279,7 @@ impl Pipeline {
         let losses = self.ledger.read(&reading);
         let mut reconcile = false;
         for loss in losses {
-            self.lost += loss.lost;
+            *self.lost.entry(loss.ring.word()).or_insert(0) += loss.lost;
             let is_exec = |probe: &str| probe.starts_with("exec_");
             if loss.ring == RingName::Process || loss.probe.is_some_and(is_exec) {
                 self.enricher.on_loss();

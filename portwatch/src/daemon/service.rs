@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::alerts::{self, Alerting, Running};
+use super::metering::Metering;
 use super::recorder::{Kept, record};
 use super::reload::{Load, Reloader};
 use super::sightings;
@@ -112,6 +113,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let recording = keep_history(&service, &bus);
     let sighting = keep_sightings(&service, &bus);
     let alerting = alert(&service, &bus)?;
+    let metering = Metering::prepare(&service.config).await;
     tell(&[NotifyState::Status("loading the probes")]);
     let mut watch = tokio::select! {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
@@ -135,7 +137,12 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
             let kept = Arc::clone(&recording.kept);
             Arc::new(move || kept.status()) as _
         }),
+        metrics: metering.as_ref().map(|metering| {
+            let figures = metering.figures();
+            Arc::new(move || figures.status()) as _
+        }),
     };
+    let metering = metering.map(|metering| metering.start(backend.clone()));
     let clients = usize::try_from(service.config.control.max_clients).unwrap_or(usize::MAX);
     let path = socket.path().to_owned();
     let mut server = tokio::spawn(server::serve(
@@ -151,6 +158,9 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let end = until_end(&mut watch, &mut server, &mut signals, &reloader).await;
     tell(&[NotifyState::Stopping]);
     status.abort();
+    if let Some(metering) = metering {
+        metering.end().await;
+    }
     // The pipeline first: its last lines go out before clients are told that there are no more.
     if !matches!(end, End::Pipeline(_)) {
         watch.stop().await;

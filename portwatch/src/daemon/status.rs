@@ -6,12 +6,13 @@ use std::sync::Arc;
 use portwatch_common::counters::{Counters, RINGS};
 use portwatch_common::socket::TcpState;
 
+use super::latency::Latency;
 use crate::enrich::EnrichStats;
 use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
     ChecksStatus, CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus,
-    ProbeMisses, Rejected, RingStatus, SCHEMA, Status, Transition,
+    ProbeCost, ProbeMisses, Rejected, RingStatus, SCHEMA, Status, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
@@ -31,9 +32,13 @@ pub(super) struct Health<'a> {
     pub(super) events: &'a BTreeMap<EventType, u64>,
     /// Events that nobody was told of, as a rule wants it.
     pub(super) ignored: u64,
-    pub(super) lost: u64,
+    /// Records that gaps stand for, by ring.
+    pub(super) lost: &'a BTreeMap<&'static str, u64>,
     pub(super) decode_errors: u64,
     pub(super) enrich: EnrichStats,
+    pub(super) heartbeat: u64,
+    pub(super) latency: &'a Latency,
+    pub(super) costs: Vec<ProbeCost>,
     pub(super) since: BootNs,
     pub(super) first_look: Option<FirstLook>,
     pub(super) checks: Option<ChecksStatus>,
@@ -67,6 +72,10 @@ pub(super) fn status(health: &Health<'_>) -> Status {
             skipped: health.enrich.skipped,
         },
         memory_bytes: resident_anonymous(),
+        heartbeat: health.heartbeat,
+        latency: Some(health.latency.status()),
+        probes: health.costs.clone(),
+        metrics: None,
     }
 }
 
@@ -160,7 +169,12 @@ fn rings(health: &Health<'_>) -> Vec<RingStatus> {
 fn losses(health: &Health<'_>) -> Losses {
     Losses {
         gaps: health.events.get(&EventType::Gap).copied().unwrap_or(0),
-        lost: health.lost,
+        lost: health.lost.values().sum(),
+        by_ring: health
+            .lost
+            .iter()
+            .map(|(ring, lost)| ((*ring).to_owned(), *lost))
+            .collect(),
         recursion_misses: health
             .skipped
             .iter()

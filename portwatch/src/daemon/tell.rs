@@ -183,7 +183,9 @@ impl Pipeline {
         if let Some(sensor) = &mut event.sensor
             && matches!(sensor.mechanism, Some(mechanism) if is_live(mechanism))
         {
-            sensor.latency_us = Some(now.since(at) / 1_000);
+            let latency_us = now.since(at) / 1_000;
+            sensor.latency_us = Some(latency_us);
+            self.latency.record(latency_us);
         }
         if event.kind == EventType::SensorReady {
             self.approvals.started(Timestamp::now());

@@ -39,6 +39,9 @@ pub(super) fn render(status: &Status, colour: bool) -> String {
     for channel in &status.alerts {
         page.row("alerts", &alerts(channel));
     }
+    if let Some(metrics) = &status.metrics {
+        page.row("metrics", &metrics.sentence());
+    }
     page.mechanisms(&status.mechanisms);
     page.rings(&status.rings);
     page.clients(&status.clients);
@@ -406,6 +409,10 @@ pub(super) mod tests {
             alerts: Vec::new(),
             enrich: EnrichStatus::default(),
             memory_bytes: Some(7 << 20),
+            heartbeat: 0,
+            latency: None,
+            probes: Vec::new(),
+            metrics: None,
         }
     }
 

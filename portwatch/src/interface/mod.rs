@@ -1,10 +1,12 @@
-//! The control socket: protocol, bounded server, client.
+//! The control socket: protocol, bounded server, client; and metrics.
 
+mod ask;
 pub mod client;
 mod feed;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod human;
+pub mod metrics;
 pub mod peer;
 pub mod protocol;
 mod seats;

@@ -14,7 +14,7 @@ use super::protocol::{Fault, MAX_REQUEST, Reloaded, Reply, to_line};
 use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
-use super::status::{ChannelStatus, HistoryStatus, Status};
+use super::status::{ChannelStatus, HistoryStatus, MetricsStatus, Status};
 use crate::event::Event;
 use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
@@ -31,7 +31,7 @@ pub enum Query {
     List(oneshot::Sender<Vec<Arc<Event>>>),
     /// Judge by these rules from now on.
     Apply(Box<Policy>, oneshot::Sender<()>),
-    /// Health. The server itself fills in `clients` and `losses.client_missed`.
+    /// Health; [`Backend::status`] adds what the frame of the daemon knows.
     Status(oneshot::Sender<Status>),
 }
 
@@ -52,6 +52,8 @@ pub struct Backend {
     pub history: Option<Arc<dyn Fn() -> HistoryStatus + Send + Sync>>,
     /// How alerts go, channel by channel.
     pub alerts: Option<Arc<dyn Fn() -> Vec<ChannelStatus> + Send + Sync>>,
+    /// How metrics go, where they are told.
+    pub metrics: Option<Arc<dyn Fn() -> MetricsStatus + Send + Sync>>,
     /// For a client who may.
     pub reload: Option<Reload>,
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{CheckProtocol, Host, Mechanism, RingName, State};
+use crate::text::escape;
 
 /// The name of this schema.
 pub const SCHEMA: &str = "portwatch.status/1";
@@ -60,6 +61,64 @@ pub struct Status {
     /// Resident anonymous memory of the daemon, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_bytes: Option<u64>,
+    /// Grows every second while the pipeline moves.
+    #[serde(default)]
+    pub heartbeat: u64,
+    /// From the kernel's time of a listener's event to its publication.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency: Option<LatencyStatus>,
+    /// What the probes cost; empty unless the kernel counts it (`sysctl kernel.bpf_stats_enabled=1`).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub probes: Vec<ProbeCost>,
+    /// How metrics are told; absent when they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub metrics: Option<MetricsStatus>,
+}
+
+/// A histogram of latencies. Events that were found by looking have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyStatus {
+    /// Events.
+    pub count: u64,
+    /// All their latencies together, in microseconds.
+    pub sum_us: u64,
+    /// How many took at most so long, the shortest first.
+    pub buckets: Vec<LatencyBucket>,
+}
+
+/// Events up to a latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyBucket {
+    /// Microseconds, at most.
+    pub le_us: u64,
+    /// Events, those of shorter ones among them.
+    pub count: u64,
+}
+
+/// What one probe has cost while the kernel counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeCost {
+    /// The probe.
+    pub probe: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// Processor time of all runs, in nanoseconds.
+    pub run_ns: u64,
+}
+
+/// How metrics are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsStatus {
+    /// Requests that got an answer, of whatever kind.
+    pub answered: u64,
+    /// Clients that were turned away because there were too many, or cut off because they were too slow.
+    pub turned_away: u64,
+    /// Why the listener is not there; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Why the last text file was not written; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub textfile_error: Option<String>,
 }
 
 /// How keeping the history goes.
@@ -222,6 +281,9 @@ pub struct Losses {
     pub gaps: u64,
     /// Records that they stand for.
     pub lost: u64,
+    /// The same by `gap.ring`; where nothing was lost is absent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub by_ring: BTreeMap<String, u64>,
     /// Probe runs that the kernel skipped; probes without one are absent.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub recursion_misses: Vec<ProbeMisses>,
@@ -267,6 +329,24 @@ pub struct EnrichStatus {
     pub queue: u64,
     /// Look-ups that were left out because too many waited.
     pub skipped: u64,
+}
+
+impl MetricsStatus {
+    /// For a person.
+    pub(super) fn sentence(&self) -> String {
+        let Self {
+            answered,
+            turned_away,
+            error,
+            textfile_error,
+        } = self;
+        let mut text = format!("{answered} requests answered, {turned_away} turned away");
+        for error in [error, textfile_error].into_iter().flatten() {
+            text.push_str("; ");
+            text.push_str(&escape(error.as_bytes()));
+        }
+        text
+    }
 }
 
 impl Status {

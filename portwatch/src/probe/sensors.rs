@@ -20,6 +20,7 @@ use super::object::names;
 use super::plan::{Attach, Program};
 use super::spare;
 use crate::decode::record::SockId;
+use crate::interface::status::ProbeCost;
 use crate::ring::skipped::{Skipped, SpareRuns};
 
 /// The counters as the machine words they are: aya reads plain old data only.
@@ -35,6 +36,8 @@ const MAX_INVENTORY: usize = 256 * 1024;
 const READ_SIZE: usize = 32 * 1024;
 /// More than a program's fdinfo is long.
 const MAX_FDINFO: usize = 1024;
+/// Whether the kernel counts what programs cost, which costs something itself.
+const STATS_SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// The rings, to be read by one task each.
 pub struct Rings {
@@ -246,6 +249,29 @@ impl Sensors {
             .collect()
     }
 
+    /// What each probe has cost, while the kernel counts it, or where it has counted before.
+    #[must_use]
+    pub fn costs(&self) -> Vec<ProbeCost> {
+        let is_on = std::fs::read(STATS_SWITCH).is_ok_and(|text| text.starts_with(b"1"));
+        let mut bytes = [0; MAX_FDINFO];
+        let costs = self.fdinfo.iter().filter_map(|(name, file)| {
+            let len = file.read_at(&mut bytes, 0).ok()?;
+            let text = str::from_utf8(bytes.get(..len)?).ok()?;
+            Some(ProbeCost {
+                probe: (*name).to_owned(),
+                runs: number(text, "run_cnt:")?,
+                run_ns: number(text, "run_time_ns:")?,
+            })
+        });
+        let costs: Vec<ProbeCost> = costs.collect();
+        let has_counted = costs.iter().any(|cost| cost.runs > 0);
+        if is_on || has_counted {
+            costs
+        } else {
+            Vec::new()
+        }
+    }
+
     fn walk(&mut self, take: &mut dyn FnMut(&[u8])) -> std::io::Result<bool> {
         let name = self
             .iterator
@@ -301,9 +327,12 @@ fn each_record(
 
 /// `recursion_misses` of a program's fdinfo; kernels before 5.12 do not tell.
 fn misses(fdinfo: &str) -> Option<u64> {
-    let line = fdinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    number(fdinfo, "recursion_misses:")
+}
+
+/// A figure of a program's fdinfo.
+fn number(fdinfo: &str, key: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().parse().ok()
 }
 

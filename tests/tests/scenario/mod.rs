@@ -17,6 +17,7 @@ mod identity;
 mod inventory;
 mod ladder;
 mod loss;
+mod metrics;
 mod netns;
 mod packet;
 mod placement;
@@ -79,6 +80,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         inventory::ALL,
         flood::ALL,
         loss::ALL,
+        metrics::ALL,
         stream::ALL,
         program::ALL,
         toctou::ALL,
