@@ -7,6 +7,7 @@ mod generate;
 mod host;
 mod mail_server;
 mod results;
+mod sigma;
 mod soak;
 mod test;
 mod vm;

@@ -11,6 +11,7 @@ use crate::fuzz;
 use crate::host;
 use crate::mail_server;
 use crate::results::{self, Counts};
+use crate::sigma;
 use crate::vm;
 
 /// The part of the VM's matrix that fits into every run of the tests: every rung on one kernel. What the
@@ -208,6 +209,7 @@ fn needs() -> Result<Done> {
     if !packages.is_empty() {
         host::unpack(&packages, WHY)?;
     }
+    sigma::fetch()?;
     mail_server::fetch().context("the tests of mail need a mail server")?;
     Ok(Done::Ran)
 }

@@ -55,6 +55,10 @@ impl Metering {
 
     /// Tells metrics from here on.
     pub(super) fn start(self, backend: Backend) -> Running {
+        let backend = Backend {
+            reload: None,
+            ..backend
+        };
         let press = Arc::new(Press::new(backend));
         let textfile = self.wanted.textfile.clone();
         let mut tasks = JoinSet::new();

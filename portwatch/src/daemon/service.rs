@@ -185,6 +185,8 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     if tokio::time::timeout(FAREWELL, sighting).await.is_err() {
         tracing::error!("when listeners were seen last could not be written in time");
     }
+    // The desk works for as long as somebody could send it a new configuration.
+    drop((reloader, alerting.orders));
     let ended = tokio::time::timeout(FAREWELL, alerting.task).await;
     if ended.is_err() {
         tracing::error!("the last alerts could not be queued in time");

@@ -185,7 +185,10 @@ impl Pipeline {
         {
             let latency_us = now.since(at) / 1_000;
             sensor.latency_us = Some(latency_us);
-            self.latency.record(latency_us);
+            // What is said of a sensor was seen by nobody.
+            if event.socket.is_some() {
+                self.latency.record(latency_us);
+            }
         }
         if event.kind == EventType::SensorReady {
             self.approvals.started(Timestamp::now());

@@ -257,10 +257,11 @@ impl Sensors {
         let costs = self.fdinfo.iter().filter_map(|(name, file)| {
             let len = file.read_at(&mut bytes, 0).ok()?;
             let text = str::from_utf8(bytes.get(..len)?).ok()?;
+            let (runs, run_ns) = cost(text)?;
             Some(ProbeCost {
                 probe: (*name).to_owned(),
-                runs: number(text, "run_cnt:")?,
-                run_ns: number(text, "run_time_ns:")?,
+                runs,
+                run_ns,
             })
         });
         let costs: Vec<ProbeCost> = costs.collect();
@@ -330,6 +331,11 @@ fn misses(fdinfo: &str) -> Option<u64> {
     number(fdinfo, "recursion_misses:")
 }
 
+/// Runs, and their time in nanoseconds; kernels before 5.1 do not tell.
+fn cost(fdinfo: &str) -> Option<(u64, u64)> {
+    Some((number(fdinfo, "run_cnt:")?, number(fdinfo, "run_time_ns:")?))
+}
+
 /// A figure of a program's fdinfo.
 fn number(fdinfo: &str, key: &str) -> Option<u64> {
     let line = fdinfo.lines().find_map(|line| line.strip_prefix(key))?;
@@ -350,12 +356,14 @@ pub const fn ring_name(ring: Ring) -> crate::event::RingName {
 mod tests {
     use std::io::Read;
 
-    use super::{HELD, MAX_INVENTORY, each_record, misses};
+    use super::{HELD, MAX_INVENTORY, cost, each_record, misses};
 
     #[test]
     fn recursion_misses_are_read_from_fdinfo() {
-        let text = "pos:\t0\nprog_type:\t26\nrecursion_misses:\t17\nverified_insns:\t9\n";
+        let text = "pos:\t0\nprog_type:\t26\nrun_time_ns:\t3300\nrun_cnt:\t100\nrecursion_misses:\t17\nverified_insns:\t9\n";
         assert_eq!(misses(text), Some(17));
+        assert_eq!(cost(text), Some((100, 3_300)));
+        assert_eq!(cost("pos:\t0\nrun_cnt:\t100\n"), None);
         assert_eq!(misses("pos:\t0\n"), None);
     }
 

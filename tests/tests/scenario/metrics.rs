@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -123,6 +122,10 @@ fn in_a_file(context: &Context) -> Result<Outcome> {
     daemon.signal(rustix::process::Signal::TERM)?;
     until(|| Ok((!path.exists()).then_some(())))
         .context("figures of a daemon that has ended are still there")?;
+    let stat = format!("/proc/{}/stat", daemon.pid());
+    until(|| Ok(fs::read_to_string(&stat)?.contains(") Z ").then_some(())))?;
+    let told = fs::read_to_string(home.path("errors"))?;
+    ensure!(!told.contains("ERROR"), "its end: {told}");
     let Some(promtool) = find("promtool") else {
         return Ok(Outcome::Skipped("promtool is not installed".to_owned()));
     };
@@ -142,15 +145,19 @@ fn in_a_file(context: &Context) -> Result<Outcome> {
         "promtool: {}",
         String::from_utf8_lossy(&told.stderr)
     );
-    let rules = Command::new(&promtool)
-        .args(["check", "rules"])
-        .arg(rules())
-        .output()?;
-    ensure!(
-        rules.status.success(),
-        "promtool: {}",
-        String::from_utf8_lossy(&rules.stdout)
-    );
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/portwatch.rules.test.yml");
+    for (word, file) in [("check", rules()), ("test", cases)] {
+        let told = Command::new(&promtool)
+            .args([word, "rules"])
+            .arg(file)
+            .output()?;
+        ensure!(
+            told.status.success(),
+            "promtool {word}: {}{}",
+            String::from_utf8_lossy(&told.stdout),
+            String::from_utf8_lossy(&told.stderr)
+        );
+    }
     Ok(Outcome::Done)
 }
 
@@ -190,7 +197,9 @@ fn by_prometheus(context: &Context) -> Result<Outcome> {
         Ok(value.map(str::parse).transpose()?)
     };
     // Sums are over all: queries stay free of what would have to be encoded.
-    let up = until(|| ask("portwatch_ready")).with_context(|| prometheus.errors())?;
+    // Until it has read its own disk it answers nothing.
+    let up =
+        until(|| Ok(ask("portwatch_ready").ok().flatten())).with_context(|| prometheus.errors())?;
     ensure!(up > 0.0, "not ready");
     let first = ask("portwatch_heartbeats_total")?.context("no heartbeat")?;
     until(|| Ok(ask("portwatch_heartbeats_total")?.filter(|now| *now > first + 1.0)))?;

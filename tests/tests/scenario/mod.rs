@@ -26,6 +26,7 @@ mod process;
 mod program;
 mod raw;
 mod rendering;
+mod siem;
 mod states;
 mod storm;
 mod stream;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         packet::ALL,
         raw::ALL,
         rendering::ALL,
+        siem::ALL,
         failure::ALL,
         holders::ALL,
         uring::ALL,
