@@ -163,9 +163,10 @@ async fn converse(mut stream: Box<dyn Stream>, press: &Press, any_host: bool) ->
         Err(_) => Answer::Refusal(Refusal::Late),
     };
     let bytes = match answer {
-        Answer::Page { format, is_head } => match press.page(format).await {
-            Some(page) => page_bytes(&page, format, is_head),
-            None => Refusal::Busy.bytes(),
+        // One asks the daemon, the others wait for that; together no longer than one may.
+        Answer::Page { format, is_head } => match timeout(STATUS_TIME, press.page(format)).await {
+            Ok(Some(page)) => page_bytes(&page, format, is_head),
+            Ok(None) | Err(_) => Refusal::Busy.bytes(),
         },
         Answer::Refusal(refusal) => refusal.bytes(),
     };
