@@ -24,5 +24,6 @@ pub mod probe;
 pub mod render;
 pub mod ring;
 pub mod sink;
+pub mod storm;
 pub mod text;
 pub mod time;
