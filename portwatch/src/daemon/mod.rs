@@ -34,6 +34,7 @@ pub mod service;
 mod sightings;
 mod startup;
 mod status;
+mod storms;
 mod stream;
 mod tell;
 

@@ -19,6 +19,7 @@ use super::pending::Pending;
 use super::reconcile::Found;
 use super::rings::Readers;
 use super::selftest::SelfTest;
+use super::storms::Storms;
 use super::{Options, StartError};
 use crate::check::{Asked, Checker};
 use crate::decode::record::{Record, SockId};
@@ -86,6 +87,7 @@ pub(super) struct Pipeline {
     pub(super) untracked: u64,
     /// The process told of last, to be shared by listeners in a row.
     pub(super) last_process: Option<Arc<Process>>,
+    pub(super) storms: Storms,
     pub(super) streaming: bool,
     /// Records of the stream were lost, and with them the owners of connections.
     pub(super) forgotten: bool,
@@ -177,6 +179,7 @@ impl Pipeline {
             told_reversed: false,
             untracked: 0,
             last_process: None,
+            storms: Storms::new(since),
             streaming: false,
             forgotten: false,
             next_seq: 1,
@@ -219,6 +222,7 @@ impl Pipeline {
                 Some(answer) = self.answers.recv() => self.answered(&answer),
                 Some(found) = self.found.1.recv() => self.found(found),
                 Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
+                outside = self.storms.looked() => self.storms_looked(outside),
                 Some(query) = queries.recv() => self.answer(query),
                 changed = wants_states.changed() => {
                     if changed.is_ok() {
@@ -334,6 +338,7 @@ impl Pipeline {
                 self.push(event, seen.at, None, resolution.waits);
             }
             Ok(Record::State(seen)) => self.listener_state(&seen),
+            Ok(Record::Crossed(crossing)) => self.crossed(&crossing),
             Ok(_) => self.decode_errors += 1,
             Err(error) => self.misunderstood(&error),
         }
@@ -352,6 +357,7 @@ impl Pipeline {
             tentative,
             self.enricher.relief_due(),
             self.expected.next_due(),
+            self.storms.next_due(),
         ]
         .into_iter()
         .flatten()

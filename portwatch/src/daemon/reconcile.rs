@@ -208,6 +208,9 @@ impl Pipeline {
         if self.hint.is_some_and(|hint| hint <= now) {
             self.look_again(MergeReason::Hint);
         }
+        if self.storms.is_due(now) {
+            self.read_storms();
+        }
     }
 
     /// Finds out the truth about listens that were announced before they were validated.
@@ -256,6 +259,7 @@ impl Pipeline {
             }
         };
         let skipped = sensors.skipped(&counters);
+        self.storms.every_second(&counters, BootNs::now());
         if !self.told_reversed
             && let Some(probe) = skipped.iter().find(|probe| probe.is_reversed())
         {

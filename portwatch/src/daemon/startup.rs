@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::StartError;
 use super::pipeline::{Pipeline, sleep_until};
 use super::selftest::SelfTest;
+use super::storms::THRESHOLDS;
 use crate::enrich::Waits;
 use crate::event::{EventType, Mechanism, Sensor, SignalMechanism};
 use crate::inventory::MergeReason;
@@ -26,6 +27,11 @@ impl Pipeline {
             let set = sensors.wake_bulk_at(quarter);
             set.map_err(|source| StartError::Io {
                 what: "setting the probes' switches",
+                source,
+            })?;
+            let set = self.storms.announce_from(THRESHOLDS, sensors.storms());
+            set.map_err(|source| StartError::Io {
+                what: "setting the thresholds of storms",
                 source,
             })?;
         }

@@ -34,6 +34,8 @@ impl Pipeline {
                 .set_unix_name(change.listener().id(), name.clone());
             change.listener_mut().unix = Some(name);
         }
+        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        self.storms.follow(&change, maps);
         let listener = change.listener();
         let mut event = self.surroundings.change(&change, &mut self.enricher, now);
         let clock = &self.surroundings.clock;

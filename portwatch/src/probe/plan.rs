@@ -339,6 +339,17 @@ impl Plan {
     }
 }
 
+/// Is this a program of signals of storms and no other?
+#[must_use]
+pub fn counts_alone(program: &str) -> bool {
+    let needs = |signal: &Signal| {
+        let mut programs = ladder::steps(*signal).iter().flat_map(|step| step.programs);
+        programs.any(|one| one.name == program)
+    };
+    let mut needing = Signal::ALL.into_iter().filter(needs).peekable();
+    needing.peek().is_some() && needing.all(Signal::is_of_storms)
+}
+
 fn choose(
     signal: Signal,
     features: &Features,

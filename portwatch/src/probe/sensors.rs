@@ -19,6 +19,7 @@ use super::load::LoadError;
 use super::object::names;
 use super::plan::{Attach, Program};
 use super::spare;
+use super::storms::StormMaps;
 use crate::decode::record::SockId;
 use crate::ring::skipped::{Skipped, SpareRuns};
 
@@ -54,6 +55,7 @@ pub struct Sensors {
     control: Array<MapData, ControlWords>,
     tracked: BpfHashMap<MapData, u64, u64>,
     crowd: BpfHashMap<MapData, u64, ShareWords>,
+    storms: StormMaps,
     /// The fdinfo of each program, where it can be had.
     fdinfo: Vec<(&'static str, File)>,
     /// Listeners have programs of their own, apart from connections.
@@ -82,6 +84,7 @@ impl Sensors {
         let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
         let tracked = BpfHashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
         let crowd = BpfHashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
+        let storms = StormMaps::new(&mut ebpf)?;
         let parts: Vec<Program> = programs.iter().filter_map(spare::part_of).collect();
         let programs_and_parts = || programs.iter().chain(&parts);
         let spares = programs_and_parts().filter_map(spare::of);
@@ -103,6 +106,7 @@ impl Sensors {
             control,
             tracked,
             crowd,
+            storms,
             has_parts: fdinfo.iter().any(|(name, _)| is_part(name)),
             fdinfo,
             iterator: programs
@@ -150,6 +154,11 @@ impl Sensors {
             Some((cgroup, share.lost))
         });
         lost.filter(|(_, lost)| *lost > 0).collect()
+    }
+
+    /// What is kept of storms.
+    pub const fn storms(&mut self) -> &mut StormMaps {
+        &mut self.storms
     }
 
     /// Streams connection states, or stops.
@@ -238,9 +247,10 @@ impl Sensors {
                     probe: name,
                     runs: *runs.get(name)?,
                     spare,
-                    is_unasked: spare::is_of_connections(name)
-                        && self.has_parts
-                        && self.switches.stream_states == 0,
+                    is_unasked: spare::is_of_counts(name)
+                        || (spare::is_of_connections(name)
+                            && self.has_parts
+                            && self.switches.stream_states == 0),
                 })
             })
             .collect()

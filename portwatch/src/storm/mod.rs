@@ -1,7 +1,11 @@
 //! Storms, floods and scans: what was counted becomes episodes that begin once and end once. Pure.
 
+mod kept;
+mod mib;
 pub mod reading;
 
+pub use kept::{Counts, Kept, STATES, TOLD};
+pub use mib::{Mib, ephemeral_ports};
 pub use reading::{
     Crossing, ListenerKey, ListenerReading, NamespaceReading, PeerReading, ProcessReading, Rate,
     Reading, SourceReading, Subject,

@@ -29,7 +29,7 @@ pub struct Reading {
     pub processes: Vec<ProcessReading>,
     /// Network namespaces.
     pub namespaces: Vec<NamespaceReading>,
-    /// Who knocked at closed ports.
+    /// Who knocked at closed ports; empty when nobody has since the last reading.
     pub sources: Vec<SourceReading>,
 }
 
@@ -50,7 +50,8 @@ pub struct ListenerReading {
     pub half_open: Option<u32>,
     /// Connections that wait for `accept` now, and how many may.
     pub accept_queue: Option<(u32, u32)>,
-    /// Who sends the SYNs, the most frequent first; kept by the kernel once the listener is busy.
+    /// Who sends the SYNs, the most frequent first; kept by the kernel once the listener is busy, and estimated from one
+    /// SYN in eight.
     pub peers: Vec<PeerReading>,
 }
 
@@ -72,7 +73,7 @@ pub struct ProcessReading {
     pub start: u64,
     /// `connect` calls of TCP that sent a SYN.
     pub connects: Option<u64>,
-    /// Of those, the ones that got no connection.
+    /// Of those, the ones that got no connection; where there are many, estimated from one in sixteen.
     pub failed: Option<u64>,
     /// Sockets in CLOSE_WAIT now.
     pub close_wait: Option<u32>,
@@ -95,13 +96,15 @@ pub struct NamespaceReading {
     pub syn_queue_full: Option<u64>,
     /// Tcp `OutRsts`.
     pub resets_sent: Option<u64>,
-    /// Connections to closed ports that were answered with a reset.
+    /// Tcp `AttemptFails`: connections that came to nothing, both those of `connect` and half-open ones that were reset.
     pub refused: Option<u64>,
     /// Connections that ended in an error.
     pub reset_connections: Option<u64>,
+    /// Udp `NoPorts`: datagrams to ports where nothing is bound.
+    pub udp_no_ports: Option<u64>,
     /// Sockets in TIME_WAIT now.
     pub time_wait: Option<u32>,
-    /// Sockets that no process holds now.
+    /// Sockets that no process holds now, of the whole host: the kernel does not count them by namespace.
     pub orphans: Option<u32>,
     /// Local ports from which `connect` chooses.
     pub ephemeral_ports: Option<u32>,
@@ -169,6 +172,6 @@ pub struct Crossing {
     pub rate: Rate,
     /// How many in this window so far.
     pub count: u64,
-    /// Length of the window, ns.
+    /// Length of the window, ns; 0 for the ports of a source, which are counted since its first knock.
     pub window_ns: u64,
 }

@@ -142,6 +142,8 @@ fn storms_have_their_blind_spots() {
     assert!(reasons[2].contains("does not tell of closed ports"), "{reasons:?}");
     let syn = plan.choice(Signal::TcpSyn).expect("there");
     assert!(syn.blind_to.is_some_and(|text| text.contains("cookie")));
+    assert!(super::counts_alone("syn_sockops") && super::counts_alone("reset_tp_btf"));
+    assert!(!super::counts_alone("state_tp_btf") && !super::counts_alone("unheard_of"));
     let mut without_ipv6 = Features::everything();
     without_ipv6.ipv6 = false;
     let plan = best(&without_ipv6);
