@@ -70,6 +70,11 @@ Examples:
   portwatch status
   portwatch status -o json";
 
+const STATS_EXAMPLES: &str = "\
+Examples:
+  portwatch stats                              TCP sockets of this moment, by state, listener, process and peer
+  portwatch stats -o json | jq .states         as `ss -tan` counts them
+  portwatch stats -o json | jq '.listeners[] | select(.half_open > 100)'";
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo portwatch doctor
@@ -210,6 +215,13 @@ pub enum Command {
     /// Say whether the daemon is watching, how, and what it lost
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Report),
+    /// Count TCP sockets by state, listener, process and peer
+    ///
+    /// Asks the running daemon; when none runs, looks for itself, and says nothing of what only the probes count.
+    /// States are counted as `ss -tan` counts them: half-open connections are in SYN_RECV. SYNs, completed
+    /// connections, SYN-ACKs that nobody answered and resets are counted since a listener is watched.
+    #[command(after_long_help = STATS_EXAMPLES)]
+    Stats(Stats),
     /// Say what this kernel permits and what to do about what is missing
     ///
     /// Tells which mechanism each sensor gets and why. Says more as root.
@@ -523,6 +535,17 @@ pub struct Report {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
     pub output: Output,
+}
+
+/// `portwatch stats`.
+#[derive(Debug, clap::Args)]
+pub struct Stats {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
+    pub output: Output,
+    /// Look without the daemon
+    #[arg(long)]
+    pub no_daemon: bool,
 }
 
 /// `portwatch completions`.

@@ -33,6 +33,7 @@ mod selftest;
 pub mod service;
 mod sightings;
 mod startup;
+mod stats;
 mod status;
 mod storms;
 mod stream;
@@ -60,6 +61,7 @@ use crate::time::BootNs;
 pub use approvals::{Approving, read_only as baseline};
 pub use host::network_namespace as host_network_namespace;
 pub use look::look;
+pub use stats::stats;
 
 /// Sends a message through a channel at once, past its queue; the other side's own answer comes back.
 ///

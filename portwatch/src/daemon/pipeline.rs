@@ -20,6 +20,7 @@ use super::reconcile::Found;
 use super::rings::Readers;
 use super::selftest::SelfTest;
 use super::storms::Storms;
+use super::stats::{self, Asked as StatsAsked};
 use super::{Options, StartError};
 use crate::check::{Asked, Checker};
 use crate::decode::record::{Record, SockId};
@@ -88,6 +89,12 @@ pub(super) struct Pipeline {
     /// The process told of last, to be shared by listeners in a row.
     pub(super) last_process: Option<Arc<Process>>,
     pub(super) storms: Storms,
+    /// The look for `portwatch stats`, and its answer.
+    pub(super) asked: StatsAsked,
+    pub(super) stats: (
+        mpsc::Sender<std::io::Result<stats::Looked>>,
+        mpsc::Receiver<std::io::Result<stats::Looked>>,
+    ),
     pub(super) streaming: bool,
     /// Records of the stream were lost, and with them the owners of connections.
     pub(super) forgotten: bool,
@@ -180,6 +187,8 @@ impl Pipeline {
             untracked: 0,
             last_process: None,
             storms: Storms::new(since),
+            asked: StatsAsked::default(),
+            stats: mpsc::channel(1),
             streaming: false,
             forgotten: false,
             next_seq: 1,
@@ -211,6 +220,7 @@ impl Pipeline {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval.tick().await;
         }
+        self.ask_stats(None);
         let mut wants_states = self.bus.wants_states();
         self.switch_states(*wants_states.borrow_and_update())?;
         loop {
@@ -223,6 +233,7 @@ impl Pipeline {
                 Some(found) = self.found.1.recv() => self.found(found),
                 Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
                 outside = self.storms.looked() => self.storms_looked(outside),
+                Some(looked) = self.stats.1.recv() => self.stats_looked(looked),
                 Some(query) = queries.recv() => self.answer(query),
                 changed = wants_states.changed() => {
                     if changed.is_ok() {

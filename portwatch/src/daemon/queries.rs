@@ -25,6 +25,7 @@ impl Pipeline {
                 self.apply(*policy);
                 let _ = answer.send(());
             }
+            Query::Stats(answer) => self.ask_stats(Some(answer)),
             Query::Status(answer) => {
                 let _ = answer.send(self.status());
             }

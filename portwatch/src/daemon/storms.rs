@@ -122,11 +122,6 @@ impl Storms {
         self.without_cell.len()
     }
 
-    /// The last reading.
-    pub(super) const fn latest(&self) -> Option<&Reading> {
-        self.latest.as_ref()
-    }
-
     /// What transitions tell of sockets in each state, once it is known what was there before.
     pub(super) fn kept(&self, counters: &Counters) -> Option<Counts> {
         Some(self.kept?.counts(&counters.transitions))
@@ -226,7 +221,7 @@ impl Storms {
     }
 
     /// The maps' part of a reading.
-    fn read(&mut self, maps: Option<&mut StormMaps>, now: BootNs) -> Reading {
+    fn read(&self, maps: Option<&mut StormMaps>, now: BootNs, wants_sources: bool) -> Reading {
         let mut reading = Reading {
             at: now,
             ..Reading::default()
@@ -259,7 +254,7 @@ impl Storms {
                 peers: peers.remove(&u64::from(id.pid)).unwrap_or_default(),
             });
         }
-        if std::mem::take(&mut self.sources_moved) {
+        if wants_sources {
             let sources = maps.sources().into_iter();
             reading.sources = sources
                 .map(|(key, source)| {
@@ -318,13 +313,23 @@ impl Pipeline {
         if close_wait {
             states |= 1 << TcpState::CLOSE_WAIT.0;
         }
-        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
-        self.storms.latest = Some(self.storms.read(maps, now));
+        let wants_sources = std::mem::take(&mut self.storms.sources_moved);
+        self.storms.latest = Some(self.read_maps_with(now, wants_sources));
         let sender = self.storms.outside.0.clone();
         tokio::task::spawn_blocking(move || {
             // The pipeline is gone when nobody receives.
             let _ = sender.blocking_send(look_outside(states));
         });
+    }
+
+    /// Everything that the probes' maps hold.
+    pub(super) fn read_maps(&mut self, now: BootNs) -> Reading {
+        self.read_maps_with(now, true)
+    }
+
+    fn read_maps_with(&mut self, now: BootNs, wants_sources: bool) -> Reading {
+        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        self.storms.read(maps, now, wants_sources)
     }
 
     /// The rest has come: the reading is whole.

@@ -11,4 +11,5 @@ mod seats;
 pub mod server;
 mod session;
 pub mod socket;
+pub mod stats;
 pub mod status;

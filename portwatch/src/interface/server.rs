@@ -14,6 +14,7 @@ use super::protocol::{Fault, MAX_REQUEST, Reloaded, Reply, to_line};
 use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
+use super::stats::Stats;
 use super::status::{ChannelStatus, HistoryStatus, Status};
 use crate::event::Event;
 use crate::policy::Policy;
@@ -31,6 +32,8 @@ pub enum Query {
     List(oneshot::Sender<Vec<Arc<Event>>>),
     /// Judge by these rules from now on.
     Apply(Box<Policy>, oneshot::Sender<()>),
+    /// TCP sockets by state, listener, process and peer.
+    Stats(oneshot::Sender<Stats>),
     /// Health. The server itself fills in `clients` and `losses.client_missed`.
     Status(oneshot::Sender<Status>),
 }

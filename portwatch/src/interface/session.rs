@@ -86,6 +86,7 @@ impl Session<'_> {
             Verb::Tail => self.tail(&request, &selection).await,
             Verb::List => self.list(&selection).await,
             Verb::Status => self.status().await,
+            Verb::Stats => self.stats().await,
             Verb::Reload => self.reload().await,
         }
     }
@@ -212,6 +213,14 @@ impl Session<'_> {
         self.add_clients(&mut status);
         self.push(&Reply::accepted(None));
         self.push(&status);
+        self.push(&Reply::end());
+        self.flush(|| true).await
+    }
+
+    async fn stats(&mut self) -> Result<(), Ended> {
+        let stats = self.ask(Query::Stats).await?;
+        self.push(&Reply::accepted(None));
+        self.push(&stats);
         self.push(&Reply::end());
         self.flush(|| true).await
     }

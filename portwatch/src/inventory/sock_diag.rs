@@ -15,6 +15,7 @@ use super::netlink::{Ask, Netlink, attribute, attributes, read_u32};
 use crate::decode::record::{SockInfo, UnixName};
 use crate::decode::{protocol_of, unix_name_of};
 use crate::event::Family;
+use crate::storm::TcpSocket;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const AF_UNIX: u8 = 1;
@@ -83,27 +84,6 @@ impl Table {
 pub(super) struct Row {
     pub(super) sock: SockInfo,
     pub(super) unix: Option<UnixName>,
-}
-
-/// A TCP socket, or what the kernel keeps in its place: a request, or the remnant of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpSocket {
-    /// Network namespace.
-    pub netns: u32,
-    /// An IPv6 socket, perhaps with IPv4 addresses.
-    pub is_v6: bool,
-    /// State; a half-open connection is in SYN_RECV.
-    pub state: TcpState,
-    /// Nothing but a timer: TIME_WAIT, or FIN_WAIT2 of a socket that is gone.
-    pub is_remnant: bool,
-    /// Local port.
-    pub port: u16,
-    /// Far end; v4-mapped addresses are IPv4.
-    pub peer: IpAddr,
-    /// Inode in sockfs, 0 without a file.
-    pub inode: u32,
-    /// Of a listener: connections that wait, and how many may.
-    pub queue: (u32, u32),
 }
 
 /// A connection to the kernel's tables.

@@ -9,9 +9,7 @@ use super::holders::holders;
 use super::namespaces::{current, namespaces, within};
 use super::sock_diag::SockDiag;
 use crate::decode::record::TaskInfo;
-use crate::storm::{Mib, ephemeral_ports};
-
-pub use super::sock_diag::TcpSocket;
+use crate::storm::{Mib, TcpSocket, ephemeral_ports};
 
 /// Every state there is.
 pub const ALL_STATES: u32 = 0xffff;

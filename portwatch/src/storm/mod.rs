@@ -3,7 +3,9 @@
 mod kept;
 mod mib;
 pub mod reading;
+mod tally;
 
+pub use tally::{AtPort, Tally, TcpSocket};
 pub use kept::{Counts, Kept, STATES, TOLD};
 pub use mib::{Mib, ephemeral_ports};
 pub use reading::{

@@ -26,8 +26,10 @@ mod program;
 mod raw;
 mod rendering;
 mod states;
+mod stats;
 mod storm;
 mod stream;
+mod syn;
 mod tcp;
 mod toctou;
 mod udp;
@@ -95,6 +97,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         alerts::ALL,
         alerts_alone::ALL,
         storm::ALL,
+        syn::ALL,
+        stats::ALL,
     ]
     .concat()
 }
