@@ -1,13 +1,16 @@
 //! The maps: three rings, the counters beside them, small tables, and those of storms.
 
-use aya_ebpf::macros::map;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use portwatch_common::counters::Counters;
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
 use portwatch_common::share::{SHARES, Share};
-use portwatch_common::storm::{self, Announcement, Budget, Cell, CellKey, Connecting, PeerKey, ProcessCell, ProcessId, Source, SourceKey, Thresholds};
+use portwatch_common::storm::{
+    self, Announcement, Budget, Cell, CellKey, Connecting, PeerKey, ProcessCell, ProcessId, Source,
+    SourceKey, Thresholds,
+};
 
 use crate::kernel::CopyPlace;
 

@@ -10,7 +10,7 @@
 //! Trap `rate_by_cpu`: a window's count is kept by CPU, for want of atomic operations that return a value. User space sets
 //! thresholds for one CPU, and looks at the sum when one is crossed.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::RingBuf;
 use portwatch_common::counters::Ring;
 use portwatch_common::header::{EventKind, Mechanism};
@@ -22,7 +22,7 @@ use portwatch_common::storm::{
 
 use crate::count::{add_one, counters};
 use crate::emit::{current, reserve_unshared, thread};
-use crate::kernel::{Object, Typed, field, offset};
+use crate::kernel::{Object, Typed, field, offset, setting};
 use crate::maps::{ANNOUNCED, BUDGET, CELLS, CONNECTING, CRITICAL, PEERS, PROCESSES, THRESHOLDS};
 use crate::sock;
 
@@ -69,6 +69,28 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn thresholds() -> Option<*const Thresholds> {
     THRESHOLDS.get_ptr(0)
+}
+
+/// The number of the window that this moment is in. The clock is that of the last tick where there is one, which costs a
+/// tenth of the exact one.
+#[inline(always)]
+pub fn window() -> u64 {
+    let now = if setting!(coarse_clock) != 0 {
+        // SAFETY: no arguments; the setting says that it is there.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    } else {
+        now()
+    };
+    now >> WINDOW_SHIFT
+}
+
+/// As [`note`], for what one program alone counts.
+#[inline(always)]
+pub fn note_alone(what: StormCount) {
+    if let Some(counters) = counters() {
+        // SAFETY: this CPU's own counters, and only this program's; the index is one of few constants.
+        unsafe { (*counters).storm[what.0 as usize] += 1 };
+    }
 }
 
 /// Counts what the probes of storms saw; for what several programs count.
@@ -206,7 +228,7 @@ pub fn announce(announcement: &Announcement, count: u64, by: Mechanism) -> i32 {
     let Some(budget) = BUDGET.get_ptr_mut(0) else {
         return 0;
     };
-    let window = now() >> WINDOW_SHIFT;
+    let window = window();
     // SAFETY: a value of the map. CPUs that begin a window at once announce one too much each, no more.
     unsafe {
         if (*budget).window != window {
@@ -248,19 +270,15 @@ pub fn announce(announcement: &Announcement, count: u64, by: Mechanism) -> i32 {
 /// A connection of a listener is complete.
 #[inline(always)]
 fn completed(sk: Typed) {
-    let key = CellKey {
-        netns: field(sk.field(offset!(sk_net)), offset!(net_inum)),
-        port: sk.field(offset!(sk_num)),
-        family: sk.field(offset!(sk_family)),
-    };
+    let key = key_of(sk);
     let Some(cell) = cell(&key) else {
         return;
     };
     let Some(limits) = thresholds() else {
         return;
     };
-    note(StormCount::ACCEPT);
-    let window = now() >> WINDOW_SHIFT;
+    note_alone(StormCount::ACCEPT);
+    let window = window();
     // SAFETY: this CPU's cell, and only the program of state changes completes; a value of a map.
     unsafe {
         let count = bump(&raw mut (*cell).accept, window);
@@ -279,8 +297,8 @@ fn connect(sk: Typed) -> i32 {
         reserved: 0,
         start: field(leader, offset!(task_start_boottime)),
     };
-    let window = now() >> WINDOW_SHIFT;
-    note(StormCount::CONNECT);
+    let window = window();
+    note_alone(StormCount::CONNECT);
     let count = match PROCESSES.get_ptr_mut(&process) {
         // SAFETY: a value of the map; CPUs that write at once may lose a count of the window, not of the total.
         Some(cell) => unsafe {
@@ -343,7 +361,7 @@ fn connect(sk: Typed) -> i32 {
 #[inline(never)]
 fn outcome(sk: u64, has_failed: bool) -> i32 {
     if has_failed {
-        note(StormCount::FAILED);
+        note_alone(StormCount::FAILED);
     }
     let Some(awaited) = CONNECTING.get_ptr(&sk) else {
         return 0;

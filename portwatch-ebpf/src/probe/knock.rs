@@ -12,7 +12,7 @@ use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, ProbeContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::storm::{
     Announcement, BITMAP, SAMPLE, SOURCE_EVERY, SOURCE_FLOOD, SOURCE_FORGOTTEN, Source, SourceKey,
-    StormCount, StormRate, StormSubject, WINDOW_SHIFT,
+    StormCount, StormRate, StormSubject,
 };
 
 use crate::count::add_one;
@@ -30,21 +30,33 @@ const ETH_P_IP: u16 = 0x0800_u16.to_be();
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn reset_tp_btf(context: BtfTracePointContext) -> i32 {
     let context = raw(&context);
-    reset(argument(context, 0), argument(context, 1), Mechanism::TP_BTF)
+    reset(
+        argument(context, 0),
+        argument(context, 1),
+        Mechanism::TP_BTF,
+    )
 }
 
 /// `void tcp_v4_send_reset(const struct sock *sk, struct sk_buff *skb)`; with a reason behind it from 6.10.
 #[fentry(function = "tcp_v4_send_reset")]
 pub fn reset_fentry(context: FEntryContext) -> i32 {
     let context = raw(&context);
-    reset(argument(context, 0), argument(context, 1), Mechanism::FENTRY)
+    reset(
+        argument(context, 0),
+        argument(context, 1),
+        Mechanism::FENTRY,
+    )
 }
 
 /// `void tcp_v6_send_reset(const struct sock *sk, struct sk_buff *skb)`; with a reason behind it from 6.10.
 #[fentry(function = "tcp_v6_send_reset")]
 pub fn reset6_fentry(context: FEntryContext) -> i32 {
     let context = raw(&context);
-    reset(argument(context, 0), argument(context, 1), Mechanism::FENTRY)
+    reset(
+        argument(context, 0),
+        argument(context, 1),
+        Mechanism::FENTRY,
+    )
 }
 
 /// As [`reset_fentry`].
@@ -170,7 +182,7 @@ fn knock(skb: u64, protocol: u16, by: Mechanism) -> i32 {
     let port = read::<u16>(transport(skb) + 2).swap_bytes();
     let now = storm::now();
     let Some(source) = SOURCES.get_ptr_mut(&key) else {
-        if is_remembered(now) {
+        if is_remembered() {
             let _ = SOURCES.insert(&key, first(port, now), NOEXIST);
         } else {
             storm::note(StormCount::PASSED_OVER);
@@ -186,7 +198,9 @@ fn knock(skb: u64, protocol: u16, by: Mechanism) -> i32 {
         add_one(&raw mut (*source).count);
         (*source).last = now;
         let class = class(port);
-        let word = (&raw mut (*source).bitmap).cast::<u64>().add(class / 64 % BITMAP);
+        let word = (&raw mut (*source).bitmap)
+            .cast::<u64>()
+            .add(class / 64 % BITMAP);
         let bit = 1 << (class % 64);
         if *word & bit != 0 {
             return 0;
@@ -251,11 +265,11 @@ fn is_announced(ports: u64) -> bool {
 /// Under a flood of invented addresses, each of which would evict one that is remembered, most are passed over; who is
 /// remembered stays and is counted, and a scan is found at one of its next knocks.
 #[inline(always)]
-fn is_remembered(now: u64) -> bool {
+fn is_remembered() -> bool {
     let Some(knocks) = KNOCKS.get_ptr_mut(0) else {
         return true;
     };
-    let window = now >> WINDOW_SHIFT;
+    let window = storm::window();
     // SAFETY: this CPU's own; a count that is too low by one does no harm.
     unsafe {
         let [known, count] = *knocks;

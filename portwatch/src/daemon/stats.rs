@@ -18,7 +18,8 @@ use crate::decode::record::TaskInfo;
 use crate::event::Family;
 use crate::event::words::Word as _;
 use crate::interface::stats::{
-    KeptStats, KnockStats, ListenerStats, PeerStats, ProcessStats, SCHEMA, SpaceStats, States, Stats,
+    KeptStats, KnockStats, ListenerStats, PeerStats, ProcessStats, SCHEMA, SpaceStats, States,
+    Stats,
 };
 use crate::inventory::tcp::{self, ALL_STATES};
 use crate::storm::{Counts, Reading, STATES, TOLD, Tally};
@@ -219,7 +220,10 @@ fn states(counts: &[u64; STATES]) -> States {
 fn assemble(looked: &Looked, reading: &Reading, ts: String, kept: Option<KeptStats>) -> Stats {
     let tally = &looked.tally;
     let home = tally.spaces.get(&looked.home).map(states);
-    let others = tally.spaces.iter().filter(|(netns, _)| **netns != looked.home);
+    let others = tally
+        .spaces
+        .iter()
+        .filter(|(netns, _)| **netns != looked.home);
     Stats {
         schema: SCHEMA.to_owned(),
         ts,
@@ -235,7 +239,10 @@ fn assemble(looked: &Looked, reading: &Reading, ts: String, kept: Option<KeptSta
         listeners: listeners(tally, reading),
         processes: processes(looked, reading),
         peers: most(
-            tally.peers.iter().map(|(&address, &count)| PeerStats { address, count }),
+            tally
+                .peers
+                .iter()
+                .map(|(&address, &count)| PeerStats { address, count }),
             PEERS,
         ),
         knocks: knocks(reading),
@@ -260,7 +267,11 @@ fn listeners(tally: &Tally, reading: &Reading) -> Vec<ListenerStats> {
             let senders = counted.map(|one| one.peers.as_slice()).unwrap_or_default();
             ListenerStats {
                 netns: u64::from(key.netns),
-                family: if key.is_v6 { Family::Ipv6 } else { Family::Ipv4 },
+                family: if key.is_v6 {
+                    Family::Ipv6
+                } else {
+                    Family::Ipv4
+                },
                 port: key.port,
                 established: u64::from(at.established),
                 half_open: u64::from(at.half_open),
@@ -283,7 +294,12 @@ fn listeners(tally: &Tally, reading: &Reading) -> Vec<ListenerStats> {
         .collect();
     all.sort_unstable_by_key(|one| {
         let connections = one.established + one.half_open + one.closing;
-        (Reverse(connections), one.netns, one.port, one.family == Family::Ipv6)
+        (
+            Reverse(connections),
+            one.netns,
+            one.port,
+            one.family == Family::Ipv6,
+        )
     });
     all.truncate(LISTENERS);
     all

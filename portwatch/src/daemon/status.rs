@@ -84,6 +84,7 @@ fn mechanisms(plan: &Plan) -> Vec<MechanismStatus> {
                     reason: rejected.reason.clone(),
                 })
                 .collect(),
+            blind_to: choice.blind_to.map(str::to_owned),
         })
         .collect()
 }

@@ -367,11 +367,13 @@ pub(super) mod tests {
                         mechanism: Mechanism::Fexit,
                         reason: "EPERM".to_owned(),
                     }],
+                    blind_to: Some("what was not accepted".to_owned()),
                 },
                 MechanismStatus {
                     signal: "unix.bind".to_owned(),
                     mechanism: None,
                     rejected: vec![],
+                    blind_to: None,
                 },
             ],
             listeners: Listeners {

@@ -199,7 +199,9 @@ impl Request {
             "since reaches back more than a week".to_owned()
         } else if self.request != Verb::Tail && (self.states || self.since_ms.is_some()) {
             "states and since_ms belong to tail".to_owned()
-        } else if matches!(self.request, Verb::Status | Verb::Stats | Verb::Reload) && self.filter.is_some() {
+        } else if matches!(self.request, Verb::Status | Verb::Stats | Verb::Reload)
+            && self.filter.is_some()
+        {
             "only tail and list take a filter".to_owned()
         } else {
             return Ok(());

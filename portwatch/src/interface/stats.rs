@@ -173,7 +173,8 @@ impl Stats {
         }
         for one in &self.listeners {
             let family = if one.family == Family::Ipv6 { "6" } else { "4" };
-            let known = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            let known =
+                |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
             let _ = write!(
                 text,
                 "  {:<8} {:>11} {:>9} {:>8} {:>12} {:>10} {:>10} {:>10}",
@@ -212,7 +213,11 @@ impl Stats {
                 one.count
             )
         });
-        if let Some(kept) = self.kept.as_ref().filter(|kept| !kept.difference.is_empty()) {
+        if let Some(kept) = self
+            .kept
+            .as_ref()
+            .filter(|kept| !kept.difference.is_empty())
+        {
             let apart: Vec<_> = kept
                 .difference
                 .iter()
@@ -305,7 +310,10 @@ mod tests {
     fn what_is_not_known_is_absent() {
         let json = serde_json::to_string(&example()).expect("JSON");
         assert!(json.starts_with(r#"{"schema":"portwatch.stats/1","#));
-        assert!(!json.contains("null") && !json.contains("accepted"), "{json}");
+        assert!(
+            !json.contains("null") && !json.contains("accepted"),
+            "{json}"
+        );
         let back: Stats = serde_json::from_str(&json).expect("read back");
         assert_eq!(back, example());
     }

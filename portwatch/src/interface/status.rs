@@ -147,6 +147,9 @@ pub struct MechanismStatus {
     /// Better mechanisms that were refused, best first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub rejected: Vec<Rejected>,
+    /// What the mechanism in use does not see, or only later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub blind_to: Option<String>,
 }
 
 /// A mechanism that could not be used.

@@ -55,7 +55,10 @@ pub fn look(states: u32, take: &mut (dyn FnMut(TcpSocket) + Send)) -> io::Result
         looked.refused.push(sentence.to_owned());
     }
     looked.visit(home, here(home, states, take));
-    let others = spaces.pid_of.into_iter().filter(|(netns, _)| *netns != home);
+    let others = spaces
+        .pid_of
+        .into_iter()
+        .filter(|(netns, _)| *netns != home);
     for (netns, pid) in others.take(MAX_SPACES) {
         let found = within(netns, pid, || here(netns, states, take)).and_then(|found| found);
         looked.visit(netns, found);
@@ -92,11 +95,7 @@ impl Looked {
 }
 
 /// In the calling thread's namespace.
-fn here(
-    netns: u32,
-    states: u32,
-    take: &mut (dyn FnMut(TcpSocket) + Send),
-) -> io::Result<Space> {
+fn here(netns: u32, states: u32, take: &mut (dyn FnMut(TcpSocket) + Send)) -> io::Result<Space> {
     if states != 0 {
         SockDiag::open(netns)?.tcp(states, take)?;
     }

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use portwatch_common::settings::SyscallSignals;
+use portwatch_common::settings::{SockOpsSignals, SyscallSignals};
 use thiserror::Error;
 
 use crate::event::sensor::SignalMechanism;
@@ -294,6 +294,18 @@ impl Plan {
     #[must_use]
     pub fn listen_tentative(&self) -> bool {
         self.uses(Signal::TcpListen, Mechanism::TpBtf)
+    }
+
+    /// Bits of [`SockOpsSignals`]: one program serves both signals, and reports only those that no better mechanism does.
+    #[must_use]
+    pub fn sock_ops_signals(&self) -> u32 {
+        [
+            (Signal::TcpListen, SockOpsSignals::LISTEN),
+            (Signal::TcpSyn, SockOpsSignals::SYN),
+        ]
+        .into_iter()
+        .filter(|&(signal, _)| self.uses(signal, Mechanism::Cgroup))
+        .fold(0, |bits, (_, bit)| bits | bit)
     }
 
     /// Bits of [`SyscallSignals`]: the system call tracepoints serve several signals, and report only

@@ -59,8 +59,8 @@ fn moved(transitions: &[u64; TRANSITIONS]) -> Counts {
     for (old, row) in transitions.as_chunks::<STATES>().0.iter().enumerate() {
         for (new, &times) in row.iter().enumerate() {
             let times = times.cast_signed();
-            let is_child = old == usize::from(TcpState::LISTEN.0)
-                && new == usize::from(TcpState::SYN_RECV.0);
+            let is_child =
+                old == usize::from(TcpState::LISTEN.0) && new == usize::from(TcpState::SYN_RECV.0);
             if let Some(left) = counts.get_mut(old).filter(|_| !is_child) {
                 *left = left.wrapping_sub(times);
             }

@@ -39,10 +39,7 @@ impl Mib {
             cookies_sent: extended("SyncookiesSent"),
             listen_overflows: extended("ListenOverflows"),
             listen_drops: extended("ListenDrops"),
-            syn_queue_full: full
-                .into_iter()
-                .flatten()
-                .reduce(u64::wrapping_add),
+            syn_queue_full: full.into_iter().flatten().reduce(u64::wrapping_add),
             resets_sent: tcp("OutRsts"),
             reset_connections: tcp("EstabResets"),
             failed_attempts: tcp("AttemptFails"),
@@ -58,7 +55,9 @@ impl Mib {
 pub fn ephemeral_ports(range: &str) -> Option<u32> {
     let mut numbers = range.split_ascii_whitespace().map(str::parse::<u16>);
     let (first, last) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    u32::from(last).checked_sub(u32::from(first))?.checked_add(1)
+    u32::from(last)
+        .checked_sub(u32::from(first))?
+        .checked_add(1)
 }
 
 /// A line of names, and behind it one of as many numbers, both with the same title.
@@ -87,7 +86,8 @@ mod tests {
     const NETSTAT: &str = "TcpExt: SyncookiesSent SyncookiesRecv ListenOverflows ListenDrops TCPReqQFullDoCookies TCPReqQFullDrop\n\
         TcpExt: 7 1 2 3 4 5\nIpExt: InNoRoutes\nIpExt: 9\n";
     const SNMP: &str = "Tcp: AttemptFails EstabResets OutRsts\nTcp: 11 12 13\nUdp: InDatagrams NoPorts\nUdp: 1 14\n";
-    const SOCKSTAT: &str = "sockets: used 200\nTCP: inuse 5 orphan 15 tw 16 alloc 8 mem 1\nUDP: inuse 2 mem 1\n";
+    const SOCKSTAT: &str =
+        "sockets: used 200\nTCP: inuse 5 orphan 15 tw 16 alloc 8 mem 1\nUDP: inuse 2 mem 1\n";
 
     #[test]
     fn counters_are_found_by_name() {

@@ -5,10 +5,10 @@ mod mib;
 pub mod reading;
 mod tally;
 
-pub use tally::{AtPort, Tally, TcpSocket};
 pub use kept::{Counts, Kept, STATES, TOLD};
 pub use mib::{Mib, ephemeral_ports};
 pub use reading::{
     Crossing, ListenerKey, ListenerReading, NamespaceReading, PeerReading, ProcessReading, Rate,
     Reading, SourceReading, Subject,
 };
+pub use tally::{AtPort, Tally, TcpSocket};

@@ -191,7 +191,11 @@ mod tests {
             queue: (3, 128),
         };
         assert_eq!(tally.ports[&key], expected);
-        assert_eq!(tally.peers.values().sum::<u64>(), 4, "a listener has no peer");
+        assert_eq!(
+            tally.peers.values().sum::<u64>(),
+            4,
+            "a listener has no peer"
+        );
         assert_eq!(tally.files[&7], TcpState::LISTEN);
     }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+};
 
 use super::{Outcome, Slots, number, slot};
 use crate::sys;
@@ -160,7 +162,8 @@ fn crowd(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     let count: u32 = number(words, 0)?;
     ensure!(count <= MOST, "at most {MOST} connections");
     let prefix = words.get(2).context("crowd COUNT SLOT PREFIX")?;
-    let listener = TcpListener::from(slot(slots, words.get(1..).unwrap_or_default())?.try_clone_to_owned()?);
+    let listener =
+        TcpListener::from(slot(slots, words.get(1..).unwrap_or_default())?.try_clone_to_owned()?);
     let address = listener.local_addr()?;
     for nth in 0..count {
         let client = TcpStream::connect(address)?;

@@ -65,7 +65,15 @@ impl Rung {
             // These have a single mechanism, whichever rung is forced on the others.
             !signal.starts_with("process")
                 && !signal.ends_with("knock")
-                && !["tcp.syn", "tcp.synack", "tcp.reset", "tcp.state", "sctp.listen", "inventory"].contains(&signal)
+                && ![
+                    "tcp.syn",
+                    "tcp.synack",
+                    "tcp.reset",
+                    "tcp.state",
+                    "sctp.listen",
+                    "inventory",
+                ]
+                .contains(&signal)
         });
         let names: Vec<&str> = of_listeners
             .filter_map(|entry| entry.get("mechanism")?.as_str())

@@ -32,9 +32,14 @@ fn states_are_those_of_the_kernel(context: &Context) -> Result<Outcome> {
     .into();
     let stats = stage.until(|stats| {
         let states = &space(stats, netns)["states"];
-        expected.iter().all(|(state, count)| states[state] == *count)
+        expected
+            .iter()
+            .all(|(state, count)| states[state] == *count)
     })?;
-    let states = space(&stats, netns)["states"].as_object().context("states")?.clone();
+    let states = space(&stats, netns)["states"]
+        .as_object()
+        .context("states")?
+        .clone();
     ensure!(states.len() == expected.len(), "{states:?}");
     let listener = find(&stats, "listeners", |one| one["netns"] == netns)?;
     ensure!(listener["port"] == port, "{listener}");
@@ -58,9 +63,15 @@ fn time_wait_shows_no_state(context: &Context) -> Result<Outcome> {
     actor.call(&format!("leave 0 {LEFT} k s"))?;
     let stats = stage.until(|stats| space(stats, netns)["states"]["TIME_WAIT"] == LEFT)?;
     let states = &space(&stats, netns)["states"];
-    ensure!(states["FIN_WAIT2"].is_null() && states["CLOSE_WAIT"].is_null(), "{states}");
+    ensure!(
+        states["FIN_WAIT2"].is_null() && states["CLOSE_WAIT"].is_null(),
+        "{states}"
+    );
     if let Some(kept) = stats["kept"]["states"].as_object() {
-        ensure!(!kept.contains_key("TIME_WAIT"), "events tell no such state: {kept:?}");
+        ensure!(
+            !kept.contains_key("TIME_WAIT"),
+            "events tell no such state: {kept:?}"
+        );
     }
     Ok(Outcome::Done)
 }
@@ -95,7 +106,10 @@ fn without_the_daemon(_context: &Context) -> Result<Outcome> {
     let stats = ask(&home, &["stats", "--no-daemon", "-o", "json"])?;
     ensure!(stats["schema"] == "portwatch.stats/1", "{stats}");
     let states = &space(&stats, netns)["states"];
-    ensure!(states["CLOSE_WAIT"] == LEFT && states["LISTEN"] == 1, "{states}");
+    ensure!(
+        states["CLOSE_WAIT"] == LEFT && states["LISTEN"] == 1,
+        "{states}"
+    );
     ensure!(stats["kept"].is_null(), "{stats}");
     Ok(Outcome::Done)
 }
@@ -113,13 +127,16 @@ fn crowd(token: &str) -> Result<(u64, u16, Actor)> {
 
 fn space(stats: &Value, netns: u64) -> &Value {
     let mut all = stats["namespaces"].as_array().into_iter().flatten();
-    all.find(|one| one["netns"] == netns).unwrap_or(&Value::Null)
+    all.find(|one| one["netns"] == netns)
+        .unwrap_or(&Value::Null)
 }
 
 fn find(stats: &Value, list: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
     let mut all = stats[list].as_array().into_iter().flatten();
     let found = all.find(|one| fits(one));
-    found.cloned().with_context(|| format!("not in {list}: {stats}"))
+    found
+        .cloned()
+        .with_context(|| format!("not in {list}: {stats}"))
 }
 
 fn ask(home: &Home, args: &[&str]) -> Result<Value> {

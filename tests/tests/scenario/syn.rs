@@ -123,13 +123,13 @@ fn failing_client(context: &Context) -> Result<Outcome> {
     }
     let (listener, mut actor) = stage.listener(16)?;
     actor.call(&format!("crowd 5 {} k", listener.slot))?;
-    actor.call("knocks tcp 20000 30")?;
+    actor.call("knocks tcp 20000 20")?;
     let stats = stage.stats()?;
     let mut all = stats["processes"].as_array().into_iter().flatten();
     let ours = all
         .find(|one| one["pid"] == actor.pid)
         .with_context(|| format!("the process is not told: {stats}"))?;
-    ensure!(ours["connects"] == 35 && ours["failed"] == 30, "{ours}");
+    ensure!(ours["connects"] == 25 && ours["failed"] == 20, "{ours}");
     ensure!(ours["states"]["ESTABLISHED"] == 10, "{ours}");
     Ok(Outcome::Done)
 }
@@ -193,7 +193,11 @@ impl Stage {
     }
 
     fn ask(&self, command: &str) -> Result<Value> {
-        let output = self.home.command()?.args([command, "-o", "json"]).output()?;
+        let output = self
+            .home
+            .command()?
+            .args([command, "-o", "json"])
+            .output()?;
         ensure!(
             output.status.success(),
             "{command}: {}",
@@ -208,7 +212,8 @@ impl Stage {
         loop {
             let stats = self.stats()?;
             let mut all = stats["listeners"].as_array().into_iter().flatten();
-            let ours = all.find(|one| one["netns"] == listener.netns && one["port"] == listener.port);
+            let ours =
+                all.find(|one| one["netns"] == listener.netns && one["port"] == listener.port);
             let told = Told(ours.cloned().unwrap_or_default());
             if !told.0.is_null() && fits(&told) {
                 return Ok(told);
@@ -238,6 +243,8 @@ impl Stage {
         let told = self.of(signal)?;
         let blind = told["blind_to"].as_str().unwrap_or_default().to_lowercase();
         ensure!(blind.contains(word), "{signal} does not admit it: {told}");
-        Ok(Outcome::Skipped(format!("{signal} does not see it, and says so")))
+        Ok(Outcome::Skipped(format!(
+            "{signal} does not see it, and says so"
+        )))
     }
 }

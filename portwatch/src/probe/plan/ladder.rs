@@ -1,5 +1,7 @@
 //! The ladders: for each signal its mechanisms, best first, with their programs and blind spots.
 
+mod storm;
+
 use super::signal::{CgroupHook, Program, Signal};
 use crate::event::Mechanism;
 
@@ -28,11 +30,11 @@ pub(super) const fn steps(signal: Signal) -> &'static [Step] {
         Signal::RawClose => RAW_CLOSE,
         Signal::BindFailed => BIND_FAILED,
         Signal::SctpListen => SCTP_LISTEN,
-        Signal::TcpSyn => TCP_SYN,
-        Signal::TcpSynack => TCP_SYNACK,
-        Signal::TcpReset => TCP_RESET,
-        Signal::TcpKnock => TCP_KNOCK,
-        Signal::UdpKnock => UDP_KNOCK,
+        Signal::TcpSyn => storm::TCP_SYN,
+        Signal::TcpSynack => storm::TCP_SYNACK,
+        Signal::TcpReset => storm::TCP_RESET,
+        Signal::TcpKnock => storm::TCP_KNOCK,
+        Signal::UdpKnock => storm::UDP_KNOCK,
         Signal::ProcessExec => PROCESS_EXEC,
         Signal::ProcessFork => PROCESS_FORK,
         Signal::ProcessExit => PROCESS_EXIT,
@@ -54,11 +56,7 @@ const TCP_LISTEN: &[Step] = &[
             Program::kretprobe("listen_kretprobe", "inet_csk_listen_start"),
         ],
     ),
-    step(
-        Mechanism::Cgroup,
-        None,
-        &[Program::sock_ops("listen_sockops")],
-    ),
+    step(Mechanism::Cgroup, None, &[Program::sock_ops("tcp_sockops")]),
     step(
         Mechanism::TpBtf,
         Some(TENTATIVE),
@@ -360,87 +358,6 @@ const SCTP_LISTEN: &[Step] = &[step(
     &[Program::tp_btf("state_tp_btf", "inet_sock_set_state")],
 )];
 
-const TCP_SYN: &[Step] = &[
-    step(
-        Mechanism::Fentry,
-        None,
-        &[Program::fentry("syn_fentry", "tcp_conn_request")],
-    ),
-    step(
-        Mechanism::Kprobe,
-        Some(BUSY_PROBES),
-        &[Program::kprobe("syn_kprobe", "tcp_conn_request")],
-    ),
-    step(
-        Mechanism::Cgroup,
-        Some(COOKIES),
-        &[Program::sock_ops("syn_sockops")],
-    ),
-];
-
-const TCP_SYNACK: &[Step] = &[step(
-    Mechanism::TpBtf,
-    None,
-    &[Program::tp_btf("synack_tp_btf", "tcp_retransmit_synack")],
-)];
-
-const TCP_RESET: &[Step] = &[step(
-    Mechanism::TpBtf,
-    None,
-    &[Program::tp_btf(
-        "received_reset_tp_btf",
-        "tcp_receive_reset",
-    )],
-)];
-
-const TCP_KNOCK: &[Step] = &[
-    step(
-        Mechanism::Fentry,
-        None,
-        &[
-            Program::fentry("reset_fentry", "tcp_v4_send_reset"),
-            Program::fentry("reset6_fentry", "tcp_v6_send_reset"),
-        ],
-    ),
-    step(
-        Mechanism::Kprobe,
-        Some(BUSY_PROBES),
-        &[
-            Program::kprobe("reset_kprobe", "tcp_v4_send_reset"),
-            Program::kprobe("reset6_kprobe", "tcp_v6_send_reset"),
-        ],
-    ),
-    step(
-        Mechanism::TpBtf,
-        None,
-        &[Program::tp_btf("reset_tp_btf", "tcp_send_reset")],
-    ),
-];
-
-const UDP_KNOCK: &[Step] = &[
-    step(
-        Mechanism::Fentry,
-        None,
-        &[
-            Program::fentry("icmp_fentry", "__icmp_send"),
-            Program::fentry("icmp6_fentry", "icmp6_send"),
-        ],
-    ),
-    step(
-        Mechanism::Kprobe,
-        Some(BUSY_PROBES),
-        &[
-            Program::kprobe("icmp_kprobe", "__icmp_send"),
-            Program::kprobe("icmp6_kprobe", "icmp6_send"),
-        ],
-    ),
-    step(
-        Mechanism::TpBtf,
-        Some(ICMP6),
-        &[Program::tp_btf("icmp_tp_btf", "icmp_send")],
-    ),
-];
-
 const PROCESS_EXEC: &[Step] = &[step(
     Mechanism::TpBtf,
     None,
@@ -494,7 +411,9 @@ pub(super) const fn reconcile_is_blind_to(signal: Signal) -> &'static str {
             "SYNs by listener and by sender: half-open connections and the namespace's counters tell of a flood"
         }
         Signal::TcpSynack => "clients that do not answer, by listener",
-        Signal::TcpReset => "connections of a listener that are reset: the namespace's counters tell how many were",
+        Signal::TcpReset => {
+            "connections of a listener that are reset: the namespace's counters tell how many were"
+        }
         Signal::TcpKnock => {
             "who knocks at closed TCP ports, and so scans: the namespace's counter of sent resets tells how much"
         }
@@ -516,8 +435,6 @@ const BUSY_PROBES: &str = "calls during which another kprobe runs on the same pr
 const TENTATIVE: &str =
     "whether the kernel accepted the listen: one that closes before it is looked up is not told";
 const IO_URING: &str = "calls made through io_uring";
-const COOKIES: &str = "SYNs that are answered by a cookie, or dropped since a queue is full: the namespace's counters tell how many those are";
-const ICMP6: &str = "UDP over IPv6 at closed ports: the namespace's counter tells how much";
 const KERNEL_SOCKETS: &str = "sockets that the kernel opened for itself";
 const REFUSED_ARGUMENT: &str =
     "refusals through io_uring; and another thread may forge the address that was asked for";

@@ -150,7 +150,9 @@ fn missing_hook(features: &Features, program: &Program) -> Option<Obstacle> {
 /// Before 6.10 this tracepoint gave no reason, and was silent about the one that is asked for.
 fn blind(tracepoint: &str, params: usize) -> Option<Obstacle> {
     (tracepoint == "tcp_send_reset" && params < 3).then(|| {
-        without_remedy("the tracepoint tcp_send_reset does not tell of closed ports here".to_owned())
+        without_remedy(
+            "the tracepoint tcp_send_reset does not tell of closed ports here".to_owned(),
+        )
     })
 }
 
