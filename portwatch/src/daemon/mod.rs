@@ -21,6 +21,7 @@ mod host;
 mod kernel_log;
 mod look;
 mod memory;
+mod outside;
 mod pending;
 mod pipeline;
 mod queries;

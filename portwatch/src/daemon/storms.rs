@@ -11,16 +11,16 @@ use portwatch_common::socket::TcpState;
 use portwatch_common::storm::{PeerKey, STORM_COUNTS, StormCount, Thresholds};
 use tokio::sync::mpsc;
 
+use super::outside::{CLOSE_WAIT_FLOOR, Outside, complete, look_outside};
 use super::pipeline::Pipeline;
-use crate::decode::record::{SockId, TaskInfo};
+use crate::decode::record::SockId;
 use crate::decode::{address, cell_key};
 use crate::event::Protocol;
-use crate::inventory::tcp::{self, Looked};
 use crate::inventory::{Change, Listener};
 use crate::probe::storms::StormMaps;
 use crate::storm::{
-    Counts, Crossing, Kept, ListenerKey, ListenerReading, NamespaceReading, PeerReading,
-    ProcessReading, Reading, SourceReading, Subject,
+    Counts, Crossing, Kept, ListenerKey, ListenerReading, PeerReading, ProcessReading, Reading,
+    SourceReading, Subject,
 };
 use crate::time::BootNs;
 
@@ -32,10 +32,6 @@ const FAST: u64 = 1_000_000_000;
 const PAUSE: u64 = 200_000_000;
 /// Peers of one listener or process that are told.
 const PEERS_TOLD: usize = 32;
-/// Sockets that their peer has closed, from which on their processes are looked for.
-const CLOSE_WAIT_FLOOR: i64 = 32;
-/// The same, of which owners are looked for, at most.
-const CLOSE_WAIT_MAX: usize = 65_536;
 /// One CPU announces no less than this, or a host with many of them would announce everything.
 const LEAST_BY_CPU: u64 = 8;
 
@@ -49,14 +45,6 @@ pub(super) const THRESHOLDS: Thresholds = Thresholds {
     ports: 15,
     peer_floor: 32,
 };
-
-/// What a look outside of the probes' maps found.
-pub(super) struct Outside {
-    looked: Looked,
-    half_open: HashMap<ListenerKey, u32>,
-    queues: HashMap<ListenerKey, (u32, u32)>,
-    close_wait: HashMap<u32, (TaskInfo, u32)>,
-}
 
 /// Cells, and when to read them.
 pub(super) struct Storms {
@@ -160,38 +148,67 @@ impl Storms {
         let Some(key) = key_of(listener) else {
             return;
         };
-        if matches!(change, Change::Closed { .. }) {
-            self.ended(key, listener.id(), maps);
-        } else {
-            self.begun(key, listener.id(), maps);
-        }
-    }
-
-    fn begun(&mut self, key: ListenerKey, id: SockId, maps: Option<&mut StormMaps>) {
-        let sockets = self.keys.entry(key).or_default();
-        let is_new = sockets.is_empty();
-        sockets.insert(id);
-        let Some(maps) = maps.filter(|_| is_new) else {
-            return;
-        };
-        if let Err(error) = maps.make_cell(cell_key(key)) {
-            if self.without_cell.is_empty() {
-                tracing::warn!(%error, "not every listener gets a cell: storms at the others are only seen by the counters of their namespace");
+        if !matches!(change, Change::Closed { .. }) {
+            let sockets = self.keys.entry(key).or_default();
+            let is_new = sockets.is_empty();
+            sockets.insert(listener.id());
+            if is_new {
+                self.make(key, maps);
             }
-            self.without_cell.insert(key);
+        } else if let Some(sockets) = self.keys.get_mut(&key) {
+            sockets.remove(&listener.id());
+            if sockets.is_empty() {
+                self.keys.remove(&key);
+                self.unmake(key, maps);
+            }
         }
     }
 
-    fn ended(&mut self, key: ListenerKey, id: SockId, maps: Option<&mut StormMaps>) {
-        let Some(sockets) = self.keys.get_mut(&key) else {
+    /// Puts right what changes alone do not tell: a listener that got another address or another identity.
+    fn settle<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = &'a Listener>,
+        mut maps: Option<&mut StormMaps>,
+    ) {
+        let mut wanted: HashMap<ListenerKey, HashSet<SockId>> = HashMap::new();
+        for listener in listeners {
+            if let Some(key) = key_of(listener) {
+                wanted.entry(key).or_default().insert(listener.id());
+            }
+        }
+        let before = std::mem::take(&mut self.keys);
+        for &key in before.keys().filter(|key| !wanted.contains_key(key)) {
+            self.unmake(key, maps.as_deref_mut());
+        }
+        for &key in wanted.keys() {
+            if !before.contains_key(&key) || self.without_cell.contains(&key) {
+                self.make(key, maps.as_deref_mut());
+            }
+        }
+        self.keys = wanted;
+    }
+
+    fn make(&mut self, key: ListenerKey, maps: Option<&mut StormMaps>) {
+        let Some(maps) = maps else {
             return;
         };
-        sockets.remove(&id);
-        if !sockets.is_empty() {
-            return;
+        match maps.make_cell(cell_key(key)) {
+            Ok(()) => {
+                self.without_cell.remove(&key);
+            }
+            Err(error) => {
+                if self.without_cell.is_empty() {
+                    tracing::warn!(%error, "not every listener gets a cell: storms at the others are only seen by the counters of their namespace");
+                }
+                self.without_cell.insert(key);
+            }
         }
-        self.keys.remove(&key);
-        if let Some(maps) = maps.filter(|_| !self.without_cell.remove(&key)) {
+    }
+
+    fn unmake(&mut self, key: ListenerKey, maps: Option<&mut StormMaps>) {
+        if !self.without_cell.remove(&key)
+            && let Some(maps) = maps
+        {
             maps.remove_cell(cell_key(key));
         }
     }
@@ -313,6 +330,8 @@ impl Pipeline {
         if close_wait {
             states |= 1 << TcpState::CLOSE_WAIT.0;
         }
+        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        self.storms.settle(self.inventory.iter(), maps);
         let wants_sources = std::mem::take(&mut self.storms.sources_moved);
         self.storms.latest = Some(self.read_maps_with(now, wants_sources));
         let sender = self.storms.outside.0.clone();
@@ -383,106 +402,6 @@ fn word(key: portwatch_common::storm::CellKey) -> u64 {
     u64::from(key.netns) | u64::from(key.port) << 32 | u64::from(key.family) << 48
 }
 
-fn look_outside(states: u32) -> std::io::Result<Outside> {
-    let mut half_open: HashMap<ListenerKey, u32> = HashMap::new();
-    let mut queues: HashMap<ListenerKey, (u32, u32)> = HashMap::new();
-    let mut closed = HashSet::new();
-    let looked = tcp::look(states, &mut |socket| {
-        let key = ListenerKey {
-            netns: socket.netns,
-            is_v6: socket.is_v6,
-            port: socket.port,
-        };
-        match socket.state {
-            TcpState::LISTEN => {
-                // Several may share the port: the fullest one is told.
-                let queue = queues.entry(key).or_default();
-                *queue = (*queue).max(socket.queue);
-            }
-            TcpState::SYN_RECV => *half_open.entry(key).or_default() += 1,
-            TcpState::CLOSE_WAIT if socket.inode != 0 && closed.len() < CLOSE_WAIT_MAX => {
-                closed.insert(u64::from(socket.inode));
-            }
-            _ => {}
-        }
-    })?;
-    if states & 1 << TcpState::SYN_RECV.0 != 0 {
-        for key in queues.keys() {
-            half_open.entry(*key).or_default();
-        }
-    }
-    let mut close_wait: HashMap<u32, (TaskInfo, u32)> = HashMap::new();
-    if closed.len() >= usize::try_from(CLOSE_WAIT_FLOOR).unwrap_or_default() {
-        for owner in tcp::owners(&closed)?.into_values() {
-            close_wait.entry(owner.key.pid).or_insert((owner, 0)).1 += 1;
-        }
-    }
-    Ok(Outside {
-        looked,
-        half_open,
-        queues,
-        close_wait,
-    })
-}
-
-/// Adds what was looked at elsewhere.
-fn complete(reading: &mut Reading, mut outside: Outside) {
-    for listener in &mut reading.listeners {
-        listener.half_open = outside.half_open.remove(&listener.key);
-        listener.accept_queue = outside.queues.remove(&listener.key);
-    }
-    // Without probes there are no cells, but queues.
-    for (key, queue) in outside.queues {
-        reading.listeners.push(ListenerReading {
-            key,
-            syns: None,
-            accepted: None,
-            unanswered: None,
-            resets: None,
-            half_open: outside.half_open.remove(&key),
-            accept_queue: Some(queue),
-            peers: Vec::new(),
-        });
-    }
-    for process in &mut reading.processes {
-        // The start has the clock tick's grain there, and a pid that comes again has another one.
-        let of = outside.close_wait.get(&process.pid);
-        if of.is_some_and(|(task, _)| process.start.abs_diff(task.key.start.0) < 20_000_000) {
-            let removed = outside.close_wait.remove(&process.pid);
-            process.close_wait = removed.map(|(_, count)| count);
-        }
-    }
-    for (task, count) in outside.close_wait.into_values() {
-        reading.processes.push(ProcessReading {
-            pid: task.key.pid,
-            start: task.key.start.0,
-            connects: None,
-            failed: None,
-            close_wait: Some(count),
-            peers: Vec::new(),
-        });
-    }
-    reading.namespaces = outside
-        .looked
-        .spaces
-        .into_iter()
-        .map(|(netns, space)| NamespaceReading {
-            netns,
-            cookies_sent: space.mib.cookies_sent,
-            listen_overflows: space.mib.listen_overflows,
-            listen_drops: space.mib.listen_drops,
-            syn_queue_full: space.mib.syn_queue_full,
-            resets_sent: space.mib.resets_sent,
-            refused: space.mib.failed_attempts,
-            reset_connections: space.mib.reset_connections,
-            udp_no_ports: space.mib.udp_no_ports,
-            time_wait: space.mib.time_wait,
-            orphans: space.mib.orphans,
-            ephemeral_ports: space.ephemeral_ports,
-        })
-        .collect();
-}
-
 /// CPUs that are online: `0-3,5`.
 fn online_cpus() -> u64 {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
@@ -493,3 +412,7 @@ fn online_cpus() -> u64 {
     };
     text.trim().split(',').filter_map(span).sum()
 }
+
+#[cfg(test)]
+#[path = "storms_tests.rs"]
+mod tests;
