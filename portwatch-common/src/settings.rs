@@ -17,9 +17,7 @@ wire! {
         pub spares: u32,
         /// Bits of [`SockOpsSignals`]: what the socket operations program reports because no better rung does.
         pub sock_ops: u32,
-        /// 1 when `bpf_ktime_get_coarse_ns` is there (5.11 and later), which windows of storms are told by.
-        pub coarse_clock: u32,
-    } size 28
+    } size 24
 }
 
 wire! {

@@ -22,7 +22,6 @@ pub static SETTINGS: Settings = Settings {
     sockfs_magic: 0,
     spares: 0,
     sock_ops: 0,
-    coarse_clock: 0,
 };
 
 /// The offset of a kernel field.

@@ -10,7 +10,7 @@
 //! Trap `rate_by_cpu`: a window's count is kept by CPU, for want of atomic operations that return a value. User space sets
 //! thresholds for one CPU, and looks at the sum when one is crossed.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::RingBuf;
 use portwatch_common::counters::Ring;
 use portwatch_common::header::{EventKind, Mechanism};
@@ -22,7 +22,7 @@ use portwatch_common::storm::{
 
 use crate::count::{add_one, counters};
 use crate::emit::{current, reserve_unshared, thread};
-use crate::kernel::{Object, Typed, field, offset, setting};
+use crate::kernel::{Object, Typed, field, offset};
 use crate::maps::{ANNOUNCED, BUDGET, CELLS, CONNECTING, CRITICAL, PEERS, PROCESSES, THRESHOLDS};
 use crate::sock;
 
@@ -71,17 +71,10 @@ pub fn thresholds() -> Option<*const Thresholds> {
     THRESHOLDS.get_ptr(0)
 }
 
-/// The number of the window that this moment is in. The clock is that of the last tick where there is one, which costs a
-/// tenth of the exact one.
+/// The number of the window that this moment is in.
 #[inline(always)]
 pub fn window() -> u64 {
-    let now = if setting!(coarse_clock) != 0 {
-        // SAFETY: no arguments; the setting says that it is there.
-        unsafe { bpf_ktime_get_coarse_ns() }
-    } else {
-        now()
-    };
-    now >> WINDOW_SHIFT
+    now() >> WINDOW_SHIFT
 }
 
 /// As [`note`], for what one program alone counts.

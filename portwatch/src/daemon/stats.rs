@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use super::pipeline::Pipeline;
 use super::status::state;
 use crate::decode::record::TaskInfo;
-use crate::event::Family;
 use crate::event::words::Word as _;
+use crate::event::{Family, Mechanism};
 use crate::interface::stats::{
     KeptStats, KnockStats, ListenerStats, PeerStats, ProcessStats, SCHEMA, SpaceStats, States,
     Stats,
 };
 use crate::inventory::tcp::{self, ALL_STATES};
+use crate::probe::plan::Signal;
 use crate::storm::{Counts, Reading, STATES, TOLD, Tally};
 use crate::text::escape;
 use crate::time::{BootNs, WallClock};
@@ -46,6 +47,7 @@ pub(super) struct Looked {
 #[derive(Default)]
 pub(super) struct Asked {
     waiting: Vec<oneshot::Sender<Stats>>,
+    is_under_way: bool,
     /// The counters before it began.
     before: Option<Counters>,
 }
@@ -82,12 +84,13 @@ fn look() -> io::Result<Looked> {
 impl Pipeline {
     /// Somebody asks; or nobody (at the start), to learn what was there before.
     pub(super) fn ask_stats(&mut self, answer: Option<oneshot::Sender<Stats>>) {
-        let is_under_way = self.asked.before.is_some() || !self.asked.waiting.is_empty();
         self.asked.waiting.extend(answer);
-        if is_under_way {
+        if std::mem::replace(&mut self.asked.is_under_way, true) {
             return;
         }
-        self.asked.before = self.counters();
+        // Where no probe tells of states, the counters stand still whatever happens.
+        let are_told = self.plan.uses(Signal::TcpState, Mechanism::TpBtf);
+        self.asked.before = self.counters().filter(|_| are_told);
         let sender = self.stats.0.clone();
         tokio::task::spawn_blocking(move || {
             // The pipeline is gone when nobody receives.
@@ -97,7 +100,9 @@ impl Pipeline {
 
     /// The look has ended.
     pub(super) fn stats_looked(&mut self, looked: io::Result<Looked>) {
-        let Asked { waiting, before } = std::mem::take(&mut self.asked);
+        let Asked {
+            waiting, before, ..
+        } = std::mem::take(&mut self.asked);
         let looked = match looked {
             Ok(looked) => looked,
             Err(error) => {

@@ -13,7 +13,7 @@ use super::tracefs::Tracefs;
 use super::{mount, preemption, read};
 
 /// Functions that probes attach to, and helpers whose presence decides what probes may call.
-pub const FUNCTIONS: [&str; 24] = [
+pub const FUNCTIONS: [&str; 23] = [
     "inet_csk_listen_start",
     "inet_listen",
     "inet_bind",
@@ -37,15 +37,12 @@ pub const FUNCTIONS: [&str; 24] = [
     TASK_FILE_ITERATOR,
     SOCKET_COOKIE,
     FUNC_RET,
-    COARSE_CLOCK,
 ];
 
 /// What the iterator `iter/task_file` attaches to.
 const TASK_FILE_ITERATOR: &str = "bpf_iter_task_file";
 /// Body of `bpf_get_socket_cookie` for tracing programs, from 5.12.
 const SOCKET_COOKIE: &str = "bpf_get_socket_ptr_cookie";
-/// Body of the helper of this name, from 5.11.
-const COARSE_CLOCK: &str = "bpf_ktime_get_coarse_ns";
 /// Body of `bpf_get_func_ret`, from 5.17.
 const FUNC_RET: &str = "get_func_ret";
 
@@ -220,12 +217,6 @@ impl Features {
     #[must_use]
     pub fn has_cookie_helper(&self) -> bool {
         self.functions.contains_key(SOCKET_COOKIE)
-    }
-
-    /// Programs may call `bpf_ktime_get_coarse_ns` (5.11).
-    #[must_use]
-    pub fn has_coarse_clock(&self) -> bool {
-        self.functions.contains_key(COARSE_CLOCK)
     }
 
     /// Programs may call `bpf_get_func_ret` (5.17).

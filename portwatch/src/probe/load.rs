@@ -209,7 +209,6 @@ pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
         sockfs_magic: SOCKFS_MAGIC,
         spares: u32::from(features.preempts_probes),
         sock_ops: plan.map_or(0, Plan::sock_ops_signals),
-        coarse_clock: u32::from(features.has_coarse_clock()),
     }
 }
 
