@@ -39,7 +39,7 @@ const NOT_IN_VM: [&str; 8] = [
 const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
-const NEEDS: [(&str, &str); 11] = [
+const NEEDS: [(&str, &str); 12] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("python3", "python3"),
@@ -51,6 +51,7 @@ const NEEDS: [(&str, &str); 11] = [
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 

@@ -75,6 +75,11 @@ Examples:
   portwatch stats                              TCP sockets of this moment, by state, listener, process and peer
   portwatch stats -o json | jq .states         as `ss -tan` counts them
   portwatch stats -o json | jq '.listeners[] | select(.half_open > 100)'";
+const STORMS_EXAMPLES: &str = "\
+Examples:
+  portwatch storms
+  portwatch storms -o json | jq 'select(.type != \"storm.ended\") | .storm'";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo portwatch doctor
@@ -222,6 +227,11 @@ pub enum Command {
     /// connections, SYN-ACKs that nobody answered and resets are counted since a listener is watched.
     #[command(after_long_help = STATS_EXAMPLES)]
     Stats(Stats),
+    /// Show storms, floods and scans: those that go on, then those of the past
+    ///
+    /// Asks the running daemon, which remembers the last 256. `portwatch history type:storm.*` goes further back.
+    #[command(after_long_help = STORMS_EXAMPLES)]
+    Storms(Report),
     /// Say what this kernel permits and what to do about what is missing
     ///
     /// Tells which mechanism each sensor gets and why. Says more as root.
@@ -529,7 +539,7 @@ pub struct Ls {
     pub no_daemon: bool,
 }
 
-/// `portwatch status` and `portwatch doctor`.
+/// `portwatch status`, `portwatch storms` and `portwatch doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Report {
     /// How to print

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::duration;
 use super::{Config, Learn, LogLevel};
+use super::{duration, response, storm};
 
 /// Longest span of learning.
 const LEARN_MAX: Duration = Duration::from_secs(30 * 86_400);
@@ -22,7 +22,7 @@ pub(super) struct Key {
     pub(super) apply: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
 }
 
-const fn key(
+pub(super) const fn key(
     section: &'static str,
     name: &'static str,
     apply: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
@@ -34,7 +34,12 @@ const fn key(
     }
 }
 
-pub(super) const KEYS: &[Key] = &[
+/// Every key.
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(storm::KEYS).chain(response::KEYS)
+}
+
+const KEYS: &[Key] = &[
     key("ring", "critical_kib", |config, value| {
         set(&mut config.ring.critical_kib, ring_size(value))
     }),
@@ -82,12 +87,12 @@ pub(super) const KEYS: &[Key] = &[
     }),
 ];
 
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+pub(super) fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
 }
 
-fn number(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Result<u32, String> {
+pub(super) fn number(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Result<u32, String> {
     value
         .as_integer()
         .and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok())
@@ -111,7 +116,7 @@ fn ring_size(value: &DeValue<'_>) -> Result<u32, String> {
     Err(format!("{expected}, such as {}", size.next_power_of_two()))
 }
 
-fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
     value
         .as_bool()
         .ok_or_else(|| "expected true or false".to_owned())

@@ -11,7 +11,9 @@ pub mod load;
 mod maintenance;
 mod parse;
 pub mod paths;
+mod response;
 mod rules;
+mod storm;
 mod values;
 
 pub use channels::Channel;
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 use crate::alert::Window;
 use crate::policy::Rule;
+use crate::storm::Settings;
+use crate::storm::response::Terms;
 
 /// Everything that can be configured, with its default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +51,10 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// When alerts wait.
     pub maintenance: Vec<Window>,
+    /// From which numbers on something is a storm.
+    pub storm: Settings,
+    /// What is done about it.
+    pub response: Terms,
 }
 
 impl Config {

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Config;
 use super::diagnostic::Diagnostic;
-use super::keys::{KEYS, Key};
+use super::keys::{Key, keys};
 use super::{channels, maintenance, rules};
 use crate::text::escape;
 
@@ -69,7 +69,7 @@ fn apply_section(config: &mut Config, section: &str, table: &DeTable<'_>, mistak
 }
 
 fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.section == section)
+    keys().filter(move |key| key.section == section)
 }
 
 fn is_section(name: &str) -> bool {
@@ -82,7 +82,7 @@ fn unknown_key(section: &str, name: &str) -> String {
     if let Some(nearest) = nearest {
         return format!("unknown key `{shown}` in [{section}]; did you mean `{nearest}`?");
     }
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+    if let Some(key) = keys().find(|key| key.name == name) {
         return format!("`{shown}` belongs to [{}], not to [{section}]", key.section);
     }
     let known: Vec<&str> = keys_of(section).map(|key| key.name).collect();
@@ -97,10 +97,10 @@ fn unknown_at_top(name: &str) -> String {
     if is_section(name) {
         return format!("`{shown}` is a section: write [{shown}] and its keys below");
     }
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+    if let Some(key) = keys().find(|key| key.name == name) {
         return format!("`{shown}` belongs to the section [{}]", key.section);
     }
-    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    let mut sections: Vec<&str> = keys().map(|key| key.section).collect();
     sections.dedup();
     sections.extend(rules::LISTS.map(|(list, _)| list));
     sections.extend(channels::LISTS);
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(parsed(&uncommented), (Config::default(), vec![]));
         // Every key is there, and with its default value and no other: a changed default would show.
         let document = DeTable::parse(&uncommented).expect("TOML");
-        for key in KEYS {
+        for key in keys() {
             let section = document.get_ref().get(key.section).expect(key.section);
             let value = section.get_ref().get(key.name).expect(key.name);
             let mut config = Config::default();
@@ -260,6 +260,7 @@ mod tests {
             include_str!("../../../docs/alerts.md"),
             include_str!("../../../docs/migrating.md"),
             include_str!("../../../docs/policy.md"),
+            include_str!("../../../docs/storms.md"),
         ];
         let examples = pages
             .iter()

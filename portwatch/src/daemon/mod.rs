@@ -12,6 +12,7 @@ mod connections;
 mod courier;
 mod desk;
 mod draft;
+mod episodes;
 mod errno;
 mod expected;
 #[cfg(any(test, fuzzing))]
@@ -28,6 +29,7 @@ mod queries;
 mod reconcile;
 mod recorder;
 pub mod reload;
+mod responses;
 mod rings;
 mod secret;
 mod selftest;
@@ -57,6 +59,8 @@ use crate::policy::Policy;
 use crate::probe::load::{KernelLogLevel, LoadError, Request, Sizes, load};
 use crate::probe::plan::Rung;
 use crate::sink::Bus;
+use crate::storm::Settings;
+use crate::storm::response::Terms;
 use crate::time::BootNs;
 
 pub use approvals::{Approving, read_only as baseline};
@@ -99,6 +103,10 @@ pub struct Options {
     pub policy: Policy,
     /// The baseline.
     pub approving: Approving,
+    /// What storms are.
+    pub storm: Settings,
+    /// What is done about them.
+    pub response: Terms,
 }
 
 impl Options {
@@ -129,6 +137,8 @@ impl Options {
             inventory: config.inventory.clone(),
             policy: Policy::new(config.rules.clone()),
             approving,
+            storm: config.storm.clone(),
+            response: config.response.clone(),
         }
     }
 }

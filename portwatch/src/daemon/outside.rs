@@ -2,17 +2,24 @@
 //! whose sockets their peer has closed. Looked at on a blocking thread.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use portwatch_common::socket::TcpState;
 
 use crate::decode::record::TaskInfo;
 use crate::inventory::tcp::{self, Looked};
-use crate::storm::{ListenerKey, ListenerReading, NamespaceReading, ProcessReading, Reading};
+use crate::storm::{
+    ListenerKey, ListenerReading, NamespaceReading, PortUse, ProcessReading, Reading,
+};
 
 /// Sockets that their peer has closed, from which on their processes are looked for.
 pub(super) const CLOSE_WAIT_FLOOR: i64 = 32;
 /// The same, of which owners are looked for, at most.
 const CLOSE_WAIT_MAX: usize = 65_536;
+/// Local ports below are those of services, where nobody has moved the range.
+const EPHEMERAL: u16 = 16_384;
+/// Peers that are told apart when local ports run out.
+const PEERS_MAX: usize = 65_536;
 /// A start that `/proc` tells has the clock tick's grain, ns; and a pid that comes again has another one.
 const GRAIN: u64 = 20_000_000;
 
@@ -23,6 +30,7 @@ pub(super) struct Outside {
     half_open: HashMap<ListenerKey, u32>,
     queues: HashMap<ListenerKey, (u32, u32)>,
     close_wait: HashMap<u32, (TaskInfo, u32)>,
+    busiest: HashMap<u32, PortUse>,
 }
 
 /// Looks at sockets in these states (a bit each), listeners always among them.
@@ -33,6 +41,8 @@ pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
     let mut half_open: HashMap<ListenerKey, u32> = HashMap::new();
     let mut queues: HashMap<ListenerKey, (u32, u32)> = HashMap::new();
     let mut closed = HashSet::new();
+    let mut towards: HashMap<(u32, IpAddr, u16), u32> = HashMap::new();
+    let wants_busiest = states & 1 << TcpState::TIME_WAIT.0 != 0;
     let looked = tcp::look(states, &mut |socket| {
         let key = ListenerKey {
             netns: socket.netns,
@@ -51,7 +61,24 @@ pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
             }
             _ => {}
         }
+        let is_taken = matches!(socket.state, TcpState::TIME_WAIT | TcpState::ESTABLISHED);
+        // What a service's port has seen takes no other port, and the kernel takes those of loopback again.
+        let is_outward = socket.port >= EPHEMERAL && !socket.peer.is_loopback();
+        if wants_busiest && is_taken && is_outward {
+            let peer = (socket.netns, socket.peer, socket.peer_port);
+            if towards.len() < PEERS_MAX || towards.contains_key(&peer) {
+                *towards.entry(peer).or_default() += 1;
+            }
+        }
     })?;
+    let mut busiest: HashMap<u32, PortUse> = HashMap::new();
+    for ((netns, peer, port), taken) in towards {
+        let one = PortUse { peer, port, taken };
+        let most = busiest.entry(netns).or_insert(one);
+        if taken > most.taken {
+            *most = one;
+        }
+    }
     if states & 1 << TcpState::SYN_RECV.0 != 0 {
         for key in queues.keys() {
             half_open.entry(*key).or_default();
@@ -68,6 +95,7 @@ pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
         half_open,
         queues,
         close_wait,
+        busiest,
     })
 }
 
@@ -96,6 +124,8 @@ pub(super) fn complete(reading: &mut Reading, mut outside: Outside) {
             let removed = outside.close_wait.remove(&process.pid);
             process.close_wait = removed.map(|(_, count)| count);
         }
+        // All of them were looked at, or there are too few of them to look.
+        process.close_wait.get_or_insert(0);
     }
     for (task, count) in outside.close_wait.into_values() {
         reading.processes.push(ProcessReading {
@@ -124,6 +154,7 @@ pub(super) fn complete(reading: &mut Reading, mut outside: Outside) {
             time_wait: space.mib.time_wait,
             orphans: space.mib.orphans,
             ephemeral_ports: space.ephemeral_ports,
+            busiest: outside.busiest.get(&netns).copied(),
         })
         .collect();
 }
@@ -203,8 +234,10 @@ mod tests {
 
     #[test]
     fn a_pid_that_came_again_is_another_process() {
-        let mut reading = Reading::default();
-        reading.processes = vec![process(7, 1_000_000_000), process(8, 5_000_000_000)];
+        let mut reading = Reading {
+            processes: vec![process(7, 1_000_000_000), process(8, 5_000_000_000)],
+            ..Reading::default()
+        };
         let outside = Outside {
             close_wait: [
                 (7, (task(7, 1_000_000_000), 40)),
@@ -223,7 +256,7 @@ mod tests {
             told,
             [
                 (7, 1_000_000_000, Some(40)),
-                (8, 5_000_000_000, None),
+                (8, 5_000_000_000, Some(0)),
                 (8, 9_000_000_000, Some(50)),
             ]
         );

@@ -11,12 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::approvals::Approvals;
 use super::connections::Connections;
 use super::draft::Surroundings;
+use super::episodes::Episodes;
 use super::expected::Expected;
 use super::glance::Glances;
 use super::kernel_log;
 use super::look;
 use super::pending::Pending;
 use super::reconcile::Found;
+use super::responses::Done;
 use super::rings::Readers;
 use super::selftest::SelfTest;
 use super::stats::{self, Asked as StatsAsked};
@@ -89,6 +91,8 @@ pub(super) struct Pipeline {
     /// The process told of last, to be shared by listeners in a row.
     pub(super) last_process: Option<Arc<Process>>,
     pub(super) storms: Storms,
+    pub(super) episodes: Episodes,
+    pub(super) done: mpsc::Receiver<Done>,
     /// The look for `portwatch stats`, and its answer.
     pub(super) asked: StatsAsked,
     pub(super) stats: (
@@ -150,6 +154,7 @@ impl Pipeline {
         let surroundings = look::surroundings();
         let approvals = Approvals::open(&options.approving, surroundings.netns, Timestamp::now());
         let (checker, outcomes) = Checker::new();
+        let (episodes, done) = Episodes::new(options.storm.clone(), options.response.clone());
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
         let glances = Glances::new(fast, &plan);
@@ -187,6 +192,8 @@ impl Pipeline {
             untracked: 0,
             last_process: None,
             storms: Storms::new(since),
+            episodes,
+            done,
             asked: StatsAsked::default(),
             stats: mpsc::channel(1),
             streaming: false,
@@ -234,6 +241,7 @@ impl Pipeline {
                 Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
                 outside = self.storms.looked() => self.storms_looked(outside),
                 Some(looked) = self.stats.1.recv() => self.stats_looked(looked),
+                Some(done) = self.done.recv() => self.responded(done),
                 Some(query) = queries.recv() => self.answer(query),
                 changed = wants_states.changed() => {
                     if changed.is_ok() {

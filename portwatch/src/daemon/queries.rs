@@ -9,9 +9,8 @@ use crate::decode::record::SockId;
 use crate::enrich::Waits;
 use crate::event::Event;
 use crate::event::message;
-use crate::interface::server::Query;
+use crate::interface::server::{Applied, Query};
 use crate::inventory::Listener;
-use crate::policy::Policy;
 use crate::time::BootNs;
 
 impl Pipeline {
@@ -21,9 +20,12 @@ impl Pipeline {
                 // The client may have gone.
                 let _ = answer.send(self.list());
             }
-            Query::Apply(policy, answer) => {
-                self.apply(*policy);
+            Query::Apply(applied, answer) => {
+                self.apply(*applied);
                 let _ = answer.send(());
+            }
+            Query::Storms(answer) => {
+                let _ = answer.send(self.episodes.list());
             }
             Query::Stats(answer) => self.ask_stats(Some(answer)),
             Query::Status(answer) => {
@@ -33,8 +35,9 @@ impl Pipeline {
     }
 
     /// From here on these rules judge. What listens already is met by them too.
-    fn apply(&mut self, policy: Policy) {
-        self.policy = policy;
+    fn apply(&mut self, applied: Applied) {
+        self.configure_storms(applied.storm, applied.response);
+        self.policy = applied.policy;
         let now = BootNs::now();
         let judged = self.judged();
         self.expected.reload(self.policy.rules(), now);
@@ -92,6 +95,7 @@ impl Pipeline {
             since: self.since,
             first_look: self.first_look,
             checks: self.expected.checks(),
+            storms: self.episodes.status(),
             now: BootNs::now(),
             clock: self.surroundings.clock,
         })

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::alerts::Orders;
 use crate::config::{Config, ConfigError};
 use crate::interface::protocol::{Fault, Reloaded};
-use crate::interface::server::Query;
+use crate::interface::server::{Applied, Query};
 use crate::policy::Policy;
 
 /// Reads the configuration anew, from where the first one came.
@@ -74,14 +74,23 @@ impl Reloader {
         let alerting = self.orders.apply(&config).await;
         alerting.map_err(|why| refused(78, &why))?;
         let (answer, applied) = oneshot::channel();
-        let policy = Box::new(Policy::new(config.rules.clone()));
+        let applied_config = Box::new(Applied {
+            policy: Policy::new(config.rules.clone()),
+            storm: config.storm.clone(),
+            response: config.response.clone(),
+        });
         let stopping = |()| Fault::unavailable("the daemon is stopping".to_owned());
-        let sent = self.queries.send(Query::Apply(policy, answer)).await;
+        let sent = self
+            .queries
+            .send(Query::Apply(applied_config, answer))
+            .await;
         sent.map_err(|_| stopping(()))?;
         applied.await.map_err(|_| stopping(()))?;
         current.rules = config.rules;
         current.channels = config.channels;
         current.maintenance = config.maintenance;
+        current.storm = config.storm;
+        current.response = config.response;
         tracing::info!("{reloaded}");
         Ok(reloaded)
     }
@@ -135,6 +144,7 @@ mod tests {
             _ => {
                 let mut config = Config::default();
                 config.ring.bulk_kib = 64;
+                config.storm.syn_flood_rate = 7;
                 Ok(config)
             }
         });
@@ -149,14 +159,14 @@ mod tests {
         assert!(asked.try_recv().is_err(), "the pipeline hears nothing");
 
         let pipeline = tokio::spawn(async move {
-            if let Some(Query::Apply(policy, answer)) = asked.recv().await {
+            if let Some(Query::Apply(applied, answer)) = asked.recv().await {
                 answer.send(()).expect("waiting");
-                return policy.rules().len();
+                return (applied.policy.rules().len(), applied.storm.syn_flood_rate);
             }
             panic!("another question");
         });
         let reloaded = reloader.reload().await.expect("right");
         assert_eq!(reloaded.at_restart, ["ring"]);
-        assert_eq!(pipeline.await.expect("asked"), 0);
+        assert_eq!(pipeline.await.expect("asked"), (0, 7));
     }
 }

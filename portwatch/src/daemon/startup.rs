@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::StartError;
+use super::episodes::thresholds;
 use super::pipeline::{Pipeline, sleep_until};
 use super::selftest::SelfTest;
 use super::storms::THRESHOLDS;
@@ -29,7 +30,8 @@ impl Pipeline {
                 what: "setting the probes' switches",
                 source,
             })?;
-            let set = self.storms.announce_from(THRESHOLDS, sensors.storms());
+            let thresholds = thresholds(self.episodes.settings(), THRESHOLDS);
+            let set = self.storms.announce_from(thresholds, sensors.storms());
             set.map_err(|source| StartError::Io {
                 what: "setting the thresholds of storms",
                 source,

@@ -11,7 +11,7 @@ use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
     ChecksStatus, CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus,
-    ProbeMisses, Rejected, RingStatus, SCHEMA, Status, Transition,
+    ProbeMisses, Rejected, RingStatus, SCHEMA, Status, StormStatus, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
@@ -37,6 +37,7 @@ pub(super) struct Health<'a> {
     pub(super) since: BootNs,
     pub(super) first_look: Option<FirstLook>,
     pub(super) checks: Option<ChecksStatus>,
+    pub(super) storms: StormStatus,
     pub(super) now: BootNs,
     pub(super) clock: WallClock,
 }
@@ -58,6 +59,7 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         rings: rings(health),
         losses: losses(health),
         checks: health.checks.clone(),
+        storms: health.storms,
         clients: Vec::new(),
         history: None,
         alerts: Vec::new(),

@@ -17,6 +17,7 @@ use crate::decode::record::SockId;
 use crate::decode::{address, cell_key};
 use crate::event::Protocol;
 use crate::inventory::{Change, Listener};
+use crate::probe::sensors::Sensors;
 use crate::probe::storms::StormMaps;
 use crate::storm::{
     Counts, Crossing, Kept, ListenerKey, ListenerReading, PeerReading, ProcessReading, Reading,
@@ -303,6 +304,7 @@ impl Pipeline {
         if matches!(crossing.subject, Subject::Source(..)) {
             self.storms.sources_moved = true;
         }
+        self.episodes.crossed(crossing);
         self.storms.due = now;
         self.storms.fast_until = BootNs(now.0 + SLOW);
     }
@@ -313,8 +315,9 @@ impl Pipeline {
         self.storms.is_looking = true;
         self.storms.not_before = BootNs(now.0 + PAUSE);
         let is_fast = self.storms.fast_until > now;
-        self.storms.due = BootNs(now.0 + if is_fast { FAST } else { SLOW });
-        let counters = self.sensors.as_ref().map(|sensors| sensors.counters());
+        let usual = if is_fast { FAST } else { SLOW };
+        self.storms.due = BootNs(now.0 + usual);
+        let counters = self.sensors.as_ref().map(Sensors::counters);
         let kept = counters
             .and_then(Result::ok)
             .and_then(|counters| self.storms.kept(&counters));
@@ -330,9 +333,14 @@ impl Pipeline {
         if close_wait {
             states |= 1 << TcpState::CLOSE_WAIT.0;
         }
-        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        let latest = self.storms.latest.as_ref();
+        if self.episodes.wants_busiest(latest) {
+            states |= 1 << TcpState::TIME_WAIT.0 | 1 << TcpState::ESTABLISHED.0;
+        }
+        let maps = self.sensors.as_mut().map(Sensors::storms);
         self.storms.settle(self.inventory.iter(), maps);
-        let wants_sources = std::mem::take(&mut self.storms.sources_moved);
+        let wants_sources =
+            std::mem::take(&mut self.storms.sources_moved) || self.episodes.is_knocked(now);
         self.storms.latest = Some(self.read_maps_with(now, wants_sources));
         let sender = self.storms.outside.0.clone();
         tokio::task::spawn_blocking(move || {
@@ -347,7 +355,7 @@ impl Pipeline {
     }
 
     fn read_maps_with(&mut self, now: BootNs, wants_sources: bool) -> Reading {
-        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        let maps = self.sensors.as_mut().map(Sensors::storms);
         self.storms.read(maps, now, wants_sources)
     }
 
@@ -365,12 +373,17 @@ impl Pipeline {
             return;
         };
         complete(&mut reading, outside);
+        self.judge_storms(&reading);
+        if let Some(beat) = self.episodes.beat(BootNs::now()) {
+            let soon = BootNs(reading.at.0.saturating_add(beat));
+            self.storms.due = self.storms.due.min(soon);
+        }
         self.storms.latest = Some(reading);
     }
 }
 
 /// Only TCP's listeners have cells. MPTCP listens by a subflow of the same port.
-fn key_of(listener: &Listener) -> Option<ListenerKey> {
+pub(super) fn key_of(listener: &Listener) -> Option<ListenerKey> {
     let sock = &listener.sock;
     if !matches!(sock.protocol, Protocol::Tcp | Protocol::Mptcp) {
         return None;

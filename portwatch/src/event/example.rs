@@ -1,5 +1,6 @@
 //! One event of each type, as a host called web1 might tell it: for the documentation and for tests.
 
+mod storms;
 mod variants;
 
 use std::sync::Arc;
@@ -151,6 +152,11 @@ fn example(kind: EventType, seq: u64) -> Event {
             }),
             ..event
         },
+        EventType::StormStarted => storms::started(event),
+        EventType::StormUpdated => storms::updated(event),
+        EventType::StormEnded => storms::ended(event),
+        EventType::ScanDetected => storms::scan(event),
+        EventType::StormResponse => storms::response(event),
     }
 }
 

@@ -44,11 +44,26 @@ pub enum EventType {
     /// What the re-inventory after a gap found.
     #[serde(rename = "gap.reconciled")]
     GapReconciled,
+    /// A storm began: a flood, or something that runs out.
+    #[serde(rename = "storm.started")]
+    StormStarted,
+    /// It goes on.
+    #[serde(rename = "storm.updated")]
+    StormUpdated,
+    /// It is over.
+    #[serde(rename = "storm.ended")]
+    StormEnded,
+    /// Somebody tries which ports answer.
+    #[serde(rename = "scan.detected")]
+    ScanDetected,
+    /// Something was done about a storm or a scan, or would have been.
+    #[serde(rename = "storm.response")]
+    StormResponse,
 }
 
 impl EventType {
     /// Every type this version can emit.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::ListenerOpened,
         Self::ListenerClosed,
         Self::ListenerPresent,
@@ -61,6 +76,11 @@ impl EventType {
         Self::SensorDegraded,
         Self::Gap,
         Self::GapReconciled,
+        Self::StormStarted,
+        Self::StormUpdated,
+        Self::StormEnded,
+        Self::ScanDetected,
+        Self::StormResponse,
     ];
 
     /// The name in the `type` key.
@@ -79,6 +99,11 @@ impl EventType {
             Self::SensorDegraded => "sensor.degraded",
             Self::Gap => "gap",
             Self::GapReconciled => "gap.reconciled",
+            Self::StormStarted => "storm.started",
+            Self::StormUpdated => "storm.updated",
+            Self::StormEnded => "storm.ended",
+            Self::ScanDetected => "scan.detected",
+            Self::StormResponse => "storm.response",
         }
     }
 }

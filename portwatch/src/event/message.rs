@@ -1,5 +1,9 @@
 //! The one sentence that an event says to a person, and how much the event matters.
 
+mod storm;
+
+pub use storm::{advice, scan_advice};
+
 use std::fmt::Write as _;
 
 use super::misuse::{self, Misuse};
@@ -52,6 +56,11 @@ pub fn sentence(event: &Event) -> String {
             .reconciled
             .as_ref()
             .map_or_else(|| "looked at every socket again".to_owned(), reconciled),
+        EventType::StormStarted
+        | EventType::StormUpdated
+        | EventType::StormEnded
+        | EventType::ScanDetected
+        | EventType::StormResponse => storm::sentence(event),
     };
     clip(&guard(&text), MAX_CHARS, |_| 1).into_owned()
 }
@@ -114,7 +123,11 @@ pub fn severity(event: &Event) -> Severity {
         EventType::ConnectionState => Severity::Debug,
         EventType::ListenerDown => Severity::Critical,
         EventType::ListenerRecovered => Severity::Notice,
-        EventType::SensorDegraded | EventType::Gap => Severity::Warning,
+        EventType::SensorDegraded | EventType::Gap | EventType::StormStarted => Severity::Warning,
+        EventType::StormUpdated => Severity::Info,
+        EventType::StormEnded | EventType::ScanDetected | EventType::StormResponse => {
+            Severity::Notice
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     CheckProtocol, EventType, Exposure, Family, GapCause, Mechanism, PolicyState, Protocol,
-    RingName, Severity, SocketType, State,
+    ResponseAction, RingName, ScanShape, Severity, SocketType, State, StormKind,
 };
 
 /// An enumeration that an event writes as one word.
@@ -49,6 +49,11 @@ words! {
         SensorDegraded = "sensor.degraded",
         Gap = "gap",
         GapReconciled = "gap.reconciled",
+        StormStarted = "storm.started",
+        StormUpdated = "storm.updated",
+        StormEnded = "storm.ended",
+        ScanDetected = "scan.detected",
+        StormResponse = "storm.response",
     }
     Severity {
         Debug = "debug",
@@ -135,6 +140,25 @@ words! {
         Redis = "redis",
         Dns = "dns",
     }
+    StormKind {
+        SynFlood = "syn-flood",
+        ConnectionStorm = "connection-storm",
+        ConnectStorm = "connect-storm",
+        ResetStorm = "reset-storm",
+        RefusedStorm = "refused-storm",
+        CloseWaitLeak = "close-wait-leak",
+        TimeWaitPressure = "time-wait-pressure",
+        AcceptQueueOverflow = "accept-queue-overflow",
+    }
+    ScanShape {
+        Vertical = "vertical",
+        Distributed = "distributed",
+        Horizontal = "horizontal",
+    }
+    ResponseAction {
+        Block = "block",
+        Unblock = "unblock",
+    }
     RingName {
         Critical = "critical",
         Process = "process",
@@ -174,5 +198,8 @@ mod tests {
         agrees_with_json::<CheckProtocol>();
         agrees_with_json::<RingName>();
         agrees_with_json::<GapCause>();
+        agrees_with_json::<StormKind>();
+        agrees_with_json::<ScanShape>();
+        agrees_with_json::<ResponseAction>();
     }
 }

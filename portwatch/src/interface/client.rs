@@ -142,6 +142,19 @@ impl Client {
         Ok(events)
     }
 
+    /// Storms and scans, those that go on first, as the event that was told of each last.
+    ///
+    /// # Errors
+    /// When the daemon refuses the request, does not answer, or its answer breaks off.
+    pub fn storms(self) -> Result<Vec<Event>, ClientError> {
+        let (mut feed, _) = self.ask(&Request::new(Verb::Storms))?;
+        let mut events = Vec::new();
+        while let Some(line) = feed.next_data()? {
+            events.push(parse(line.as_bytes())?);
+        }
+        Ok(events)
+    }
+
     /// The daemon's health.
     ///
     /// # Errors

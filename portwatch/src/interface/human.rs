@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::status::{
     ChannelStatus, ChecksStatus, ClientStatus, HistoryStatus, MechanismStatus, RingStatus, Status,
+    StormStatus,
 };
 use crate::event::RingName;
 use crate::event::words::Word as _;
@@ -32,6 +33,9 @@ pub(super) fn render(status: &Status, colour: bool) -> String {
     page.row("losses", &losses(status));
     if let Some(checks) = &status.checks {
         page.row("checks", &asked(checks));
+    }
+    if status.storms != StormStatus::default() {
+        page.row("storms", &storms(&status.storms));
     }
     if let Some(history) = &status.history {
         page.row("history", &kept(history));
@@ -223,6 +227,34 @@ fn asked(checks: &ChecksStatus) -> String {
     text
 }
 
+fn storms(storms: &StormStatus) -> String {
+    let StormStatus {
+        open,
+        episodes,
+        scans,
+        untold,
+        dropped,
+        sources,
+        capped,
+    } = storms;
+    let mut text = format!(
+        "{open} go on, {} and {} since the start, {} of knocks",
+        count(*episodes, "episode"),
+        count(*scans, "scan"),
+        count(*sources, "source")
+    );
+    for (number, what) in [
+        (untold, "not told"),
+        (dropped, "without a place"),
+        (capped, "not blocked"),
+    ] {
+        if *number > 0 {
+            let _ = write!(text, ", {number} {what}");
+        }
+    }
+    text
+}
+
 fn kept(history: &HistoryStatus) -> String {
     let HistoryStatus {
         written,
@@ -403,6 +435,7 @@ pub(super) mod tests {
             }],
             losses: Losses::default(),
             checks: None,
+            storms: StormStatus::default(),
             clients: vec![],
             history: None,
             alerts: Vec::new(),

@@ -19,6 +19,8 @@ use super::status::{ChannelStatus, HistoryStatus, Status};
 use crate::event::Event;
 use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
+use crate::storm::Settings;
+use crate::storm::response::Terms;
 
 /// Time that clients get to read what waits for them when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -30,12 +32,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Query {
     /// Every listener now, as an event each.
     List(oneshot::Sender<Vec<Arc<Event>>>),
-    /// Judge by these rules from now on.
-    Apply(Box<Policy>, oneshot::Sender<()>),
+    /// Work by these rules and settings from now on.
+    Apply(Box<Applied>, oneshot::Sender<()>),
+    /// Storms and scans, those that go on first, as the event that was told of each last.
+    Storms(oneshot::Sender<Vec<Arc<Event>>>),
     /// TCP sockets by state, listener, process and peer.
     Stats(oneshot::Sender<Stats>),
     /// Health. The server itself fills in `clients` and `losses.client_missed`.
     Status(oneshot::Sender<Status>),
+}
+
+/// What a running daemon can take over of a new configuration.
+#[derive(Debug)]
+pub struct Applied {
+    /// The rules.
+    pub policy: Policy,
+    /// What storms are.
+    pub storm: Settings,
+    /// What is done about them.
+    pub response: Terms,
 }
 
 /// Reads the configuration anew and applies it.

@@ -87,6 +87,7 @@ impl Session<'_> {
             Verb::List => self.list(&selection).await,
             Verb::Status => self.status().await,
             Verb::Stats => self.stats().await,
+            Verb::Storms => self.storms().await,
             Verb::Reload => self.reload().await,
         }
     }
@@ -199,6 +200,20 @@ impl Session<'_> {
         self.push(&Reply::accepted(None));
         let mut numbering = Numbering::default();
         for event in events.into_iter().filter(|event| selection.admits(event)) {
+            numbering.append(&Line::new(event), &mut self.out);
+            if self.out.len() >= BATCH {
+                self.flush(|| true).await?;
+            }
+        }
+        self.push(&Reply::end());
+        self.flush(|| true).await
+    }
+
+    async fn storms(&mut self) -> Result<(), Ended> {
+        let events = self.ask(Query::Storms).await?;
+        self.push(&Reply::accepted(None));
+        let mut numbering = Numbering::default();
+        for event in events {
             numbering.append(&Line::new(event), &mut self.out);
             if self.out.len() >= BATCH {
                 self.flush(|| true).await?;

@@ -47,6 +47,9 @@ pub struct Status {
     /// Active checks of expected services; absent when no rule has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checks: Option<ChecksStatus>,
+    /// Storms and scans.
+    #[serde(default)]
+    pub storms: StormStatus,
     /// Who reads the stream.
     pub clients: Vec<ClientStatus>,
     /// The history on disk; absent when none is kept.
@@ -60,6 +63,25 @@ pub struct Status {
     /// Resident anonymous memory of the daemon, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_bytes: Option<u64>,
+}
+
+/// Storms and scans since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StormStatus {
+    /// Episodes that go on now.
+    pub open: u64,
+    /// Episodes that began.
+    pub episodes: u64,
+    /// Scans that were told.
+    pub scans: u64,
+    /// Storms that were not told, because there were too many at once.
+    pub untold: u64,
+    /// Listeners, processes, namespaces and sources that found no place in a table.
+    pub dropped: u64,
+    /// Sources of knocks at closed ports that are remembered now.
+    pub sources: u64,
+    /// Addresses that were not blocked, because the limit of the hour was reached.
+    pub capped: u64,
 }
 
 /// How keeping the history goes.

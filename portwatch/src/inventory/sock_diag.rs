@@ -341,6 +341,7 @@ pub(super) fn tcp_socket(reply: &[u8], netns: u32) -> Option<TcpSocket> {
             true => IpAddr::V6(Ipv6Addr::from(reply.id.peer)).to_canonical(),
             false => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         },
+        peer_port: u16::from_be_bytes(reply.id.peer_port),
         inode: reply.inode,
         queue: (reply.rqueue, reply.wqueue),
     })

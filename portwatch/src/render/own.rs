@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::event::{
     Ancestor, Check, Event, Exposure, Family, Gap, Owner, PolicyState, Previous, Process, Protocol,
-    Reconciled, Sensor, Socket, SocketType, State,
+    Reconciled, Response, Scan, Sensor, Socket, SocketType, State, Storm,
 };
 
 /// For whose model it is the rest.
@@ -45,6 +45,12 @@ pub(super) struct Own<'e> {
     reconciled: Option<&'e Reconciled>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sensor: Option<&'e Sensor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storm: Option<&'e Storm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scan: Option<&'e Scan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<&'e Response>,
 }
 
 /// The socket without its addresses and ports, which every model has.
@@ -134,6 +140,9 @@ impl<'e> Own<'e> {
             gap: event.gap.as_ref(),
             reconciled: event.reconciled.as_ref(),
             sensor: event.sensor.as_ref(),
+            storm: event.storm.as_ref(),
+            scan: event.scan.as_ref(),
+            response: event.response.as_ref(),
         }
     }
 }

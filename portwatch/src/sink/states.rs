@@ -225,6 +225,9 @@ impl States {
                 latency_us: Some(self.latency_us(transition)),
                 ..Sensor::default()
             }),
+            storm: None,
+            scan: None,
+            response: None,
         };
         event.severity = message::severity(&event);
         event.message = message::sentence(&event);

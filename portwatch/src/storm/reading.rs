@@ -108,6 +108,19 @@ pub struct NamespaceReading {
     pub orphans: Option<u32>,
     /// Local ports from which `connect` chooses.
     pub ephemeral_ports: Option<u32>,
+    /// The peer towards which most of them are taken; looked for only while many sockets are in TIME_WAIT.
+    pub busiest: Option<PortUse>,
+}
+
+/// Local ports that are taken towards one peer, by connections and in TIME_WAIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortUse {
+    /// Its address.
+    pub peer: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// How many.
+    pub taken: u32,
 }
 
 /// One address that knocked at ports where nothing listens.
@@ -132,7 +145,7 @@ pub struct SourceReading {
 }
 
 /// What crossed a threshold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// A listener.
     Listener(ListenerKey),
@@ -145,7 +158,7 @@ pub enum Subject {
 }
 
 /// Which rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rate {
     /// SYNs at a listener.
     Syn,

@@ -27,6 +27,8 @@ pub struct TcpSocket {
     pub port: u16,
     /// Far end; v4-mapped addresses are IPv4.
     pub peer: IpAddr,
+    /// Port of the far end.
+    pub peer_port: u16,
     /// Inode in sockfs, 0 without a file.
     pub inode: u32,
     /// Of a listener: connections that wait, and how many may.
@@ -142,6 +144,7 @@ mod tests {
             is_remnant: false,
             port: 80,
             peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            peer_port: 0,
             inode: 0,
             queue: (0, 0),
         }

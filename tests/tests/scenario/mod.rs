@@ -6,6 +6,7 @@ mod baseline;
 mod channels;
 mod checks;
 mod control;
+mod episodes;
 mod failure;
 mod flood;
 mod half;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         packet::ALL,
         raw::ALL,
         rendering::ALL,
+        episodes::ALL,
         failure::ALL,
         holders::ALL,
         uring::ALL,
