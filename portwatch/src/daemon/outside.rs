@@ -203,8 +203,10 @@ mod tests {
 
     #[test]
     fn a_pid_that_came_again_is_another_process() {
-        let mut reading = Reading::default();
-        reading.processes = vec![process(7, 1_000_000_000), process(8, 5_000_000_000)];
+        let mut reading = Reading {
+            processes: vec![process(7, 1_000_000_000), process(8, 5_000_000_000)],
+            ..Reading::default()
+        };
         let outside = Outside {
             close_wait: [
                 (7, (task(7, 1_000_000_000), 40)),

@@ -17,6 +17,7 @@ use crate::decode::record::SockId;
 use crate::decode::{address, cell_key};
 use crate::event::Protocol;
 use crate::inventory::{Change, Listener};
+use crate::probe::sensors::Sensors;
 use crate::probe::storms::StormMaps;
 use crate::storm::{
     Counts, Crossing, Kept, ListenerKey, ListenerReading, PeerReading, ProcessReading, Reading,
@@ -314,7 +315,7 @@ impl Pipeline {
         self.storms.not_before = BootNs(now.0 + PAUSE);
         let is_fast = self.storms.fast_until > now;
         self.storms.due = BootNs(now.0 + if is_fast { FAST } else { SLOW });
-        let counters = self.sensors.as_ref().map(|sensors| sensors.counters());
+        let counters = self.sensors.as_ref().map(Sensors::counters);
         let kept = counters
             .and_then(Result::ok)
             .and_then(|counters| self.storms.kept(&counters));
@@ -330,7 +331,7 @@ impl Pipeline {
         if close_wait {
             states |= 1 << TcpState::CLOSE_WAIT.0;
         }
-        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        let maps = self.sensors.as_mut().map(Sensors::storms);
         self.storms.settle(self.inventory.iter(), maps);
         let wants_sources = std::mem::take(&mut self.storms.sources_moved);
         self.storms.latest = Some(self.read_maps_with(now, wants_sources));
@@ -347,7 +348,7 @@ impl Pipeline {
     }
 
     fn read_maps_with(&mut self, now: BootNs, wants_sources: bool) -> Reading {
-        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        let maps = self.sensors.as_mut().map(Sensors::storms);
         self.storms.read(maps, now, wants_sources)
     }
 

@@ -13,6 +13,7 @@ use crate::event::message;
 use crate::event::{Event, EventType, Mechanism, Process, Protocol, Severity};
 use crate::inventory::{Change, Listener};
 use crate::probe::plan::Signal;
+use crate::probe::sensors::Sensors;
 use crate::sink::Line;
 use crate::time::BootNs;
 
@@ -34,7 +35,7 @@ impl Pipeline {
                 .set_unix_name(change.listener().id(), name.clone());
             change.listener_mut().unix = Some(name);
         }
-        let maps = self.sensors.as_mut().map(|sensors| sensors.storms());
+        let maps = self.sensors.as_mut().map(Sensors::storms);
         self.storms.follow(&change, maps);
         let listener = change.listener();
         let mut event = self.surroundings.change(&change, &mut self.enricher, now);
