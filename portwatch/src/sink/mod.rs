@@ -13,6 +13,7 @@ mod replay;
 pub mod selection;
 pub mod states;
 mod states_json;
+pub mod transport;
 #[cfg(test)]
 pub(crate) mod testing;
 
