@@ -13,6 +13,7 @@ pub use crate::filter::fuzz::filter;
 pub use crate::interface::fuzz::control;
 pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
+pub use crate::sink::buffer::fuzz::buffer;
 pub use crate::text::fuzz::text;
 
 /// No character of it could move a cursor or forge a line.
@@ -38,9 +39,10 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 12] = [
+    const TARGETS: [Target; 13] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
+        ("buffer", buffer, crate::sink::buffer::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
         ("control", control, crate::interface::fuzz::seeds),
         ("files", files, crate::enrich::fuzz::file_seeds),
