@@ -266,6 +266,7 @@ mod tests {
             include_str!("../../../docs/alerts.md"),
             include_str!("../../../docs/migrating.md"),
             include_str!("../../../docs/policy.md"),
+            include_str!("../../../docs/sinks.md"),
         ];
         let examples = pages
             .iter()
