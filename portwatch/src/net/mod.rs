@@ -1,8 +1,10 @@
 //! Connections to peers that may be slow, hostile, or somebody else: every step has an end, and certificates are checked.
 
+mod endpoint;
 mod link;
 mod tls;
 
+pub use endpoint::Endpoint;
 pub use link::Link;
 pub use tls::{Identity, client};
 
