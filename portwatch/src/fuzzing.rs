@@ -13,6 +13,7 @@ pub use crate::filter::fuzz::filter;
 pub use crate::interface::fuzz::control;
 pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
+pub use crate::sink::transport::nats::fuzz::nats;
 pub use crate::text::fuzz::text;
 
 /// No character of it could move a cursor or forge a line.
@@ -38,7 +39,7 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 12] = [
+    const TARGETS: [Target; 13] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
@@ -47,6 +48,7 @@ mod tests {
         ("filter", filter, crate::filter::fuzz::seeds),
         ("inventory", inventory, crate::inventory::fuzz::seeds),
         ("line", line, crate::decode::fuzz::seeds),
+        ("nats", nats, crate::sink::transport::nats::fuzz::seeds),
         ("netlink", netlink, crate::inventory::fuzz::netlink_seeds),
         ("procfs", procfs, crate::enrich::fuzz::proc_seeds),
         ("record", record, crate::decode::fuzz::seeds),

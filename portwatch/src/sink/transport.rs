@@ -1,5 +1,6 @@
 //! How a sink hands over what its buffer holds; each kind of peer has a file of its own.
 
+pub mod nats;
 pub mod syslog;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,5 +1,6 @@
 //! Transports of sinks against the real receivers, which come and go: what was acknowledged is there.
 
+mod nats;
 mod syslog;
 
 use std::fs;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::program::{Program, free_tcp_port, server, wait_for};
-use super::receiver::Authority;
+use super::receiver::{Authority, get_json};
 use super::watch::scale;
 
 /// A program out of the unpacked tree, with the libraries beside it.
@@ -213,6 +213,8 @@ pub struct NatsServer {
     pub authority: Authority,
     /// Where it listens, with TLS.
     pub port: u16,
+    /// Where it tells of itself, by HTTP.
+    monitor: u16,
 }
 
 impl NatsServer {
@@ -228,12 +230,14 @@ impl NatsServer {
             life: Life::new()?,
             authority: Authority::new()?,
             port: free_tcp_port()?,
+            monitor: free_tcp_port()?,
         };
         let text = format!(
-            "listen: 127.0.0.1:{}\nserver_name: test\n\
+            "listen: 127.0.0.1:{}\nhttp: 127.0.0.1:{}\nserver_name: test\n\
              jetstream {{ store_dir: \"{}\", max_memory_store: 64MB, max_file_store: 2GB, sync_interval: always }}\n\
              tls {{ cert_file: \"{}\", key_file: \"{}\" }}\n{more}\n",
             this.port,
+            this.monitor,
             this.path("store").display(),
             this.authority.leaf().display(),
             this.authority.key().display(),
@@ -251,7 +255,35 @@ impl NatsServer {
         self.life.kill()?;
         let mut command = program("nats-server").context("nats-server is not here any more")?;
         command.arg("-c").arg(self.path("conf"));
-        self.life.begin(command, &[self.port])
+        self.life.begin(command, &[self.port, self.monitor])
+    }
+
+    /// What it tells of its streams.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn streams(&self) -> Result<serde_json::Value> {
+        get_json(self.monitor, "/jsz?acc=$G&streams=true&config=true")
+    }
+
+    /// All bytes that its streams have on disk.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn stored(&self) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut folders = vec![self.path("store")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                match path.extension() {
+                    _ if path.is_dir() => folders.push(path),
+                    Some(extension) if extension == "blk" => all.extend(fs::read(path)?),
+                    _ => {}
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Ends it without asking.
