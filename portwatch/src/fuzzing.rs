@@ -14,6 +14,7 @@ pub use crate::interface::fuzz::control;
 pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
 pub use crate::sink::buffer::fuzz::buffer;
+pub use crate::sink::transport::nats::fuzz::nats;
 pub use crate::text::fuzz::text;
 
 /// No character of it could move a cursor or forge a line.
@@ -39,7 +40,7 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 13] = [
+    const TARGETS: [Target; 14] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("buffer", buffer, crate::sink::buffer::fuzz::seeds),
@@ -49,6 +50,7 @@ mod tests {
         ("filter", filter, crate::filter::fuzz::seeds),
         ("inventory", inventory, crate::inventory::fuzz::seeds),
         ("line", line, crate::decode::fuzz::seeds),
+        ("nats", nats, crate::sink::transport::nats::fuzz::seeds),
         ("netlink", netlink, crate::inventory::fuzz::netlink_seeds),
         ("procfs", procfs, crate::enrich::fuzz::proc_seeds),
         ("record", record, crate::decode::fuzz::seeds),

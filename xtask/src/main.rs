@@ -5,9 +5,9 @@ mod ebpf;
 mod fuzz;
 mod generate;
 mod host;
-mod mail_server;
 mod results;
 mod soak;
+mod servers;
 mod test;
 mod vm;
 

@@ -9,8 +9,8 @@ use clap::{Parser, ValueEnum};
 
 use crate::fuzz;
 use crate::host;
-use crate::mail_server;
 use crate::results::{self, Counts};
+use crate::servers;
 use crate::vm;
 
 /// The part of the VM's matrix that fits into every run of the tests: every rung on one kernel. What the
@@ -203,7 +203,7 @@ fn needs() -> Result<Done> {
     if !packages.is_empty() {
         host::unpack(&packages, WHY)?;
     }
-    mail_server::fetch().context("the tests of mail need a mail server")?;
+    servers::fetch().context("the tests of mail and of sinks need servers")?;
     Ok(Done::Ran)
 }
 

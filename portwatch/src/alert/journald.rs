@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::carrier::Refusal;
-use super::lines::{Line, lines, priority};
+use super::lines::{Line, lines};
 use super::message::Message;
 use super::syslog::deliver;
 use crate::event::words::Word as _;
@@ -48,7 +48,7 @@ fn datagram(line: &Line<'_>, message: &Message) -> Vec<u8> {
 fn fields(line: &Line<'_>, message: &Message) -> Vec<(&'static str, String)> {
     let mut all = vec![
         ("MESSAGE", line.text.clone()),
-        ("PRIORITY", priority(line.severity).to_string()),
+        ("PRIORITY", line.severity.syslog().to_string()),
         ("SYSLOG_IDENTIFIER", "portwatch".to_owned()),
         ("MESSAGE_ID", MESSAGE_ID.to_owned()),
         ("PORTWATCH_ID", message.id.to_string()),

@@ -118,4 +118,16 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+
+    /// The number that syslog has for it (RFC 5424, table 2).
+    #[must_use]
+    pub const fn syslog(self) -> u8 {
+        match self {
+            Self::Critical => 2,
+            Self::Warning => 4,
+            Self::Notice => 5,
+            Self::Info => 6,
+            Self::Debug => 7,
+        }
+    }
 }

@@ -1,5 +1,10 @@
 //! How a sink hands over what its buffer holds; each kind of peer has a file of its own.
 
+pub mod nats;
+pub mod syslog;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -40,6 +45,35 @@ pub struct Delivery {
     pub taken: usize,
     /// Why not all of them.
     pub trouble: Option<Trouble>,
+}
+
+impl Delivery {
+    /// Everything was.
+    #[must_use]
+    pub const fn all(taken: usize) -> Self {
+        Self {
+            taken,
+            trouble: None,
+        }
+    }
+
+    /// This many, and not the rest for now.
+    #[must_use]
+    pub const fn later(taken: usize, why: String) -> Self {
+        Self {
+            taken,
+            trouble: Some(Trouble::Later(why)),
+        }
+    }
+
+    /// This many, and never the one after them.
+    #[must_use]
+    pub const fn refused(taken: usize, why: String) -> Self {
+        Self {
+            taken,
+            trouble: Some(Trouble::Refused(why)),
+        }
+    }
 }
 
 /// A way to a peer. It runs on a thread of its own that may wait, and every wait in it ends by itself.

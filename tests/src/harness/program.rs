@@ -41,10 +41,20 @@ pub fn find(name: &str) -> Option<PathBuf> {
 
 /// Where programs are of which the host must not have the service.
 fn unpacked() -> Option<PathBuf> {
+    Some(cache()?.join("tools/usr/bin"))
+}
+
+/// Where `cargo xtask test` has unpacked a server with its libraries.
+pub(super) fn server(name: &str) -> Option<PathBuf> {
+    let tree = cache()?.join(name).join("tree");
+    tree.is_dir().then_some(tree)
+}
+
+fn cache() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = cache.filter(|cache| cache.is_absolute()).or_else(home)?;
-    Some(cache.join("portwatch/tools/usr/bin"))
+    Some(cache.join("portwatch"))
 }
 
 /// A TCP port of loopback that was free a moment ago.
