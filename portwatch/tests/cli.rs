@@ -245,7 +245,7 @@ fn sealed(place: &TempDir) -> (Vec<u8>, Vec<u8>, Head) {
     let mut chain = Chain::default();
     let line = |event: &Event| {
         let mut line = Format::Ecs.line(event);
-        chain.seal(&mut line, Format::Ecs);
+        chain.seal(&mut line, 0, Format::Ecs);
         line
     };
     let lines: Vec<_> = examples().iter().map(line).collect();

@@ -12,12 +12,14 @@ mod maintenance;
 mod parse;
 pub mod paths;
 mod rules;
+pub mod sinks;
 mod values;
 
 pub use channels::Channel;
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loaded, load};
 pub use paths::Paths;
+pub use sinks::Sink;
 
 use std::time::Duration;
 
@@ -47,6 +49,10 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// When alerts wait.
     pub maintenance: Vec<Window>,
+    /// Where events go.
+    pub sinks: Vec<Sink>,
+    /// Signs of life in them.
+    pub heartbeat: Heartbeat,
 }
 
 impl Config {
@@ -143,6 +149,13 @@ pub struct History {
     pub max_mib: u32,
 }
 
+/// `[heartbeat]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Distance of two of them (1 s to a day); none for never. Without a sink there are none.
+    pub every: Option<Duration>,
+}
+
 /// `[log]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
@@ -200,6 +213,14 @@ impl Default for History {
         Self {
             max_age: Some(Duration::from_secs(30 * 86_400)),
             max_mib: 64,
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            every: Some(Duration::from_secs(60)),
         }
     }
 }

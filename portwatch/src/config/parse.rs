@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::Config;
 use super::diagnostic::Diagnostic;
 use super::keys::{KEYS, Key};
-use super::{channels, maintenance, rules};
+use super::{channels, maintenance, rules, sinks};
 use crate::text::escape;
 
 /// What is wrong, and where: byte offset and sentence.
@@ -33,7 +33,8 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
                 }
                 _ if rules::action(section).is_some()
                     || channels::is_list(section)
-                    || section == maintenance::LIST => {}
+                    || section == maintenance::LIST
+                    || section == sinks::LIST => {}
                 _ => mistakes.push((at, unknown_at_top(section))),
             }
         }
@@ -46,6 +47,7 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
         );
         channels::read(document.get_ref(), &mut config.channels, &mut mistakes);
         maintenance::read(document.get_ref(), &mut config.maintenance, &mut mistakes);
+        sinks::read(document.get_ref(), &mut config.sinks, &mut mistakes);
     }
     mistakes.sort();
     mistakes
@@ -105,8 +107,12 @@ fn unknown_at_top(name: &str) -> String {
     sections.extend(rules::LISTS.map(|(list, _)| list));
     sections.extend(channels::LISTS);
     sections.push(maintenance::LIST);
+    sections.push(sinks::LIST);
     match nearest(name, sections.iter().copied()) {
-        Some(nearest) if rules::action(nearest).is_some() || nearest == maintenance::LIST => {
+        Some(nearest)
+            if rules::action(nearest).is_some()
+                || [maintenance::LIST, sinks::LIST].contains(&nearest) =>
+        {
             format!("unknown section `{shown}`; did you mean [[{nearest}]]?")
         }
         Some(nearest) => format!("unknown section `{shown}`; did you mean [{nearest}]?"),

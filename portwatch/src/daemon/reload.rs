@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::alerts::Orders;
+use super::sinks::Sinks;
 use crate::config::{Config, ConfigError};
 use crate::interface::protocol::{Fault, Reloaded};
 use crate::interface::server::Query;
@@ -35,6 +36,7 @@ pub(super) struct Reloader {
     load: Load,
     queries: mpsc::Sender<Query>,
     orders: Orders,
+    sinks: Arc<Sinks>,
     /// What is in force.
     current: Mutex<Config>,
 }
@@ -44,6 +46,7 @@ impl Reloader {
         load: Load,
         queries: mpsc::Sender<Query>,
         orders: Orders,
+        sinks: Arc<Sinks>,
         current: Config,
     ) -> Self {
         let current = Mutex::new(current);
@@ -51,6 +54,7 @@ impl Reloader {
             load,
             queries,
             orders,
+            sinks,
             current,
         }
     }
@@ -73,6 +77,12 @@ impl Reloader {
         // First what can fail: a password that cannot be read leaves the rules as they are too.
         let alerting = self.orders.apply(&config).await;
         alerting.map_err(|why| refused(78, &why))?;
+        if let Err(why) = self.sinks.apply(&config.sinks) {
+            // It has just been in force.
+            let back = self.orders.apply(&current).await;
+            back.map_err(|why| refused(78, &why))?;
+            return Err(refused(78, &why));
+        }
         let (answer, applied) = oneshot::channel();
         let policy = Box::new(Policy::new(config.rules.clone()));
         let stopping = |()| Fault::unavailable("the daemon is stopping".to_owned());
@@ -82,6 +92,7 @@ impl Reloader {
         current.rules = config.rules;
         current.channels = config.channels;
         current.maintenance = config.maintenance;
+        current.sinks = config.sinks;
         tracing::info!("{reloaded}");
         Ok(reloaded)
     }
@@ -120,9 +131,10 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::{Load, Orders, Reloader};
+    use super::{Load, Orders, Reloader, Sinks};
     use crate::config::{Config, ConfigError, Diagnostic};
     use crate::interface::server::Query;
+    use crate::sink::{Bus, Limits};
 
     #[tokio::test]
     async fn a_wrong_configuration_changes_nothing_and_is_told() {
@@ -139,7 +151,9 @@ mod tests {
             }
         });
         let orders = Orders::to_an_obliging_desk();
-        let reloader = Reloader::new(load, queries, orders, Config::default());
+        let bus = Bus::new(Limits::READER, Limits::REPLAY);
+        let sinks = Sinks::new(&bus, Path::new("/nonexistent"), super::super::host::host());
+        let reloader = Reloader::new(load, queries, orders, sinks, Config::default());
         let fault = reloader.reload().await.expect_err("wrong");
         assert_eq!(fault.code, 78);
         assert!(

@@ -18,6 +18,7 @@ use super::alerts::{self, Alerting, Running};
 use super::recorder::{Kept, record};
 use super::reload::{Load, Reloader};
 use super::sightings;
+use super::sinks::Sinks;
 use super::{Options, StartError, Watch, start};
 use crate::baseline::Frame;
 use crate::config::Config;
@@ -63,6 +64,9 @@ pub enum ServiceError {
     /// Alerts cannot be sent as configured.
     #[error("alerts cannot be sent: {0}")]
     Alerts(String),
+    /// A sink cannot work as configured.
+    #[error("events cannot be written: {0}")]
+    Sinks(String),
     /// The pipeline ended.
     #[error("watching has ended: {0}")]
     Pipeline(#[source] io::Error),
@@ -82,7 +86,7 @@ impl ServiceError {
             Self::NotPermitted(_) => preflight::EXIT_NOT_PERMITTED,
             Self::Control(error) => error.exit_code(),
             Self::Start(error) => error.exit_code(),
-            Self::Alerts(_) => 78,
+            Self::Alerts(_) | Self::Sinks(_) => 78,
             Self::Pipeline(_) | Self::Server(_) | Self::Runtime(_) => 74,
         }
     }
@@ -112,6 +116,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let recording = keep_history(&service, &bus);
     let sighting = keep_sightings(&service, &bus);
     let alerting = alert(&service, &bus)?;
+    let sinks = sinks(&service, &bus)?;
     tell(&[NotifyState::Status("loading the probes")]);
     let mut watch = tokio::select! {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
@@ -122,15 +127,18 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         service.load,
         watch.queries(),
         alerting.orders.clone(),
+        Arc::clone(&sinks),
         service.config.clone(),
     ));
     let courses = alerting.courses.clone();
+    let told = Arc::clone(&sinks);
     let backend = Backend {
         reload: Some(reload_by(&reloader)),
         bus: Arc::clone(&bus),
         queries: watch.queries(),
         compile: Arc::new(compile),
         alerts: Some(Arc::new(move || courses.status())),
+        sinks: Some(Arc::new(move || told.status())),
         history: recording.as_ref().map(|recording| {
             let kept = Arc::clone(&recording.kept);
             Arc::new(move || kept.status()) as _
@@ -172,6 +180,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         recording.end().await;
     }
     bus.close();
+    sinks.end(FAREWELL).await;
     if tokio::time::timeout(FAREWELL, sighting).await.is_err() {
         tracing::error!("when listeners were seen last could not be written in time");
     }
@@ -246,6 +255,16 @@ fn alert(service: &Service, bus: &Arc<Bus>) -> Result<Running, ServiceError> {
         frame: Frame::of_host(super::host_network_namespace()),
     };
     alerts::start(alerting, bus).map_err(ServiceError::Alerts)
+}
+
+/// As with alerts: what is wrong keeps the daemon from starting.
+fn sinks(service: &Service, bus: &Arc<Bus>) -> Result<Arc<Sinks>, ServiceError> {
+    let state_dir = &service.options.approving.state_dir;
+    let sinks = Sinks::new(bus, state_dir, super::host::host());
+    sinks
+        .apply(&service.config.sinks)
+        .map_err(ServiceError::Sinks)?;
+    Ok(sinks)
 }
 
 /// Takes the socket. Whoever may not even make it hears what is needed for everything.

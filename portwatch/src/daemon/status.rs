@@ -61,6 +61,7 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         clients: Vec::new(),
         history: None,
         alerts: Vec::new(),
+        sinks: Vec::new(),
         enrich: EnrichStatus {
             table: health.enrich.processes as u64,
             queue: health.enrich.queue_depth as u64,

@@ -119,6 +119,9 @@ words! {
         TableFull = "table-full",
         ProbeSkipped = "probe-skipped",
         SlowReader = "slow-reader",
+        BufferFull = "buffer-full",
+        Damaged = "damaged",
+        Refused = "refused",
     }
     CheckProtocol {
         Connect = "connect",
@@ -141,6 +144,7 @@ words! {
         Bulk = "bulk",
         Probe = "probe",
         Client = "client",
+        Sink = "sink",
     }
 }
 

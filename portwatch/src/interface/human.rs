@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::status::{
-    ChannelStatus, ChecksStatus, ClientStatus, HistoryStatus, MechanismStatus, RingStatus, Status,
+    ChannelStatus, ChecksStatus, ClientStatus, HistoryStatus, MechanismStatus, RingStatus,
+    SinkStatus, Status,
 };
 use crate::event::RingName;
 use crate::event::words::Word as _;
@@ -38,6 +39,9 @@ pub(super) fn render(status: &Status, colour: bool) -> String {
     }
     for channel in &status.alerts {
         page.row("alerts", &alerts(channel));
+    }
+    for sink in &status.sinks {
+        page.row("sinks", &sinks(sink));
     }
     page.mechanisms(&status.mechanisms);
     page.rings(&status.rings);
@@ -139,6 +143,7 @@ impl Page {
                 RingName::Bulk => "bulk",
                 RingName::Probe => "probe",
                 RingName::Client => "client",
+                RingName::Sink => "sink",
             };
             let dropped = format!("{:>10}", ring.dropped);
             let dropped = match ring.dropped {
@@ -219,6 +224,34 @@ fn asked(checks: &ChecksStatus) -> String {
         if number > named.len() as u64 {
             let _ = write!(text, " and {} more", number - named.len() as u64);
         }
+    }
+    text
+}
+
+fn sinks(sink: &SinkStatus) -> String {
+    let SinkStatus {
+        name,
+        kind,
+        queued,
+        queued_bytes: _,
+        delivered,
+        refused,
+        lost,
+        head,
+        error,
+    } = sink;
+    let mut text = format!(
+        "{name} ({kind}): {delivered} delivered, {queued} wait, {refused} refused, {lost} lost"
+    );
+    if let Some((number, hash)) = head.as_deref().and_then(|head| head.split_once(':')) {
+        let _ = write!(
+            text,
+            ", chain at {number} {}…",
+            hash.get(..12).unwrap_or_default()
+        );
+    }
+    if let Some(error) = error {
+        let _ = write!(text, "; {}", escape(error.as_bytes()));
     }
     text
 }
@@ -404,6 +437,7 @@ pub(super) mod tests {
             clients: vec![],
             history: None,
             alerts: Vec::new(),
+            sinks: Vec::new(),
             enrich: EnrichStatus::default(),
             memory_bytes: Some(7 << 20),
         }

@@ -14,7 +14,7 @@ use super::protocol::{Fault, MAX_REQUEST, Reloaded, Reply, to_line};
 use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
-use super::status::{ChannelStatus, HistoryStatus, Status};
+use super::status::{ChannelStatus, HistoryStatus, SinkStatus, Status};
 use crate::event::Event;
 use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
@@ -52,6 +52,8 @@ pub struct Backend {
     pub history: Option<Arc<dyn Fn() -> HistoryStatus + Send + Sync>>,
     /// How alerts go, channel by channel.
     pub alerts: Option<Arc<dyn Fn() -> Vec<ChannelStatus> + Send + Sync>>,
+    /// How the sinks do.
+    pub sinks: Option<Arc<dyn Fn() -> Vec<SinkStatus> + Send + Sync>>,
     /// For a client who may.
     pub reload: Option<Reload>,
 }

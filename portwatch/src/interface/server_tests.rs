@@ -54,6 +54,7 @@ impl Fixture {
                     compile: Arc::new(compile),
                     history: None,
                     alerts: None,
+                    sinks: None,
                     reload: None,
                 };
                 let shutdown = async {

@@ -242,6 +242,8 @@ impl Session<'_> {
 
         let alerts = self.context.backend.alerts.as_ref();
         status.alerts = alerts.map(|of| of()).unwrap_or_default();
+        let sinks = self.context.backend.sinks.as_ref();
+        status.sinks = sinks.map(|of| of()).unwrap_or_default();
         status.history = self.context.backend.history.as_ref().map(|of| of());
         status.clients = bus
             .readers()

@@ -55,6 +55,9 @@ pub struct Status {
     /// The channels of alerts.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub alerts: Vec<ChannelStatus>,
+    /// The sinks.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sinks: Vec<SinkStatus>,
     /// Resolution of processes.
     pub enrich: EnrichStatus,
     /// Resident anonymous memory of the daemon, in bytes.
@@ -88,6 +91,33 @@ pub struct ChannelStatus {
     /// Messages that could not even be queued.
     pub lost: u64,
     /// Why the last attempt failed; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// How one sink does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is, as the configuration has it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Events that wait, in memory and on disk.
+    pub queued: u64,
+    /// Bytes of its buffer on disk; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queued_bytes: Option<u64>,
+    /// Events that the file, or the receiver, took since the start.
+    pub delivered: u64,
+    /// Events that the receiver refused for good.
+    pub refused: u64,
+    /// Events that it was too slow for, that found no room on disk, or that were damaged there.
+    pub lost: u64,
+    /// Number and hash of the last record of its chain; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head: Option<String>,
+    /// What is wrong; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
 }
