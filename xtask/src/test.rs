@@ -39,7 +39,7 @@ const NOT_IN_VM: [&str; 8] = [
 const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
-const NEEDS: [(&str, &str); 11] = [
+const NEEDS: [(&str, &str); 12] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("python3", "python3"),
@@ -49,6 +49,7 @@ const NEEDS: [(&str, &str); 11] = [
     ("dovecot", "dovecot-imapd"),
     // Beside the one above; it has no command of its own.
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
+    ("logrotate", "logrotate"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
     ("qemu-system-x86_64", "qemu-system-x86"),

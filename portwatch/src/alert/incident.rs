@@ -225,7 +225,7 @@ impl Incidents {
                 self.is_starting = false;
                 None
             }
-            EventType::BindFailed | EventType::ConnectionState => None,
+            EventType::BindFailed | EventType::ConnectionState | EventType::Heartbeat => None,
         }
     }
 

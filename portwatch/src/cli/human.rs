@@ -133,6 +133,7 @@ const fn sign(kind: EventType) -> (Style, &'static str) {
         EventType::SensorDegraded => (Style::Yellow, "! blind"),
         EventType::Gap => (Style::Red, "! lost"),
         EventType::GapReconciled => (Style::Cyan, "* again"),
+        EventType::Heartbeat => (Style::Dim, "* alive"),
     }
 }
 

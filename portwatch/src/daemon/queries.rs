@@ -7,9 +7,9 @@ use super::pipeline::Pipeline;
 use super::status::{self, Health};
 use crate::decode::record::SockId;
 use crate::enrich::Waits;
-use crate::event::Event;
 use crate::event::message;
-use crate::interface::server::Query;
+use crate::event::{Event, EventCount, EventType, Heartbeat};
+use crate::interface::server::{Beat, Query};
 use crate::inventory::Listener;
 use crate::policy::Policy;
 use crate::time::BootNs;
@@ -25,10 +25,29 @@ impl Pipeline {
                 self.apply(*policy);
                 let _ = answer.send(());
             }
+            Query::Heartbeat(beat) => self.beat(*beat),
             Query::Status(answer) => {
                 let _ = answer.send(self.status());
             }
         }
+    }
+
+    fn beat(&mut self, beat: Beat) {
+        let now = BootNs::now();
+        let mut event = self.surroundings.event(EventType::Heartbeat, now);
+        let events = self.events.iter().map(|(kind, count)| EventCount {
+            kind: *kind,
+            count: *count,
+        });
+        event.heartbeat = Some(Heartbeat {
+            uptime_ms: now.since(self.since) / 1_000_000,
+            every_ms: u64::try_from(beat.every.as_millis()).unwrap_or(u64::MAX),
+            events: events.collect(),
+            gaps: self.events.get(&EventType::Gap).copied().unwrap_or(0),
+            lost: self.lost,
+            sinks: beat.sinks,
+        });
+        self.push(event, now, None, Waits::default());
     }
 
     /// From here on these rules judge. What listens already is met by them too.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use super::alerts::Orders;
@@ -37,6 +38,7 @@ pub(super) struct Reloader {
     queries: mpsc::Sender<Query>,
     orders: Orders,
     sinks: Arc<Sinks>,
+    every: watch::Sender<Option<Duration>>,
     /// What is in force.
     current: Mutex<Config>,
 }
@@ -46,7 +48,7 @@ impl Reloader {
         load: Load,
         queries: mpsc::Sender<Query>,
         orders: Orders,
-        sinks: Arc<Sinks>,
+        (sinks, every): (Arc<Sinks>, watch::Sender<Option<Duration>>),
         current: Config,
     ) -> Self {
         let current = Mutex::new(current);
@@ -55,6 +57,7 @@ impl Reloader {
             queries,
             orders,
             sinks,
+            every,
             current,
         }
     }
@@ -93,6 +96,8 @@ impl Reloader {
         current.channels = config.channels;
         current.maintenance = config.maintenance;
         current.sinks = config.sinks;
+        current.heartbeat = config.heartbeat;
+        self.every.send_replace(config.heartbeat.every);
         tracing::info!("{reloaded}");
         Ok(reloaded)
     }
@@ -129,7 +134,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, watch};
 
     use super::{Load, Orders, Reloader, Sinks};
     use crate::config::{Config, ConfigError, Diagnostic};
@@ -153,7 +158,13 @@ mod tests {
         let orders = Orders::to_an_obliging_desk();
         let bus = Bus::new(Limits::READER, Limits::REPLAY);
         let sinks = Sinks::new(&bus, Path::new("/nonexistent"), super::super::host::host());
-        let reloader = Reloader::new(load, queries, orders, sinks, Config::default());
+        let reloader = Reloader::new(
+            load,
+            queries,
+            orders,
+            (sinks, watch::Sender::new(None)),
+            Config::default(),
+        );
         let fault = reloader.reload().await.expect_err("wrong");
         assert_eq!(fault.code, 78);
         assert!(

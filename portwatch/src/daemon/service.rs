@@ -123,11 +123,12 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         () = signals.end() => return Ok(()),
     };
     let (stop, stopped) = oneshot::channel::<()>();
+    let (every, heartbeat) = tokio::sync::watch::channel(service.config.heartbeat.every);
     let reloader = Arc::new(Reloader::new(
         service.load,
         watch.queries(),
         alerting.orders.clone(),
-        Arc::clone(&sinks),
+        (Arc::clone(&sinks), every),
         service.config.clone(),
     ));
     let courses = alerting.courses.clone();
@@ -152,6 +153,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         server::Limits::with_clients(clients),
         async { drop(stopped.await) },
     ));
+    let beating = beat(&sinks, &watch, heartbeat);
     let status = tokio::spawn(tell_status(watch.queries(), Arc::clone(&bus)));
     tell(&[NotifyState::Ready]);
     tracing::info!(socket = %path.display(), "watching");
@@ -159,6 +161,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let end = until_end(&mut watch, &mut server, &mut signals, &reloader).await;
     tell(&[NotifyState::Stopping]);
     status.abort();
+    beating.abort();
     // The pipeline first: its last lines go out before clients are told that there are no more.
     if !matches!(end, End::Pipeline(_)) {
         watch.stop().await;
@@ -265,6 +268,15 @@ fn sinks(service: &Service, bus: &Arc<Bus>) -> Result<Arc<Sinks>, ServiceError> 
         .apply(&service.config.sinks)
         .map_err(ServiceError::Sinks)?;
     Ok(sinks)
+}
+
+fn beat(
+    sinks: &Arc<Sinks>,
+    watch: &Watch,
+    every: tokio::sync::watch::Receiver<Option<Duration>>,
+) -> JoinHandle<()> {
+    let (sinks, queries) = (Arc::clone(sinks), watch.queries());
+    tokio::spawn(async move { sinks.beat(queries, every).await })
 }
 
 /// Takes the socket. Whoever may not even make it hears what is needed for everything.

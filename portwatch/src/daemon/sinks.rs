@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -16,8 +17,9 @@ use super::places;
 use super::service::myself;
 use super::transports::transport;
 use crate::config::Sink;
-use crate::event::Host;
+use crate::event::{EventType, Host, SinkCount};
 use crate::filter::Filter;
+use crate::interface::server::{Beat, Query};
 use crate::interface::status::SinkStatus;
 use crate::sink::buffer::{self, Gauge};
 use crate::sink::transport::Transport;
@@ -126,6 +128,56 @@ impl Sinks {
     /// How the sinks do.
     pub(super) fn status(&self) -> Vec<SinkStatus> {
         self.all().running.iter().map(Running::status).collect()
+    }
+
+    /// Tells the pipeline about the sinks, every so often, for it to tell everybody. Nothing while there are none.
+    pub(super) async fn beat(
+        &self,
+        queries: mpsc::Sender<Query>,
+        mut every: watch::Receiver<Option<Duration>>,
+    ) {
+        let mut due = Instant::now();
+        loop {
+            let span = *every.borrow_and_update();
+            let next = span.map(|span| due + span);
+            let is_due = tokio::select! {
+                () = until(next) => true,
+                changed = every.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
+            };
+            due = Instant::now();
+            let (true, Some(every)) = (is_due, span) else {
+                continue;
+            };
+            let sinks = self.counts();
+            if sinks.is_empty() {
+                continue;
+            }
+            for (name, head) in sinks
+                .iter()
+                .filter_map(|one| Some((&one.name, one.head.as_ref()?)))
+            {
+                tracing::info!(sink = name, head, "the chain has come so far");
+            }
+            let beat = Box::new(Beat { every, sinks });
+            if queries.send(Query::Heartbeat(beat)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn counts(&self) -> Vec<SinkCount> {
+        let count = |sink: SinkStatus| SinkCount {
+            name: sink.name,
+            delivered: sink.delivered,
+            queued: sink.queued,
+            refused: sink.refused,
+            lost: sink.lost,
+            head: sink.head,
+        };
+        self.status().into_iter().map(count).collect()
     }
 
     /// After the bus is closed: waits until what came last is written, and delivered where that goes at once. What is
@@ -245,8 +297,16 @@ impl Sinks {
     }
 }
 
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn predicate(filter: Filter) -> Predicate {
-    Box::new(move |event| filter.matches(event))
+    // Who filters wants to know all the more that silence is silence.
+    Box::new(move |event| event.kind == EventType::Heartbeat || filter.matches(event))
 }
 
 fn deliver(

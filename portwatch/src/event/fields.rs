@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use super::words::Word;
 use super::{
-    Ancestor, Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Mechanism,
-    Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor,
-    Severity, Socket, SocketType, State,
+    Ancestor, Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Heartbeat,
+    Mechanism, Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName,
+    Sensor, Severity, Socket, SocketType, State,
 };
 
 /// What a field holds, and so which comparisons make sense.
@@ -223,6 +223,18 @@ pub static FIELDS: &[Field] = &{
     f("sensor.remedy", &[], Text, |e| text(&sensor(e)?.remedy)),
     f("sensor.mechanisms.signal", &[], Text, |e| many(&sensor(e)?.mechanisms, |m| plain(&m.signal))),
     f("sensor.mechanisms.mechanism", &[], OneOf(Mechanism::WORDS), |e| many(&sensor(e)?.mechanisms, |m| word(Some(m.mechanism)))),
+    f("heartbeat.uptime_ms", &["uptime_ms"], U64, |e| number(Some(heartbeat(e)?.uptime_ms))),
+    f("heartbeat.every_ms", &[], U64, |e| number(Some(heartbeat(e)?.every_ms))),
+    f("heartbeat.events.type", &[], OneOf(EventType::WORDS), |e| many(&heartbeat(e)?.events, |c| word(Some(c.kind)))),
+    f("heartbeat.events.count", &[], U64, |e| many(&heartbeat(e)?.events, |c| number(Some(c.count)))),
+    f("heartbeat.gaps", &[], U64, |e| number(Some(heartbeat(e)?.gaps))),
+    f("heartbeat.lost", &[], U64, |e| number(Some(heartbeat(e)?.lost))),
+    f("heartbeat.sinks.name", &[], Text, |e| many(&heartbeat(e)?.sinks, |s| plain(&s.name))),
+    f("heartbeat.sinks.delivered", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.delivered)))),
+    f("heartbeat.sinks.queued", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.queued)))),
+    f("heartbeat.sinks.refused", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.refused)))),
+    f("heartbeat.sinks.lost", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.lost)))),
+    f("heartbeat.sinks.head", &[], Text, |e| many(&heartbeat(e)?.sinks, |s| text(&s.head))),
     ]
 };
 
@@ -252,6 +264,10 @@ fn gap(event: &Event) -> Option<&Gap> {
 
 fn reconciled(event: &Event) -> Option<&Reconciled> {
     event.reconciled.as_ref()
+}
+
+fn heartbeat(event: &Event) -> Option<&Heartbeat> {
+    event.heartbeat.as_ref()
 }
 
 fn sensor(event: &Event) -> Option<&Sensor> {

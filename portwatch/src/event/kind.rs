@@ -44,11 +44,14 @@ pub enum EventType {
     /// What the re-inventory after a gap found.
     #[serde(rename = "gap.reconciled")]
     GapReconciled,
+    /// A sign of life, where there are sinks.
+    #[serde(rename = "heartbeat")]
+    Heartbeat,
 }
 
 impl EventType {
     /// Every type this version can emit.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ListenerOpened,
         Self::ListenerClosed,
         Self::ListenerPresent,
@@ -61,6 +64,7 @@ impl EventType {
         Self::SensorDegraded,
         Self::Gap,
         Self::GapReconciled,
+        Self::Heartbeat,
     ];
 
     /// The name in the `type` key.
@@ -79,6 +83,7 @@ impl EventType {
             Self::SensorDegraded => "sensor.degraded",
             Self::Gap => "gap",
             Self::GapReconciled => "gap.reconciled",
+            Self::Heartbeat => "heartbeat",
         }
     }
 }

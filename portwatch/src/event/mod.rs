@@ -6,6 +6,7 @@
 pub mod check;
 pub mod example;
 pub mod fields;
+pub mod heartbeat;
 pub mod kind;
 pub mod message;
 pub mod misuse;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Check, CheckProtocol};
+pub use heartbeat::{EventCount, Heartbeat, SinkCount};
 pub use kind::{EventType, Severity};
 pub use policy::{Policy, PolicyState};
 pub use process::{Ancestor, Container, Owner, Process};
@@ -95,6 +97,9 @@ pub struct Event {
     /// How it was seen; for `sensor.*` events, what can and cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sensor: Option<Sensor>,
+    /// `heartbeat`: what was counted since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub heartbeat: Option<Heartbeat>,
 }
 
 impl Event {
@@ -123,6 +128,7 @@ impl Event {
             gap: None,
             reconciled: None,
             sensor: None,
+            heartbeat: None,
         }
     }
 }

@@ -49,6 +49,7 @@ words! {
         SensorDegraded = "sensor.degraded",
         Gap = "gap",
         GapReconciled = "gap.reconciled",
+        Heartbeat = "heartbeat",
     }
     Severity {
         Debug = "debug",

@@ -15,7 +15,7 @@ use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
 use super::status::{ChannelStatus, HistoryStatus, SinkStatus, Status};
-use crate::event::Event;
+use crate::event::{Event, SinkCount};
 use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
 
@@ -31,8 +31,19 @@ pub enum Query {
     List(oneshot::Sender<Vec<Arc<Event>>>),
     /// Judge by these rules from now on.
     Apply(Box<Policy>, oneshot::Sender<()>),
+    /// Tell everybody that the daemon is alive.
+    Heartbeat(Box<Beat>),
     /// Health. The server itself fills in `clients` and `losses.client_missed`.
     Status(oneshot::Sender<Status>),
+}
+
+/// What a heartbeat says besides what the pipeline counts itself.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    /// Distance of two of them.
+    pub every: Duration,
+    /// The sinks.
+    pub sinks: Vec<SinkCount>,
 }
 
 /// Reads the configuration anew and applies it.

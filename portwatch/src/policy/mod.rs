@@ -164,6 +164,7 @@ const fn is_of_a_listener(kind: EventType) -> bool {
         | EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap
-        | EventType::GapReconciled => false,
+        | EventType::GapReconciled
+        | EventType::Heartbeat => false,
     }
 }

@@ -60,6 +60,7 @@ const fn name(kind: EventType) -> &'static str {
         EventType::SensorDegraded => "Sensor degraded",
         EventType::Gap => "Events lost",
         EventType::GapReconciled => "Loss reconciled",
+        EventType::Heartbeat => "Heartbeat",
     }
 }
 
@@ -151,7 +152,8 @@ const fn category(event: &Event) -> &'static str {
         EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap
-        | EventType::GapReconciled => "sensor",
+        | EventType::GapReconciled
+        | EventType::Heartbeat => "sensor",
         EventType::ListenerOpened
         | EventType::ListenerClosed
         | EventType::ListenerPresent

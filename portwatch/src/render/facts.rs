@@ -24,7 +24,8 @@ pub(super) fn is_alert(event: &Event) -> bool {
         | EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap
-        | EventType::GapReconciled => false,
+        | EventType::GapReconciled
+        | EventType::Heartbeat => false,
     }
 }
 

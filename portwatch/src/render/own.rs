@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::event::{
-    Ancestor, Check, Event, Exposure, Family, Gap, Owner, PolicyState, Previous, Process, Protocol,
-    Reconciled, Sensor, Socket, SocketType, State,
+    Ancestor, Check, Event, Exposure, Family, Gap, Heartbeat, Owner, PolicyState, Previous,
+    Process, Protocol, Reconciled, Sensor, Socket, SocketType, State,
 };
 
 /// For whose model it is the rest.
@@ -45,6 +45,8 @@ pub(super) struct Own<'e> {
     reconciled: Option<&'e Reconciled>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sensor: Option<&'e Sensor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat: Option<&'e Heartbeat>,
 }
 
 /// The socket without its addresses and ports, which every model has.
@@ -134,6 +136,7 @@ impl<'e> Own<'e> {
             gap: event.gap.as_ref(),
             reconciled: event.reconciled.as_ref(),
             sensor: event.sensor.as_ref(),
+            heartbeat: event.heartbeat.as_ref(),
         }
     }
 }

@@ -169,8 +169,10 @@ impl Intake {
                 None => {}
             }
             let now = Instant::now();
-            if batch.pace.is_due(now) {
-                self.judge(batch.place.settle().err());
+            if batch.pace.is_due(now)
+                && let Err(error) = batch.place.settle()
+            {
+                self.judge(Some(error));
             }
             if now >= beat {
                 beat = now + BEAT;
@@ -179,8 +181,10 @@ impl Intake {
                 }
             }
         }
-        if self.sync != Sync::Never {
-            self.judge(batch.place.settle().err());
+        if self.sync != Sync::Never
+            && let Err(error) = batch.place.settle()
+        {
+            self.judge(Some(error));
         }
         batch.numbering
     }

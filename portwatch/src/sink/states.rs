@@ -220,6 +220,7 @@ impl States {
             error: None,
             gap: None,
             reconciled: None,
+            heartbeat: None,
             sensor: Some(Sensor {
                 mechanism: Some(transition.mechanism),
                 latency_us: Some(self.latency_us(transition)),

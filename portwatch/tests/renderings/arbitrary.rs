@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use portwatch::event::words::Word;
 use portwatch::event::{
-    Ancestor, Check, Container, Event, EventType, Gap, GapCgroup, Host, Owner, Policy, Previous,
-    Process, Reconciled, Sensor, SignalMechanism, Socket,
+    Ancestor, Check, Container, Event, EventCount, EventType, Gap, GapCgroup, Heartbeat, Host,
+    Owner, Policy, Previous, Process, Reconciled, Sensor, SignalMechanism, SinkCount, Socket,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -133,7 +133,29 @@ impl Dice {
                 took_us: dice.number(),
             }),
             sensor: self.maybe(Self::sensor),
+            heartbeat: self.maybe(Self::heartbeat),
             ..Event::new(kind, ts, Arc::new(host))
+        }
+    }
+
+    fn heartbeat(&mut self) -> Heartbeat {
+        Heartbeat {
+            uptime_ms: self.number(),
+            every_ms: self.number(),
+            events: self.list(|dice| EventCount {
+                kind: dice.word(),
+                count: dice.number(),
+            }),
+            gaps: self.number(),
+            lost: self.number(),
+            sinks: self.list(|dice| SinkCount {
+                name: dice.text(),
+                delivered: dice.number(),
+                queued: dice.number(),
+                refused: dice.number(),
+                lost: dice.number(),
+                head: dice.maybe(Self::text),
+            }),
         }
     }
 

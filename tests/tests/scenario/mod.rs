@@ -25,6 +25,7 @@ mod process;
 mod program;
 mod raw;
 mod rendering;
+mod sinks;
 mod states;
 mod storm;
 mod stream;
@@ -91,6 +92,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         baseline::ALL,
         channels::ALL,
         history::ALL,
+        sinks::ALL,
         control::ALL,
         alerts::ALL,
         alerts_alone::ALL,

@@ -33,6 +33,7 @@ fn each_type_says_what_happened() {
             "udp.bind makes do with cgroup: the kernel refuses fexit programs (EPERM); not seen: binds that the kernel refuses; to mend it, boot a kernel with CONFIG_KPROBES",
             "lost 12 events on the critical ring between 2026-11-21T19:41:58.000214000Z and 2026-11-21T19:42:00.871002113Z, 12 of them of cgroup /system.slice/batch.service",
             "looked again at 214 sockets in 1.1 ms: 1 listener had not been reported, 2 were gone, 0 had changed",
+            "watching for 2 h 1 m: 46 events told, 12 lost; 2 sinks, 16 events waiting",
         ]
     );
 }

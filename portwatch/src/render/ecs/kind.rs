@@ -50,6 +50,7 @@ impl Kind {
             // Data is missing, and this is the word of ECS for that.
             EventType::Gap => row("pipeline_error", HOST, INFO, "gap", None),
             EventType::GapReconciled => row("event", HOST, INFO, "gap-reconciled", None),
+            EventType::Heartbeat => row("metric", HOST, INFO, "heartbeat", None),
         };
         if facts::is_alert(event) {
             of.alert()

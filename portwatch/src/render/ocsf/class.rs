@@ -65,6 +65,7 @@ impl Class {
             EventType::ListenerRecovered => Self::Finding(Life::Closed),
             EventType::SensorReady => Self::Lifecycle(START),
             EventType::GapReconciled => Self::Lifecycle(Activity::Other("Reconcile")),
+            EventType::Heartbeat => Self::Lifecycle(Activity::Other("Heartbeat")),
             EventType::SensorDegraded | EventType::Gap => Self::Error,
         }
     }
