@@ -14,7 +14,9 @@ pub use crate::interface::fuzz::control;
 pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
 pub use crate::sink::buffer::fuzz::buffer;
+pub use crate::sink::transport::http::fuzz::reply;
 pub use crate::sink::transport::nats::fuzz::nats;
+pub use crate::sink::transport::relp::fuzz::relp;
 pub use crate::text::fuzz::text;
 
 /// No character of it could move a cursor or forge a line.
@@ -40,7 +42,7 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 14] = [
+    const TARGETS: [Target; 16] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("buffer", buffer, crate::sink::buffer::fuzz::seeds),
@@ -54,6 +56,8 @@ mod tests {
         ("netlink", netlink, crate::inventory::fuzz::netlink_seeds),
         ("procfs", procfs, crate::enrich::fuzz::proc_seeds),
         ("record", record, crate::decode::fuzz::seeds),
+        ("relp", relp, crate::sink::transport::relp::fuzz::seeds),
+        ("reply", reply, crate::sink::transport::http::fuzz::seeds),
         ("text", text, crate::text::fuzz::seeds),
     ];
     const MAX_FILES: usize = 150;

@@ -77,6 +77,7 @@ impl Opening {
                 shape,
                 first: None,
             }),
+            _ => Err(io::Error::other("bug: a sink with a peer has no buffer")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connections to peers that may be slow, hostile, or somebody else: every step has an end, and certificates are checked.
 
 mod endpoint;
+pub mod http;
 mod link;
 mod tls;
 

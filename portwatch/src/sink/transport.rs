@@ -1,6 +1,9 @@
 //! How a sink hands over what its buffer holds; each kind of peer has a file of its own.
 
+pub mod http;
+pub mod journald;
 pub mod nats;
+pub mod relp;
 pub mod syslog;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -2,7 +2,7 @@
 
 mod email;
 mod exec;
-mod log;
+pub(super) mod log;
 mod webhook;
 
 use toml::de::{DeTable, DeValue};

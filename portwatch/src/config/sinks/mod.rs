@@ -1,7 +1,12 @@
 //! Where events go: `[[sink]]`, each with its own filter, format and queue. Pure.
 
 mod file;
+mod http;
+mod nats;
+mod syslog;
+mod way;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
@@ -12,9 +17,14 @@ use super::values::{Apply, expression, names, number, plain_name, set, take, tru
 use crate::filter::Filter;
 use crate::render::Format;
 use crate::sink::Sync;
+use crate::sink::transport::http::Shape;
 use crate::text::escape;
 
 pub use file::File;
+pub use http::Http;
+pub use nats::Nats;
+pub use syslog::{Journald, Syslog};
+pub use way::{Address, Way};
 
 /// What the list is called.
 pub(super) const LIST: &str = "sink";
@@ -69,6 +79,16 @@ pub enum Kind {
     Stdout,
     /// A file.
     File(File),
+    /// A receiver of syslog.
+    Syslog(Syslog),
+    /// A receiver of RELP.
+    Relp(Syslog),
+    /// systemd's journal.
+    Journald(Journald),
+    /// A server that takes requests.
+    Http(Box<Http>),
+    /// A stream of NATS.
+    Nats(Box<Nats>),
 }
 
 impl Default for Buffer {
@@ -107,13 +127,47 @@ const BUFFER: &[(&str, Apply<Sink>)] = &[
 
 impl Kind {
     /// Every type, in the order of the documentation.
-    pub const TYPES: [&'static str; 2] = ["stdout", "file"];
+    pub const TYPES: [&'static str; 11] = [
+        "stdout",
+        "file",
+        "syslog",
+        "relp",
+        "journald",
+        "elasticsearch",
+        "splunk",
+        "loki",
+        "otlp",
+        "http",
+        "nats",
+    ];
 
     fn of(name: &str) -> Option<Self> {
         match name {
             "stdout" => Some(Self::Stdout),
             "file" => Some(Self::File(File::default())),
-            _ => None,
+            "syslog" => Some(Self::Syslog(Syslog::default())),
+            "relp" => Some(Self::Relp(Syslog::default())),
+            "journald" => Some(Self::Journald(Journald::default())),
+            "nats" => Some(Self::Nats(Box::default())),
+            _ => {
+                let shape = match name {
+                    "elasticsearch" => Shape::Elasticsearch {
+                        index: "logs-portwatch-default".to_owned(),
+                    },
+                    "splunk" => Shape::Splunk {
+                        index: None,
+                        sourcetype: "portwatch".to_owned(),
+                        acknowledged: false,
+                    },
+                    "loki" => Shape::Loki {
+                        labels: BTreeMap::from([("job".to_owned(), "portwatch".to_owned())]),
+                    },
+                    "otlp" => Shape::Otlp,
+                    "http" => Shape::Lines,
+                    _ => return None,
+                };
+                Some(Self::Http(Box::new(Http::new(shape))))
+            }
         }
     }
 
@@ -123,6 +177,17 @@ impl Kind {
         match self {
             Self::Stdout => "stdout",
             Self::File(_) => "file",
+            Self::Syslog(_) => "syslog",
+            Self::Relp(_) => "relp",
+            Self::Journald(_) => "journald",
+            Self::Nats(_) => "nats",
+            Self::Http(http) => match http.shape {
+                Shape::Elasticsearch { .. } => "elasticsearch",
+                Shape::Splunk { .. } => "splunk",
+                Shape::Loki { .. } => "loki",
+                Shape::Otlp => "otlp",
+                Shape::Lines | Shape::Array => "http",
+            },
         }
     }
 
@@ -136,6 +201,11 @@ impl Kind {
         match self {
             Self::Stdout => Vec::new(),
             Self::File(_) => names(file::KEYS),
+            Self::Syslog(_) => [names(syslog::SYSLOG), names(way::KEYS)].concat(),
+            Self::Relp(_) => [names(syslog::RELP), names(way::KEYS)].concat(),
+            Self::Journald(_) => names(syslog::JOURNALD),
+            Self::Nats(_) => [names(nats::KEYS), names(way::KEYS)].concat(),
+            Self::Http(http) => [names(http::KEYS), names(http.own()), names(way::KEYS)].concat(),
         }
     }
 
@@ -144,6 +214,16 @@ impl Kind {
         match self {
             Self::Stdout => None,
             Self::File(file) => take(file::KEYS, file, key, value),
+            Self::Syslog(syslog) => take(syslog::SYSLOG, syslog, key, value)
+                .or_else(|| take(way::KEYS, &mut syslog.way, key, value)),
+            Self::Relp(relp) => take(syslog::RELP, relp, key, value)
+                .or_else(|| take(way::KEYS, &mut relp.way, key, value)),
+            Self::Journald(journal) => take(syslog::JOURNALD, journal, key, value),
+            Self::Nats(nats) => take(nats::KEYS, nats.as_mut(), key, value)
+                .or_else(|| take(way::KEYS, &mut nats.way, key, value)),
+            Self::Http(http) => take(http::KEYS, http.as_mut(), key, value)
+                .or_else(|| take(http.own(), http.as_mut(), key, value))
+                .or_else(|| take(way::KEYS, &mut http.way, key, value)),
         }
     }
 
@@ -152,7 +232,25 @@ impl Kind {
         match self {
             Self::Stdout => {}
             Self::File(file) => file::check(file, wrong),
+            Self::Syslog(syslog) => syslog::check(syslog, false, wrong),
+            Self::Relp(relp) => syslog::check(relp, true, wrong),
+            Self::Journald(_) => {}
+            Self::Nats(nats) => nats::check(nats, wrong),
+            Self::Http(http) => http::check(http, wrong),
         }
+    }
+
+    /// Why it cannot take this format.
+    fn clash_with(&self, format: Format) -> Option<String> {
+        let is_json = matches!(format, Format::Json | Format::Ecs | Format::Ocsf);
+        let needs_json =
+            matches!(self, Self::Http(http) if matches!(http.shape, Shape::Elasticsearch { .. }));
+        (needs_json && !is_json).then(|| {
+            format!(
+                "Elasticsearch takes JSON alone: `format` is json, ecs or ocsf there, and not {}",
+                format.as_str()
+            )
+        })
     }
 }
 
@@ -242,6 +340,9 @@ fn add(at: usize, table: &DeTable<'_>, sinks: &mut Vec<Sink>, mistakes: &mut Mis
     if mistakes.len() == before {
         let mut wrong = |message: &str| mistakes.push((at, message.to_owned()));
         sink.kind.check(&mut wrong);
+        if let Some(why) = sink.kind.clash_with(sink.format) {
+            wrong(&why);
+        }
         if let Some(why) = clash(&sink, sinks) {
             mistakes.push((at, why));
         }
@@ -323,3 +424,5 @@ fn sync(value: &DeValue<'_>) -> Result<Sync, String> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod remote_tests;

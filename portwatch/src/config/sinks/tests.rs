@@ -14,7 +14,7 @@ pub(super) fn parsed(input: &str) -> (Vec<Sink>, Vec<String>) {
     (config.sinks, mistakes)
 }
 
-fn one_mistake(input: &str) -> String {
+pub(super) fn one_mistake(input: &str) -> String {
     let (_, mistakes) = parsed(input);
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     mistakes.concat()

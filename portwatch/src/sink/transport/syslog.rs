@@ -196,7 +196,7 @@ impl Envelope {
     }
 
     /// As RFC 5424 has it, the record for its text.
-    fn remote(&self, parcel: &Parcel) -> Vec<u8> {
+    pub(super) fn remote(&self, parcel: &Parcel) -> Vec<u8> {
         if self.is_whole {
             return parcel.line.clone();
         }
