@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portwatch_tests::harness::daemon::Home;
-use portwatch_tests::harness::program::find;
+use portwatch_tests::harness::program::{find, free_tcp_port};
 use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{Actor, Context, Event, Kind, Outcome};
 use rustix::mount::{MountFlags, mount};
@@ -20,7 +23,7 @@ use super::scenarios;
 
 scenarios!(
     "sinks": logrotate_in_both_ways, killed_again_and_again, a_full_disk_is_overcome, reload_takes_all_or_nothing,
-    standard_output_in_another_format,
+    standard_output_in_another_format, what_waited_comes_and_damage_is_a_gap,
 );
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -314,6 +317,97 @@ fn standard_output_in_another_format(_: &Context) -> Result<()> {
         "{line}"
     );
     Ok(())
+}
+
+/// While nobody takes them, events wait on disk, over a kill; where the disk was damaged there is a gap, and the rest comes.
+fn what_waited_comes_and_damage_is_a_gap(context: &Context) -> Result<()> {
+    let home = Home::new()?;
+    let port = free_tcp_port()?;
+    let text = format!(
+        "[heartbeat]\nevery = \"off\"\n[[sink]]\ntype = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"\n"
+    );
+    fs::write(home.path("portwatch.toml"), text)?;
+    let mut daemon = home.start(context.rung())?;
+    let mut actor = Actor::start("sink-waiting")?;
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(actor.listener(Kind::TCP4, "127.94.0.1:0", 1)?);
+    }
+    let deadline = Instant::now() + PATIENCE * scale();
+    let buffer = home.path("state/sinks/syslog");
+    let last = format!("\"inode\":{},", waiting[7].inode);
+    while !buffered(&buffer)?
+        .iter()
+        .any(|(_, bytes)| has(bytes, last.as_bytes()))
+    {
+        ensure!(Instant::now() < deadline, "nothing waits");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.crash()?;
+    let (path, mut bytes) = buffered(&buffer)?.pop().context("no buffer")?;
+    // Somewhere in the record of the fifth.
+    let fifth = format!("\"inode\":{},", waiting[4].inode);
+    let at = position(&bytes, fifth.as_bytes()).context("not in the buffer")?;
+    bytes[at] ^= 1;
+    fs::write(path, bytes)?;
+    let receiver = TcpListener::bind(("127.0.0.1", port))?;
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&got);
+    std::thread::spawn(move || {
+        for stream in receiver.incoming().flatten() {
+            let mut bytes = Vec::new();
+            // What was read before an error counts as well.
+            let _ = (&stream).read_to_end(&mut bytes);
+            if let Ok(mut got) = into.lock() {
+                got.extend_from_slice(&bytes);
+            }
+        }
+    });
+    let _daemon = home.start(context.rung())?;
+    let taken = || got.lock().map(|got| got.clone()).unwrap_or_default();
+    while !has(&taken(), last.as_bytes()) || !has(&taken(), br#""type":"sensor.ready""#) {
+        ensure!(
+            Instant::now() < deadline + PATIENCE * scale(),
+            "what waited does not come"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for (number, sock) in waiting.iter().enumerate() {
+        let opening = format!("\"inode\":{},", sock.inode);
+        let bytes = taken();
+        let before = position(&bytes, br#""ring":"sink","cause":"damaged","lost":1,"#);
+        let before = &bytes[..before.context("no gap")?];
+        // Those before the damage come before the gap. All are told as present by the second run, the fifth too.
+        ensure!(
+            has(before, opening.as_bytes()) == (number < 4),
+            "the one of number {number} is not where it should be"
+        );
+    }
+    Ok(())
+}
+
+/// The files of a buffer, with what is in them.
+fn buffered(folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut all = Vec::new();
+    if folder.exists() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "records") {
+                let bytes = fs::read(&path)?;
+                all.push((path, bytes));
+            }
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    position(bytes, part).is_some()
 }
 
 /// Waits until one of these files has such an event.
