@@ -151,7 +151,7 @@ fn killed_again_and_again(context: &Context) -> Result<()> {
             "{seq} where {expected} should be"
         );
         expected = seq + 1;
-        if event.text("gap/cause") == "damaged" {
+        if event.text("gap.cause") == "damaged" {
             torn += 1;
         }
     }
