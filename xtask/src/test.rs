@@ -25,7 +25,7 @@ const RUNGS: [&str; 6] = [
     "reconcile",
 ];
 const VM_KERNEL: &str = "6.1";
-const NOT_IN_VM: [&str; 8] = [
+const NOT_IN_VM: [&str; 9] = [
     "alerts",
     "channels::",
     "checks::",
@@ -33,6 +33,7 @@ const NOT_IN_VM: [&str; 8] = [
     "hostile::",
     "identity::",
     "loss::",
+    "sinks_net::",
     "storm::",
 ];
 /// Seconds for each fuzz target.

@@ -267,6 +267,7 @@ mod tests {
             include_str!("../../../docs/migrating.md"),
             include_str!("../../../docs/policy.md"),
             include_str!("../../../docs/sinks.md"),
+            include_str!("../../../docs/sinks-network.md"),
         ];
         let examples = pages
             .iter()

@@ -26,6 +26,7 @@ mod program;
 mod raw;
 mod rendering;
 mod sinks;
+mod sinks_net;
 mod states;
 mod storm;
 mod stream;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         channels::ALL,
         history::ALL,
         sinks::ALL,
+        sinks_net::ALL,
         control::ALL,
         alerts::ALL,
         alerts_alone::ALL,
