@@ -47,7 +47,7 @@ const AWAY: Duration = Duration::from_millis(1_500);
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(100);
 /// After so many listeners the generator lets the daemon breathe …
-const BURST: u64 = 500;
+const BURST: u64 = 100;
 /// … for so long.
 const BREATH: Duration = Duration::from_millis(20);
 /// More events than this are not made to wait for a receiver.
@@ -203,6 +203,8 @@ sync = "always"
             };
             if is_due(kills, arguments.kills) {
                 daemon.crash()?;
+                // Nobody is told of them meanwhile.
+                pace.held.store(true, Ordering::Relaxed);
                 before = last;
                 kills += 1;
                 synced.syslog.extend(self.buffered("syslog")?);
