@@ -6,8 +6,8 @@ mod fuzz;
 mod generate;
 mod host;
 mod results;
-mod soak;
 mod servers;
+mod soak;
 mod test;
 mod vm;
 

@@ -80,7 +80,10 @@ fn fetch_one(name: &str, packages: &[&str]) -> Result<()> {
     if tree.is_dir() {
         return Ok(());
     }
-    println!("fetching {name} from Debian {SUITE} into {}", home.display());
+    println!(
+        "fetching {name} from Debian {SUITE} into {}",
+        home.display()
+    );
     let arch = match std::env::consts::ARCH {
         "aarch64" => Arch::Arm64,
         _ => Arch::Amd64,

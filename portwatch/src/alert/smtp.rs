@@ -278,7 +278,9 @@ impl Conversation {
     fn write(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Failure> {
         self.stream.wait_until(Instant::now() + patience);
         let written = self.stream.write_all(bytes);
-        written.and_then(|()| self.stream.flush()).map_err(|error| broken(&error, patience))
+        written
+            .and_then(|()| self.stream.flush())
+            .map_err(|error| broken(&error, patience))
     }
 
     fn answer(&mut self, patience: Duration) -> Result<Answer, Failure> {

@@ -75,7 +75,11 @@ fn http(settings: &sinks::Http, format: Format, host: &str) -> Result<Http, Stri
         Shape::Elasticsearch { .. } => "ApiKey",
         _ => "Bearer",
     };
-    let authorization = match (&settings.token_file, &settings.user, &settings.password_file) {
+    let authorization = match (
+        &settings.token_file,
+        &settings.user,
+        &settings.password_file,
+    ) {
         (Some(file), ..) => Some(authorization(scheme, &secret::read(file)?)?),
         (None, Some(user), Some(file)) => Some(basic(user, &secret::read(file)?)?),
         _ => None,

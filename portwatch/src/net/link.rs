@@ -105,8 +105,8 @@ impl Link {
         };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| "no certificate can be for such a name".to_owned())?;
-        let connection = ClientConnection::new(Arc::clone(config), name)
-            .map_err(|error| error.to_string())?;
+        let connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
         let mut stream = StreamOwned::new(connection, socket);
         stream.sock.deadline = Instant::now() + patience;
         while stream.conn.is_handshaking() {

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use super::facts;
 use super::{PRODUCT, VERSION};
-use crate::event::fields::{DERIVED, FIELDS, Value};
 use crate::event::Event;
+use crate::event::fields::{DERIVED, FIELDS, Value};
 use crate::text::guard;
 
 /// Facility of daemons without one of their own.

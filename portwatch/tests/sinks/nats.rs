@@ -34,7 +34,9 @@ fn stored(server: &NatsServer) -> BTreeSet<usize> {
     let stored = server.stored().expect("files");
     let text = String::from_utf8_lossy(&stored);
     let records = text.split("{\"n\":").skip(1);
-    records.map(|rest| number(&format!("{{\"n\":{rest}"))).collect()
+    records
+        .map(|rest| number(&format!("{{\"n\":{rest}")))
+        .collect()
 }
 
 fn why(delivery: Delivery) -> String {
@@ -54,7 +56,12 @@ fn a_stream_takes_each_record_once() {
     let told = why(nats.deliver(&parcels(0, 3)));
     assert!(told.contains("no stream takes this subject"), "{told}");
     let mut nats = Nats::new(settings(&server, true));
-    assert_eq!(nats.deliver(&parcels(0, 2_000)), Delivery::all(2_000), "{}", server.log());
+    assert_eq!(
+        nats.deliver(&parcels(0, 2_000)),
+        Delivery::all(2_000),
+        "{}",
+        server.log()
+    );
     // As after an answer that was lost.
     assert_eq!(nats.deliver(&parcels(1_000, 1_500)), Delivery::all(1_500));
     assert_eq!(messages(&server), 2_500);
@@ -69,7 +76,10 @@ fn a_stream_takes_each_record_once() {
     let mut long = parcels(3_000, 2);
     long[0].line = vec![b'x'; 2 << 20];
     let refused = nats.deliver(&long);
-    assert!(matches!(refused.trouble, Some(Trouble::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(refused.trouble, Some(Trouble::Refused(_))),
+        "{refused:?}"
+    );
     assert_eq!(nats.deliver(&long[1..]), Delivery::all(1));
     // A connection that was broken meanwhile is no trouble.
     nats.rest();
@@ -121,7 +131,11 @@ fn who_may_not_is_told_so_and_who_may_is_let_in() {
             login: Some(login),
             ..settings(&server, true)
         });
-        assert_eq!(nats.deliver(&parcels(0, 1)), Delivery::all(1), "{authorization}");
+        assert_eq!(
+            nats.deliver(&parcels(0, 1)),
+            Delivery::all(1),
+            "{authorization}"
+        );
     }
 }
 
@@ -157,7 +171,9 @@ fn what_a_stream_acknowledged_it_has_whenever_it_is_killed() {
         killer.join().expect("the killer")
     });
     let (messages, stored) = (messages(&server), stored(&server));
-    println!("{kills} kills, {failures} failed deliveries, {messages} messages for {COUNT} records");
+    println!(
+        "{kills} kills, {failures} failed deliveries, {messages} messages for {COUNT} records"
+    );
     assert!(kills > 3, "killed {kills} times only");
     assert!(stored.into_iter().eq(0..COUNT));
     assert_eq!(messages, COUNT as u64);

@@ -73,7 +73,11 @@ fn the_longest_record_arrives_whole() {
     let mut syslog = syslog(endpoint(rsyslog.tls, Some(tls(&ca, None))), true);
     assert_eq!(syslog.deliver(&record), Delivery::all(1));
     let lines = rsyslog.wait_for(1, PATIENCE).expect("one");
-    assert!(lines[0].as_bytes().ends_with(&record[0].line), "{} bytes", lines[0].len());
+    assert!(
+        lines[0].as_bytes().ends_with(&record[0].line),
+        "{} bytes",
+        lines[0].len()
+    );
 }
 
 #[test]
@@ -138,8 +142,15 @@ fn what_a_receiver_confirmed_it_has_whenever_it_is_killed() {
     // One that was cut off by the kill came again, whole.
     let whole = lines.iter().filter(|line| line.ends_with('}'));
     let numbers: BTreeSet<usize> = whole.map(|line| number(line)).collect();
-    println!("{kills} kills, {failures} failed deliveries, {} lines for {COUNT} records", lines.len());
+    println!(
+        "{kills} kills, {failures} failed deliveries, {} lines for {COUNT} records",
+        lines.len()
+    );
     assert!(kills > 3, "killed {kills} times only");
     let missing: Vec<usize> = (0..COUNT).filter(|n| !numbers.contains(n)).collect();
-    assert!(missing.is_empty(), "{} are missing, {missing:?}", missing.len());
+    assert!(
+        missing.is_empty(),
+        "{} are missing, {missing:?}",
+        missing.len()
+    );
 }

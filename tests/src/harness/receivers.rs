@@ -123,7 +123,9 @@ impl Rsyslog {
     pub fn restart(&mut self) -> Result<()> {
         self.life.kill()?;
         let mut command = program("rsyslogd").context("rsyslog is not here any more")?;
-        command.args(["-n", "-i", "NONE", "-f"]).arg(self.path("conf"));
+        command
+            .args(["-n", "-i", "NONE", "-f"])
+            .arg(self.path("conf"));
         let ports = [self.tcp, self.tls, self.mutual, self.relp];
         self.life.begin(command, &ports)
     }

@@ -148,7 +148,9 @@ pub(super) fn check(http: &Http, wrong: &mut dyn FnMut(&str)) {
         wrong("`user` and `token_file` are different ways to log in: choose one");
     }
     if matches!(http.shape, Shape::Splunk { .. }) && http.token_file.is_none() {
-        wrong("Splunk's HTTP Event Collector needs its token: name the file that holds it with `token_file`");
+        wrong(
+            "Splunk's HTTP Event Collector needs its token: name the file that holds it with `token_file`",
+        );
     }
 }
 
@@ -164,7 +166,9 @@ fn name(value: &DeValue<'_>) -> Result<String, String> {
 /// `{ job = "portwatch" }`.
 fn labels(value: &DeValue<'_>) -> Result<BTreeMap<String, String>, String> {
     let wrong = || {
-        format!("expected at most {LABELS} labels such as {{ job = \"portwatch\" }}; host, type and severity are there")
+        format!(
+            "expected at most {LABELS} labels such as {{ job = \"portwatch\" }}; host, type and severity are there"
+        )
     };
     let DeValue::Table(table) = value else {
         return Err(wrong());
@@ -181,7 +185,10 @@ fn labels(value: &DeValue<'_>) -> Result<BTreeMap<String, String>, String> {
             false => Err(wrong()),
         }
     };
-    let labels = table.iter().map(read).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let labels = table
+        .iter()
+        .map(read)
+        .collect::<Result<BTreeMap<_, _>, _>>()?;
     match labels.len() <= LABELS {
         true => Ok(labels),
         false => Err(wrong()),

@@ -423,6 +423,6 @@ fn sync(value: &DeValue<'_>) -> Result<Sync, String> {
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod remote_tests;
+#[cfg(test)]
+mod tests;

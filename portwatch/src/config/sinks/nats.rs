@@ -91,7 +91,9 @@ pub(super) fn check(nats: &Nats, wrong: &mut dyn FnMut(&str)) {
     ];
     let logins = logins.into_iter().filter(|is_given| *is_given).count();
     if logins > 1 {
-        wrong("`user`, `token_file` and `credentials_file` are different ways to log in: choose one");
+        wrong(
+            "`user`, `token_file` and `credentials_file` are different ways to log in: choose one",
+        );
     }
     for server in &nats.servers {
         let permitted = nats.way.permits(server.tls, server.is_here(), logins > 0);

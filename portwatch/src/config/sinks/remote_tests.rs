@@ -28,8 +28,14 @@ fn every_key_of_those_with_a_peer_is_taken() {
         panic!("{sinks:?}")
     };
     let address = syslog.address.as_ref().expect("an address");
-    assert_eq!((address.tls, address.host.as_str(), address.port), (true, "siem.example.org", 6514));
-    assert_eq!((syslog.confirm, syslog.facility, syslog.tag.as_str()), (false, 16, "pw"));
+    assert_eq!(
+        (address.tls, address.host.as_str(), address.port),
+        (true, "siem.example.org", 6514)
+    );
+    assert_eq!(
+        (syslog.confirm, syslog.facility, syslog.tag.as_str()),
+        (false, 16, "pw")
+    );
     assert_eq!(syslog.way.timeout, Duration::from_secs(5));
     assert_eq!(syslog.way.key_file.as_deref(), Some(Path::new("key")));
     assert_eq!(sinks[0].buffer.mib, 7);
@@ -41,7 +47,9 @@ fn every_key_of_those_with_a_peer_is_taken() {
         })
         .collect();
     assert!(matches!(shapes[0], Shape::Elasticsearch { index } if index == "soc"));
-    assert!(matches!(shapes[1], Shape::Splunk { index: Some(index), acknowledged: true, .. } if index == "i"));
+    assert!(
+        matches!(shapes[1], Shape::Splunk { index: Some(index), acknowledged: true, .. } if index == "i")
+    );
     assert!(matches!(shapes[2], Shape::Loki { labels } if labels.len() == 1));
     assert_eq!(shapes[4], &Shape::Array);
     let Kind::Nats(nats) = &sinks[8].kind else {
@@ -53,25 +61,67 @@ fn every_key_of_those_with_a_peer_is_taken() {
 #[test]
 fn what_is_wrong_with_a_peer_is_told_at_its_place() {
     for (keys, expected) in [
-        ("syslog\"\naddress = \"siem:514\"", "expected an address such as"),
-        ("syslog\"\naddress = \"tls://siem\"", "expected an address such as"),
-        ("syslog\"\naddress = \"tls://a b:1\"", "expected an address such as"),
-        ("syslog\"\naddress = \"tcp://siem:514\"", "say `insecure = true`"),
-        ("syslog\"\naddress = \"tls://s:1\"\ncert_file = \"/c\"", "go together"),
+        (
+            "syslog\"\naddress = \"siem:514\"",
+            "expected an address such as",
+        ),
+        (
+            "syslog\"\naddress = \"tls://siem\"",
+            "expected an address such as",
+        ),
+        (
+            "syslog\"\naddress = \"tls://a b:1\"",
+            "expected an address such as",
+        ),
+        (
+            "syslog\"\naddress = \"tcp://siem:514\"",
+            "say `insecure = true`",
+        ),
+        (
+            "syslog\"\naddress = \"tls://s:1\"\ncert_file = \"/c\"",
+            "go together",
+        ),
         ("relp\"", "needs an `address`"),
-        ("relp\"\naddress = \"tls://s:1\"\nconfirm = true", "belongs to sinks of type syslog"),
+        (
+            "relp\"\naddress = \"tls://s:1\"\nconfirm = true",
+            "belongs to sinks of type syslog",
+        ),
         ("elasticsearch\"", "needs an address"),
-        ("elasticsearch\"\nurl = \"https://e\"\nformat = \"cef\"", "takes JSON alone"),
-        ("elasticsearch\"\nurl = \"https://e\"\nindex = \"a/b\"", "expected a name"),
+        (
+            "elasticsearch\"\nurl = \"https://e\"\nformat = \"cef\"",
+            "takes JSON alone",
+        ),
+        (
+            "elasticsearch\"\nurl = \"https://e\"\nindex = \"a/b\"",
+            "expected a name",
+        ),
         ("splunk\"\nurl = \"https://s\"", "needs its token"),
-        ("loki\"\nurl = \"https://l\"\nlabels = { host = \"x\" }", "expected at most 12 labels"),
-        ("http\"\nurl = \"http://10.0.0.1/\"\ninsecure = true\ntoken_file = \"t\"", "a secret never goes"),
+        (
+            "loki\"\nurl = \"https://l\"\nlabels = { host = \"x\" }",
+            "expected at most 12 labels",
+        ),
+        (
+            "http\"\nurl = \"http://10.0.0.1/\"\ninsecure = true\ntoken_file = \"t\"",
+            "a secret never goes",
+        ),
         ("otlp\"\nurl = \"https://o\"\nuser = \"u\"", "go together"),
         ("nats\"", "needs its `servers`"),
-        ("nats\"\nservers = \"tls://n:1\"\ncreate_stream = true", "needs the name of the `stream`"),
-        ("nats\"\nservers = \"tls://n:1\"\nsubject = \"a.>\"", "expected parts of letters"),
-        ("nats\"\nservers = \"tls://n:1\"\ntoken_file = \"t\"\ncredentials_file = \"c\"", "choose one"),
-        ("nats\"\nservers = \"tcp://n:1\"\ninsecure = true\ntoken_file = \"t\"", "a secret never goes"),
+        (
+            "nats\"\nservers = \"tls://n:1\"\ncreate_stream = true",
+            "needs the name of the `stream`",
+        ),
+        (
+            "nats\"\nservers = \"tls://n:1\"\nsubject = \"a.>\"",
+            "expected parts of letters",
+        ),
+        (
+            "nats\"\nservers = \"tls://n:1\"\ntoken_file = \"t\"\ncredentials_file = \"c\"",
+            "choose one",
+        ),
+        (
+            "nats\"\nservers = \"tcp://n:1\"\ninsecure = true\ntoken_file = \"t\"",
+            "a secret never goes",
+        ),
     ] {
         let mistake = one_mistake(&format!("[[sink]]\ntype = \"{keys}\n"));
         assert!(mistake.contains(expected), "{keys}: {mistake}");

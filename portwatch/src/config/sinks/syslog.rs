@@ -68,7 +68,9 @@ pub(super) const RELP: &[(&str, Apply<Syslog>)] = &[
 pub(super) fn check(syslog: &Syslog, needs_address: bool, wrong: &mut dyn FnMut(&str)) {
     match &syslog.address {
         None if needs_address => {
-            wrong("a sink of type relp needs an `address`, such as \"tls://siem.example.org:2514\"");
+            wrong(
+                "a sink of type relp needs an `address`, such as \"tls://siem.example.org:2514\"",
+            );
         }
         None => {}
         Some(address) => {

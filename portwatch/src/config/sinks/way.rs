@@ -114,7 +114,9 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<Address, String> {
     };
     let (host, port) = rest.rsplit_once(':').ok_or_else(wrong)?;
     let port: u16 = port.parse().map_err(|_| wrong())?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let is_right = match bare {
         Some(bare) => bare.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {

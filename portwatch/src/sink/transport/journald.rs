@@ -91,7 +91,12 @@ fn send_file(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
     if !control.push(SendAncillaryMessage::ScmRights(&files)) {
         return Err(io::Error::other("bug: no room for one file"));
     }
-    sendmsg(socket, &[IoSlice::new(&[])], &mut control, SendFlags::empty())?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(&[])],
+        &mut control,
+        SendFlags::empty(),
+    )?;
     Ok(())
 }
 
@@ -153,14 +158,23 @@ mod tests {
     #[test]
     fn an_event_has_its_fields_and_is_there_whole() {
         let text = String::from_utf8(entry(&event())).expect("text");
-        for field in ["PRIORITY=5", "PORTWATCH_EVENT=listener.opened", "PORTWATCH_PROTOCOL=tcp"] {
+        for field in [
+            "PRIORITY=5",
+            "PORTWATCH_EVENT=listener.opened",
+            "PORTWATCH_PROTOCOL=tcp",
+        ] {
             assert!(text.lines().any(|line| line == field), "{field} in\n{text}");
         }
-        let json = text.lines().find_map(|line| line.strip_prefix("PORTWATCH_JSON="));
+        let json = text
+            .lines()
+            .find_map(|line| line.strip_prefix("PORTWATCH_JSON="));
         assert_eq!(json.map(str::as_bytes), Some(event().line.as_slice()));
         // Of another format there is only the text.
         let text = String::from_utf8(entry(&parcels(1)[0])).expect("text");
-        assert!(text.starts_with("MESSAGE={\"n\":0}\n") && !text.contains("JSON"), "{text}");
+        assert!(
+            text.starts_with("MESSAGE={\"n\":0}\n") && !text.contains("JSON"),
+            "{text}"
+        );
     }
 
     #[test]

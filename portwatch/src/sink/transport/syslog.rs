@@ -124,7 +124,9 @@ impl Syslog {
             };
         }
         let zone = TimeZone::system();
-        let messages = parcels.iter().map(|parcel| self.envelope.local(parcel, &zone));
+        let messages = parcels
+            .iter()
+            .map(|parcel| self.envelope.local(parcel, &zone));
         let (taken, error) = match &mut open {
             Open::Datagrams(datagrams) => send(datagrams, messages),
             Open::Stream(link) => {
@@ -354,7 +356,9 @@ mod tests {
         let text = |bytes| String::from_utf8(bytes).expect("text");
         assert_eq!(
             text(envelope().remote(parcel)),
-            format!("<133>1 2026-11-21T19:42:01.123456Z web1 portwatch {pid} listener.opened - {{\"n\":0}}")
+            format!(
+                "<133>1 2026-11-21T19:42:01.123456Z web1 portwatch {pid} listener.opened - {{\"n\":0}}"
+            )
         );
         assert_eq!(
             text(envelope().local(parcel, &TimeZone::UTC)),
@@ -436,7 +440,12 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("a client");
             assert_eq!(syslog.deliver(&parcels(1)), Delivery::all(1));
             let mut buffer = [0; 1024];
-            while buffer.windows(7).filter(|part| part == b"{\"n\":0}").count() < 1 {
+            while buffer
+                .windows(7)
+                .filter(|part| part == b"{\"n\":0}")
+                .count()
+                < 1
+            {
                 let _ = stream.read(&mut buffer).expect("read");
             }
             stream

@@ -15,7 +15,8 @@ pub(crate) enum Fate {
 
 /// Elasticsearch's and OpenSearch's: an item for each record, in the order of the request.
 pub(crate) fn bulk(count: usize, body: &[u8]) -> Result<Vec<Fate>, String> {
-    let json: Value = serde_json::from_slice(body).map_err(|_| "its answer is no JSON".to_owned())?;
+    let json: Value =
+        serde_json::from_slice(body).map_err(|_| "its answer is no JSON".to_owned())?;
     if json.get("errors").and_then(Value::as_bool) == Some(false) {
         return Ok(vec![Fate::Taken; count]);
     }
@@ -58,7 +59,10 @@ pub(crate) fn otlp(count: usize, body: &[u8]) -> Vec<Fate> {
     let why = partial.and_then(|partial| partial.get("errorMessage"));
     let why = why.and_then(Value::as_str).unwrap_or("rejected");
     let mut fates = vec![Fate::Taken; count - rejected];
-    fates.resize(count, Fate::Refused(format!("{why} (it does not say which)")));
+    fates.resize(
+        count,
+        Fate::Refused(format!("{why} (it does not say which)")),
+    );
     fates
 }
 
@@ -90,7 +94,10 @@ mod tests {
         let fates = bulk(5, body).expect("an answer");
         assert_eq!(fates[..2], [Fate::Taken, Fate::Taken]);
         assert!(matches!(&fates[2], Fate::Later(why) if why.starts_with("429 es_rejected")));
-        assert_eq!(fates[3], Fate::Refused("400 document_parsing_exception: bad date".to_owned()));
+        assert_eq!(
+            fates[3],
+            Fate::Refused("400 document_parsing_exception: bad date".to_owned())
+        );
         assert!(matches!(&fates[4], Fate::Later(_)));
         assert_eq!(bulk(2, br#"{"errors":false}"#), Ok(vec![Fate::Taken; 2]));
     }
@@ -113,10 +120,19 @@ mod tests {
     #[test]
     fn what_a_collector_rejects_is_counted() {
         assert_eq!(otlp(2, b"{}"), vec![Fate::Taken; 2]);
-        let fates = otlp(3, br#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"too old"}}"#);
+        let fates = otlp(
+            3,
+            br#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"too old"}}"#,
+        );
         assert_eq!(fates[0], Fate::Taken);
-        assert_eq!(fates[2], Fate::Refused("too old (it does not say which)".to_owned()));
-        assert_eq!(otlp(1, br#"{"partialSuccess":{"rejectedLogRecords":99}}"#).len(), 1);
+        assert_eq!(
+            fates[2],
+            Fate::Refused("too old (it does not say which)".to_owned())
+        );
+        assert_eq!(
+            otlp(1, br#"{"partialSuccess":{"rejectedLogRecords":99}}"#).len(),
+            1
+        );
     }
 
     #[test]

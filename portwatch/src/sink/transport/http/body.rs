@@ -218,7 +218,9 @@ fn any(json: &Value) -> Value {
             json!({ "arrayValue": { "values": all.iter().map(any).collect::<Vec<_>>() } })
         }
         Value::Object(all) => {
-            let pairs = all.iter().map(|(key, value)| json!({ "key": key, "value": any(value) }));
+            let pairs = all
+                .iter()
+                .map(|(key, value)| json!({ "key": key, "value": any(value) }));
             json!({ "kvlistValue": { "values": pairs.collect::<Vec<_>>() } })
         }
     }
@@ -247,7 +249,12 @@ mod tests {
             "{\"create\":{\"_id\":\"00000000-0000-0000-0000-000000000000\"}}\n{\"n\":0}\n\
              {\"create\":{\"_id\":\"00000000-0000-0000-0000-000000000001\"}}\n{\"n\":1}\n"
         );
-        assert!(shape.path().expect("a path").starts_with("/logs-portwatch-default/_bulk?"));
+        assert!(
+            shape
+                .path()
+                .expect("a path")
+                .starts_with("/logs-portwatch-default/_bulk?")
+        );
     }
 
     #[test]
@@ -258,11 +265,17 @@ mod tests {
             acknowledged: false,
         };
         let body = body(&shape, true);
-        let lines: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let lines: Vec<Value> = body
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1]["event"], json!({ "n": 1 }));
         assert!(body.contains("\"time\":1795290121.123456,"), "{body}");
-        assert_eq!((&lines[0]["index"], &lines[0]["host"]), (&json!("soc"), &json!("web1")));
+        assert_eq!(
+            (&lines[0]["index"], &lines[0]["host"]),
+            (&json!("soc"), &json!("web1"))
+        );
     }
 
     #[test]
@@ -286,7 +299,10 @@ mod tests {
         let json: Value = serde_json::from_str(&body(&Shape::Otlp, true)).expect("JSON");
         let record = &json["resourceLogs"][0]["scopeLogs"][0]["logRecords"][1];
         assert_eq!(record["timeUnixNano"], "1795290121123456789");
-        assert_eq!((&record["severityNumber"], &record["eventName"]), (&json!(10), &json!("listener.opened")));
+        assert_eq!(
+            (&record["severityNumber"], &record["eventName"]),
+            (&json!(10), &json!("listener.opened"))
+        );
         assert_eq!(
             record["body"],
             json!({ "kvlistValue": { "values": [{ "key": "n", "value": { "intValue": "1" } }] } })

@@ -136,7 +136,9 @@ impl Http {
         let told = client.judgement(&reply);
         match (reply.status, reply.put_off) {
             (200..=299, _) => Ok(reply),
-            (300..=399, _) => Err(Trouble::Later(format!("{told} (redirects are not followed)"))),
+            (300..=399, _) => Err(Trouble::Later(format!(
+                "{told} (redirects are not followed)"
+            ))),
             // It is about what was sent. Everything else is about us, the address, or the server itself.
             (400 | 413 | 422, _) => Err(Trouble::Refused(told)),
             (_, Some(span)) => Err(Trouble::After(told, span)),

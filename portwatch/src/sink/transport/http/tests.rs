@@ -11,12 +11,16 @@ use crate::sink::transport::{Delivery, Transport as _, Trouble};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What it takes to answer with these, one after the other; the last one again and again. Every body comes back.
-fn server(answers: &'static [(&'static str, &'static str)]) -> (u16, std::sync::mpsc::Receiver<String>) {
+fn server(
+    answers: &'static [(&'static str, &'static str)],
+) -> (u16, std::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (sender, bodies) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let mut answers = answers.iter().chain(std::iter::repeat(&answers[answers.len() - 1]));
+        let mut answers = answers
+            .iter()
+            .chain(std::iter::repeat(&answers[answers.len() - 1]));
         for stream in listener.incoming() {
             let mut reader = BufReader::new(stream.expect("a client"));
             let mut length = 0;
@@ -38,7 +42,10 @@ fn server(answers: &'static [(&'static str, &'static str)]) -> (u16, std::sync::
                 text.len()
             );
             reader.get_mut().write_all(answer.as_bytes()).expect("sent");
-            if sender.send(String::from_utf8_lossy(&body).into_owned()).is_err() {
+            if sender
+                .send(String::from_utf8_lossy(&body).into_owned())
+                .is_err()
+            {
                 return;
             }
         }
@@ -79,7 +86,10 @@ fn what_was_taken_behind_a_record_that_was_not_is_not_sent_again() {
     let all = parcels(4);
     let first = http.deliver(&all);
     assert_eq!(first.taken, 1);
-    assert!(matches!(first.trouble, Some(Trouble::Later(_))), "{first:?}");
+    assert!(
+        matches!(first.trouble, Some(Trouble::Later(_))),
+        "{first:?}"
+    );
     let second = http.deliver(&all[1..]);
     assert_eq!(second.taken, 2);
     let Some(Trouble::Refused(why)) = second.trouble else {
@@ -89,7 +99,11 @@ fn what_was_taken_behind_a_record_that_was_not_is_not_sent_again() {
     assert_eq!(http.deliver(&all[4..]), Delivery::all(0));
     let bodies: Vec<String> = bodies.try_iter().collect();
     assert_eq!(bodies.len(), 2);
-    assert!(bodies[1].contains("{\"n\":1}") && bodies[1].lines().count() == 2, "{}", bodies[1]);
+    assert!(
+        bodies[1].contains("{\"n\":1}") && bodies[1].lines().count() == 2,
+        "{}",
+        bodies[1]
+    );
 }
 
 #[test]
@@ -108,7 +122,10 @@ fn the_one_that_is_refused_is_found_and_the_others_are_taken() {
     );
     let all = parcels(4);
     let refused = http.deliver(&all);
-    assert!(refused.taken == 0 && matches!(refused.trouble, Some(Trouble::Refused(_))), "{refused:?}");
+    assert!(
+        refused.taken == 0 && matches!(refused.trouble, Some(Trouble::Refused(_))),
+        "{refused:?}"
+    );
     assert_eq!(http.deliver(&all[1..]), Delivery::all(3));
     // Four, two, one; then one and two.
     assert_eq!(bodies.try_iter().count(), 5);
@@ -122,11 +139,17 @@ fn a_server_that_is_busy_says_when() {
         panic!("{delivery:?}")
     };
     assert_eq!((delivery.taken, span), (0, Duration::from_secs(7)));
-    assert!(why.starts_with("http://127.0.0.1:") && !why.contains("s3cret"), "{why}");
+    assert!(
+        why.starts_with("http://127.0.0.1:") && !why.contains("s3cret"),
+        "{why}"
+    );
     // A login that is refused may be right tomorrow.
     let (port, _bodies) = server(&[("401 Unauthorized", "")]);
     let delivery = http(port, Shape::Lines).deliver(&parcels(2));
-    assert!(matches!(delivery.trouble, Some(Trouble::Later(_))), "{delivery:?}");
+    assert!(
+        matches!(delivery.trouble, Some(Trouble::Later(_))),
+        "{delivery:?}"
+    );
 }
 
 #[test]

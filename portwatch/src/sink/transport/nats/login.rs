@@ -79,7 +79,8 @@ const USER: u8 = 20 << 3;
 impl Key {
     /// Reads a seed: `SU…`.
     fn parse(seed: &str) -> Result<Self, String> {
-        let wrong = || "expected the seed of a user's key (SU…), or a file of credentials".to_owned();
+        let wrong =
+            || "expected the seed of a user's key (SU…), or a file of credentials".to_owned();
         let bytes = base32(seed).ok_or_else(wrong)?;
         let (rest, check) = bytes.split_last_chunk::<2>().ok_or_else(wrong)?;
         let [first, second, seed @ ..] = rest else {
@@ -159,8 +160,16 @@ mod tests {
 
     #[test]
     fn a_seed_has_its_public_key() {
-        assert_eq!(Key::parse(SEED).map(|key| key.public()).as_deref(), Ok(PUBLIC));
-        for wrong in ["", "SU", PUBLIC, "SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBA"] {
+        assert_eq!(
+            Key::parse(SEED).map(|key| key.public()).as_deref(),
+            Ok(PUBLIC)
+        );
+        for wrong in [
+            "",
+            "SU",
+            PUBLIC,
+            "SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBA",
+        ] {
             assert!(Key::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -175,7 +184,10 @@ mod tests {
         let Ok(Login::Credentials(jwt, key)) = Login::parse(&text) else {
             panic!("no credentials")
         };
-        assert_eq!((jwt.as_str(), key.public().as_str()), ("eyJ0.eyJq.c2ln", PUBLIC));
+        assert_eq!(
+            (jwt.as_str(), key.public().as_str()),
+            ("eyJ0.eyJq.c2ln", PUBLIC)
+        );
         assert!(matches!(Login::parse(SEED), Ok(Login::Key(_))));
         let wrong = Login::parse("hunter2").expect_err("neither");
         assert!(!wrong.contains("hunter2"));

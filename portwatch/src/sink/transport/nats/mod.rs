@@ -143,7 +143,9 @@ impl Conversation {
             return Err(server.says("it takes nobody without TLS: say `tls = true`"));
         }
         if server.tls.is_some() && !this.heard.is_empty() {
-            return Err(server.says("it said more than it may before TLS: somebody may be in between"));
+            return Err(
+                server.says("it said more than it may before TLS: somebody may be in between")
+            );
         }
         this.link = server.secure(this.link)?;
         let options = options(settings, &this.info, server.tls.is_some());
@@ -172,7 +174,11 @@ impl Conversation {
             "num_replicas": 1,
         });
         let inbox = format!("{}.{CREATION}", self.inbox);
-        let request = wire::request(&format!("$JS.API.STREAM.CREATE.{name}"), &inbox, &body.to_string());
+        let request = wire::request(
+            &format!("$JS.API.STREAM.CREATE.{name}"),
+            &inbox,
+            &body.to_string(),
+        );
         server.write(&mut self.link, request.as_bytes())?;
         loop {
             if let Said::Message(message) = self.heed(server, deadline)?
@@ -316,7 +322,9 @@ fn options(settings: &Settings, info: &Info, is_tls: bool) -> String {
 fn headers(settings: &Settings, parcel: &Parcel) -> String {
     let id = parcel.id;
     match &settings.stream {
-        Some(stream) => format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\nNats-Expected-Stream: {stream}\r\n\r\n"),
+        Some(stream) => {
+            format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\nNats-Expected-Stream: {stream}\r\n\r\n")
+        }
         None => format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n"),
     }
 }

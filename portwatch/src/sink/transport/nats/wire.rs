@@ -180,12 +180,15 @@ fn status(headers: &[u8]) -> Option<u16> {
 }
 
 fn info(json: &[u8]) -> Result<Info, &'static str> {
-    let json: Value = serde_json::from_slice(json).map_err(|_| "what it tells of itself is no JSON")?;
+    let json: Value =
+        serde_json::from_slice(json).map_err(|_| "what it tells of itself is no JSON")?;
     let truth = |key| json.get(key).and_then(Value::as_bool).unwrap_or(false);
     let max = json.get("max_payload").and_then(Value::as_u64);
     let nonce = json.get("nonce").and_then(Value::as_str);
     Ok(Info {
-        max_payload: max.and_then(|max| max.try_into().ok()).unwrap_or(usize::MAX),
+        max_payload: max
+            .and_then(|max| max.try_into().ok())
+            .unwrap_or(usize::MAX),
         tls_required: truth("tls_required"),
         nonce: nonce.unwrap_or_default().to_owned(),
     })
@@ -196,7 +199,8 @@ impl Message {
     pub(crate) fn answer(&self) -> Answer {
         if let Some(status) = self.status {
             let why = match status {
-                503 => "no stream takes this subject; create one, or say `create_stream = true`".to_owned(),
+                503 => "no stream takes this subject; create one, or say `create_stream = true`"
+                    .to_owned(),
                 status => format!("status {status}"),
             };
             return Answer::Later(why);
@@ -234,7 +238,10 @@ impl Message {
         let text = error.get("description").and_then(Value::as_str);
         match code {
             Some(IN_USE) => Ok(()),
-            _ => Err(format!("the stream cannot be created: {}", shown(text.unwrap_or("an error")))),
+            _ => Err(format!(
+                "the stream cannot be created: {}",
+                shown(text.unwrap_or("an error"))
+            )),
         }
     }
 }
@@ -246,7 +253,10 @@ fn shown(text: &str) -> String {
 /// Publishes a record; the stream's answer comes to the inbox.
 pub(crate) fn publish(subject: &str, inbox: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
     let lengths = (headers.len(), headers.len() + body.len());
-    let line = format!("HPUB {subject} {inbox} {} {}\r\n{headers}", lengths.0, lengths.1);
+    let line = format!(
+        "HPUB {subject} {inbox} {} {}\r\n{headers}",
+        lengths.0, lengths.1
+    );
     out.extend_from_slice(line.as_bytes());
     out.extend_from_slice(body);
     out.extend_from_slice(b"\r\n");
@@ -301,9 +311,16 @@ mod tests {
         for piece in 1..40 {
             assert_eq!(all(said, piece).as_ref(), Ok(&whole));
         }
-        assert!(matches!(&whole[0], Said::Info(info) if info.max_payload == 1_048_576 && info.nonce == "abc"));
-        assert_eq!(whole[4], Said::Error(r"'Authorization Violation\x1b[2J'".to_owned()));
-        assert!(matches!(&whole[5], Said::Message(message) if message.number == Some(7) && message.body == b"a\r\n"));
+        assert!(
+            matches!(&whole[0], Said::Info(info) if info.max_payload == 1_048_576 && info.nonce == "abc")
+        );
+        assert_eq!(
+            whole[4],
+            Said::Error(r"'Authorization Violation\x1b[2J'".to_owned())
+        );
+        assert!(
+            matches!(&whole[5], Said::Message(message) if message.number == Some(7) && message.body == b"a\r\n")
+        );
     }
 
     #[test]
@@ -318,18 +335,34 @@ mod tests {
             b"MSG a 1 1\r\nabc\r\n",
             &[b'x'; 70_000],
         ] {
-            assert!(all(wrong, 1000).is_err(), "{:?}", String::from_utf8_lossy(wrong));
+            assert!(
+                all(wrong, 1000).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(wrong)
+            );
         }
     }
 
     #[test]
     fn an_answer_is_what_the_stream_means_by_it() {
-        let answer = |body: &str| message(format!("MSG _INBOX.x.1 1 {}\r\n{body}\r\n", body.len()).as_bytes()).answer();
+        let answer = |body: &str| {
+            message(format!("MSG _INBOX.x.1 1 {}\r\n{body}\r\n", body.len()).as_bytes()).answer()
+        };
         assert_eq!(answer(r#"{"stream":"E","seq":4}"#), Answer::Taken);
-        assert_eq!(answer(r#"{"stream":"E","seq":4,"duplicate":true}"#), Answer::Taken);
-        let full = answer(r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#);
-        assert_eq!(full, Answer::Later("maximum messages exceeded (10077)".to_owned()));
-        let long = answer(r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}"#);
+        assert_eq!(
+            answer(r#"{"stream":"E","seq":4,"duplicate":true}"#),
+            Answer::Taken
+        );
+        let full = answer(
+            r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#,
+        );
+        assert_eq!(
+            full,
+            Answer::Later("maximum messages exceeded (10077)".to_owned())
+        );
+        let long = answer(
+            r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}"#,
+        );
         assert!(matches!(long, Answer::Refused(_)));
         assert!(matches!(answer("{}"), Answer::Later(_)));
         assert!(matches!(answer("+OK"), Answer::Later(_)));
@@ -340,8 +373,17 @@ mod tests {
     #[test]
     fn a_record_is_published_with_its_headers() {
         let mut out = Vec::new();
-        publish("a.b", "i.1", "NATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n", b"{}", &mut out);
-        assert_eq!(out, b"HPUB a.b i.1 28 30\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n{}\r\n");
+        publish(
+            "a.b",
+            "i.1",
+            "NATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n",
+            b"{}",
+            &mut out,
+        );
+        assert_eq!(
+            out,
+            b"HPUB a.b i.1 28 30\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n{}\r\n"
+        );
     }
 
     #[test]

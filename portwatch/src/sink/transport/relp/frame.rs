@@ -80,14 +80,21 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, &'static str> {
         let rest = bytes.get(at..).unwrap_or_default();
         let is_end = |byte: &u8| *byte == b' ' || (place == 2 && *byte == b'\n');
         let Some(end) = rest.iter().take(HEAD).position(is_end) else {
-            return if rest.len() < HEAD { Ok(None) } else { Err(WRONG) };
+            return if rest.len() < HEAD {
+                Ok(None)
+            } else {
+                Err(WRONG)
+            };
         };
         let text = rest.get(..end).unwrap_or_default();
         *word = std::str::from_utf8(text).map_err(|_| WRONG)?;
         at += end + 1;
     }
     let [number, command, length] = words;
-    if command.is_empty() || command.len() > 32 || !command.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if command.is_empty()
+        || command.len() > 32
+        || !command.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    {
         return Err(WRONG);
     }
     let digits = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
@@ -147,7 +154,10 @@ mod tests {
             assert_eq!(all.len(), 4, "in pieces of {piece}");
             let fine: Vec<bool> = all.iter().map(super::Frame::is_fine).collect();
             assert_eq!(fine, [true, true, false, false]);
-            assert_eq!((all[2].number, all[2].told().as_str()), (3, r"rsp 500 no\x1b"));
+            assert_eq!(
+                (all[2].number, all[2].told().as_str()),
+                (3, r"rsp 500 no\x1b")
+            );
             assert_eq!(all[3].told(), "it hung up");
         }
     }
@@ -165,7 +175,11 @@ mod tests {
         ] {
             let mut heard = Heard::default();
             heard.push(wrong);
-            assert!(heard.next().is_err(), "{:?}", String::from_utf8_lossy(wrong));
+            assert!(
+                heard.next().is_err(),
+                "{:?}",
+                String::from_utf8_lossy(wrong)
+            );
         }
     }
 

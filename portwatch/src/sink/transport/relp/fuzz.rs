@@ -9,7 +9,11 @@ pub fn relp(bytes: &[u8]) {
         return;
     };
     let whole = listen(said, said.len().max(1));
-    assert_eq!(whole, listen(said, usize::from(*pieces).max(1)), "in pieces of {pieces}");
+    assert_eq!(
+        whole,
+        listen(said, usize::from(*pieces).max(1)),
+        "in pieces of {pieces}"
+    );
 }
 
 fn listen(said: &[u8], piece: usize) -> (Vec<Frame>, Option<&'static str>) {

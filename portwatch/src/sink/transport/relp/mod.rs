@@ -56,7 +56,10 @@ impl Relp {
 impl Transport for Relp {
     fn deliver(&mut self, parcels: &[Parcel]) -> Delivery {
         let mut kept = self.session.take();
-        if kept.as_mut().is_some_and(|session| !session.link.is_alive()) {
+        if kept
+            .as_mut()
+            .is_some_and(|session| !session.link.is_alive())
+        {
             kept = None;
         }
         let mut session = match kept.map_or_else(|| Session::begin(&self.endpoint), Ok) {
@@ -111,7 +114,10 @@ impl Session {
         let mut numbers: Vec<(u32, bool)> = Vec::with_capacity(parcels.len());
         let mut deadline = Instant::now() + endpoint.patience;
         loop {
-            while numbers.get(taken).is_some_and(|(_, is_answered)| *is_answered) {
+            while numbers
+                .get(taken)
+                .is_some_and(|(_, is_answered)| *is_answered)
+            {
                 taken += 1;
                 deadline = Instant::now() + endpoint.patience;
             }
