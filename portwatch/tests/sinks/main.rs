@@ -1,6 +1,7 @@
 //! Transports of sinks against the real receivers, which come and go: what was acknowledged is there.
 
 mod nats;
+mod relp;
 mod syslog;
 
 use std::fs;

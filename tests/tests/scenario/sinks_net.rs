@@ -25,7 +25,10 @@ fn peers_have_every_event_whoever_is_killed(context: &Context) -> Result<Outcome
         return Ok(Outcome::Skipped(missing()));
     };
     let home = Home::new()?;
-    let (ca, other) = (rsyslog.authority.certificate(), nats.authority.certificate());
+    let (ca, other) = (
+        rsyslog.authority.certificate(),
+        nats.authority.certificate(),
+    );
     let text = format!(
         "[[sink]]\ntype = \"syslog\"\naddress = \"tls://localhost:{}\"\nca_file = \"{}\"\n\
          [[sink]]\ntype = \"relp\"\naddress = \"tcp://127.0.0.1:{}\"\n\
