@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -82,7 +81,7 @@ impl Link {
         // Else a peer whose backlog is full keeps us for ever.
         set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-        let socket = UnixStream::from(OwnedFd::from(socket));
+        let socket = UnixStream::from(socket);
         Ok(Self::plain(Socket::Unix(socket), deadline))
     }
 
