@@ -1,5 +1,11 @@
 //! Transports of sinks against the real receivers, which come and go: what was acknowledged is there.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
+
 mod nats;
 mod relp;
 mod syslog;
