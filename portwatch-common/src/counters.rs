@@ -1,6 +1,7 @@
 //! Per-CPU counters that the probes keep and user space sums: transitions, and the conservation law
 //! `seen = emitted + dropped + filtered` of each ring.
 
+use crate::storm::STORM_COUNTS;
 use crate::{wire, wire_enum};
 
 wire_enum! {
@@ -116,7 +117,9 @@ wire! {
         pub transitions: [u64; TRANSITIONS],
         /// By [`Hook`].
         pub spares: [SpareCounters; HOOKS],
-    } size 96 + 16 + 8 * TRANSITIONS + 16 * HOOKS
+        /// By [`crate::storm::StormCount`].
+        pub storm: [u64; STORM_COUNTS],
+    } size 96 + 16 + 8 * TRANSITIONS + 16 * HOOKS + 8 * STORM_COUNTS
 }
 
 #[cfg(feature = "user")]

@@ -21,6 +21,8 @@ wire_enum! {
         CONNECTION_STATE = 7,
         /// One socket held by one task, from the inventory iterator ([`crate::listener::HeldRecord`]).
         SOCKET_HELD = 8,
+        /// A rate went over its threshold ([`crate::storm::CrossingRecord`]).
+        RATE_CROSSED = 9,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod process;
 pub mod settings;
 pub mod share;
 pub mod socket;
+pub mod storm;
 pub mod task;
 
 /// Marks a wire type as readable by checked parsing in user space; nothing on the kernel side.

@@ -181,6 +181,18 @@ offsets! {
     sk_userlocks_bit: "sock", "sk_userlocks";
     /// sock: longest accept queue.
     sk_max_ack_backlog: "sock", "sk_max_ack_backlog";
+    /// skb: start of its memory.
+    skb_head: "sk_buff", "head";
+    /// skb: the IP header, from `head`.
+    skb_network_header: "sk_buff", "network_header";
+    /// skb: the transport header, from `head`.
+    skb_transport_header: "sk_buff", "transport_header";
+    /// skb: ethertype, network order.
+    skb_protocol: "sk_buff", "protocol";
+    /// skb: the device it came by.
+    skb_dev: "sk_buff", "dev";
+    /// Network device: its namespace.
+    netdev_net: "net_device", "nd_net";
     /// net: its ns_common's inode.
     net_inum: "net", "ns.inum";
     /// unix: name.

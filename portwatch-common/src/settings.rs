@@ -15,7 +15,9 @@ wire! {
         pub sockfs_magic: u32,
         /// 1 when two programs share each hook, because the kernel may preempt one of them.
         pub spares: u32,
-    } size 20
+        /// Bits of [`SockOpsSignals`]: what the socket operations program reports because no better rung does.
+        pub sock_ops: u32,
+    } size 24
 }
 
 wire! {
@@ -28,6 +30,15 @@ wire! {
         /// Bytes that may wait in the bulk ring before the reader is woken.
         pub bulk_wakeup_bytes: u64,
     } size 16
+}
+
+/// Bits of [`Settings::sock_ops`].
+pub struct SockOpsSignals;
+impl SockOpsSignals {
+    /// TCP and MPTCP listen.
+    pub const LISTEN: u32 = 1;
+    /// SYNs at listeners.
+    pub const SYN: u32 = 2;
 }
 
 /// Bits of [`Settings::syscall_signals`].

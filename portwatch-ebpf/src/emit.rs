@@ -301,6 +301,17 @@ pub struct Slot<T: 'static> {
 /// Counts the record as seen and reserves its place; counts the drop when there is none.
 #[inline(always)]
 pub fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
+    reserve_as(ring, name, name.0 == Ring::CRITICAL.0)
+}
+
+/// As [`reserve`], for a record that no task made and that another limit holds down.
+#[inline(always)]
+pub fn reserve_unshared<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
+    reserve_as(ring, name, false)
+}
+
+#[inline(always)]
+fn reserve_as<T>(ring: &'static RingBuf, name: Ring, is_shared: bool) -> Option<Slot<T>> {
     let counters = counters()?;
     let index = name.0 as usize;
     // SAFETY: this CPU's own counters; `index` is one of three constants.
@@ -310,7 +321,6 @@ pub fn reserve<T>(ring: &'static RingBuf, name: Ring) -> Option<Slot<T>> {
         add_one(seen);
         before
     };
-    let is_shared = name.0 == Ring::CRITICAL.0;
     let reserved = if is_shared && !share::admits(ring, size_of::<T>() as u64) {
         None
     } else {

@@ -21,6 +21,7 @@ pub static SETTINGS: Settings = Settings {
     syscall_signals: 0,
     sockfs_magic: 0,
     spares: 0,
+    sock_ops: 0,
 };
 
 /// The offset of a kernel field.
@@ -194,6 +195,19 @@ impl Object for Copied {
             // SAFETY: inside the copy. A field is aligned in its object as in the copy.
             unsafe { core::ptr::read_volatile(self.bytes.add(offset as usize).cast::<T>()) }
         }
+    }
+}
+
+/// See [`Typed::field`]: only of this very structure.
+impl Object for Typed {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn field<T: Plain>(self, offset: u32) -> T {
+        Self::field(self, offset)
     }
 }
 

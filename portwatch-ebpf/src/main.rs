@@ -38,6 +38,8 @@ mod sock;
 #[cfg(target_arch = "bpf")]
 mod spare;
 #[cfg(target_arch = "bpf")]
+mod storm;
+#[cfg(target_arch = "bpf")]
 mod stream;
 #[cfg(target_arch = "bpf")]
 mod task;

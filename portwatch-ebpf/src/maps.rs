@@ -1,11 +1,16 @@
-//! The maps: three rings, the counters beside them, and three small tables.
+//! The maps: three rings, the counters beside them, small tables, and those of storms.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use portwatch_common::counters::Counters;
 use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
 use portwatch_common::share::{SHARES, Share};
+use portwatch_common::storm::{
+    self, Announcement, Budget, Cell, CellKey, Connecting, PeerKey, ProcessCell, ProcessId, Source,
+    SourceKey, Thresholds,
+};
 
 use crate::kernel::CopyPlace;
 
@@ -51,6 +56,48 @@ pub static TURNS: LruHashMap<PendingKey, u32> = LruHashMap::with_max_entries(4_0
 /// Where the inventory iterator builds a record; it has one reader, so one place is enough.
 #[map]
 pub static HELD: Array<HeldPlace> = Array::with_max_entries(1, 0);
+
+/// What listeners get, by namespace, family and port. User space alone makes and removes cells, so no traffic can; memory
+/// is taken for those there are.
+#[map]
+pub static CELLS: PerCpuHashMap<CellKey, Cell> =
+    PerCpuHashMap::with_max_entries(storm::CELLS, BPF_F_NO_PREALLOC);
+
+/// Who sends to busy listeners, and whom busy processes connect to. LRU, as the four behind it: a flood of invented
+/// addresses evicts peers and nothing else.
+#[map]
+pub static PEERS: LruHashMap<PeerKey, u64> = LruHashMap::with_max_entries(storm::PEERS, 0);
+
+/// Processes that connect.
+#[map]
+pub static PROCESSES: LruHashMap<ProcessId, ProcessCell> =
+    LruHashMap::with_max_entries(storm::PROCESSES, 0);
+
+/// Connects whose outcome is awaited, by socket.
+#[map]
+pub static CONNECTING: LruHashMap<u64, Connecting> =
+    LruHashMap::with_max_entries(storm::CONNECTING, 0);
+
+/// Who knocks at closed ports.
+#[map]
+pub static SOURCES: LruHashMap<SourceKey, Source> = LruHashMap::with_max_entries(storm::SOURCES, 0);
+
+/// What was announced in this window.
+#[map]
+pub static ANNOUNCED: LruHashMap<Announcement, u32> =
+    LruHashMap::with_max_entries(storm::ANNOUNCED, 0);
+
+/// How much may still be announced.
+#[map]
+pub static BUDGET: Array<Budget> = Array::with_max_entries(1, 0);
+
+/// From which rate on something is announced.
+#[map]
+pub static THRESHOLDS: Array<Thresholds> = Array::with_max_entries(1, 0);
+
+/// Knocks of this CPU: number of the window, and how many in it.
+#[map]
+pub static KNOCKS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// The record of the descriptor that was passed last, and the walk in which it was.
 #[repr(C)]

@@ -29,7 +29,7 @@ fn main() {
     let mut chain = Chain::default();
     let sealed = measure(|| {
         let mut line = line.clone();
-        chain.seal(&mut line, Format::Json);
+        chain.seal(&mut line, 0, Format::Json);
         black_box(line);
     });
     found.insert("seal_ns".to_owned(), sealed.into());

@@ -11,8 +11,13 @@ pub use crate::decode::fuzz::record;
 pub use crate::enrich::fuzz::{files, procfs};
 pub use crate::filter::fuzz::filter;
 pub use crate::interface::fuzz::control;
+pub use crate::interface::metrics::fuzz::scrape;
 pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
+pub use crate::sink::buffer::fuzz::buffer;
+pub use crate::sink::transport::http::fuzz::reply;
+pub use crate::sink::transport::nats::fuzz::nats;
+pub use crate::sink::transport::relp::fuzz::relp;
 pub use crate::text::fuzz::text;
 
 /// No character of it could move a cursor or forge a line.
@@ -38,18 +43,23 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 12] = [
+    const TARGETS: [Target; 17] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
+        ("buffer", buffer, crate::sink::buffer::fuzz::seeds),
         ("config", config, crate::config::fuzz::seeds),
         ("control", control, crate::interface::fuzz::seeds),
         ("files", files, crate::enrich::fuzz::file_seeds),
         ("filter", filter, crate::filter::fuzz::seeds),
         ("inventory", inventory, crate::inventory::fuzz::seeds),
         ("line", line, crate::decode::fuzz::seeds),
+        ("nats", nats, crate::sink::transport::nats::fuzz::seeds),
         ("netlink", netlink, crate::inventory::fuzz::netlink_seeds),
         ("procfs", procfs, crate::enrich::fuzz::proc_seeds),
         ("record", record, crate::decode::fuzz::seeds),
+        ("relp", relp, crate::sink::transport::relp::fuzz::seeds),
+        ("reply", reply, crate::sink::transport::http::fuzz::seeds),
+        ("scrape", scrape, crate::interface::metrics::fuzz::seeds),
         ("text", text, crate::text::fuzz::seeds),
     ];
     const MAX_FILES: usize = 150;

@@ -18,6 +18,7 @@ mod policy;
 mod probes;
 mod process;
 mod rate;
+mod sinks;
 mod size;
 mod start;
 mod table;
@@ -56,7 +57,7 @@ struct Bench {
 }
 
 /// All of them, in the order of the document.
-const ALL: [Bench; 9] = [
+const ALL: [Bench; 10] = [
     rate::BENCH,
     transition::BENCH,
     latency::BENCH,
@@ -65,6 +66,7 @@ const ALL: [Bench; 9] = [
     memory::BENCH,
     growth::BENCH,
     policy::BENCH,
+    sinks::BENCH,
     size::BENCH,
 ];
 

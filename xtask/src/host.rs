@@ -70,7 +70,8 @@ pub(crate) fn tools() -> Result<PathBuf> {
     cache("tools")
 }
 
-/// Unpacks Debian packages into a folder of ours, where their programs are without their services.
+/// Unpacks Debian packages into a folder of ours, where their programs are without their services; and the libraries that they
+/// need and this host does not have.
 pub(crate) fn unpack(packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
     let how = format!("{why} needs the programs of the Debian packages {list}");
@@ -79,16 +80,25 @@ pub(crate) fn unpack(packages: &[&str], why: &str) -> Result<()> {
     }
     println!("unpacking {list}");
     let (tools, debs) = (tools()?, cache("debs")?);
-    let download = || {
+    let download = |packages: &[String]| {
         // As root apt would fetch as `_apt`, who cannot write below somebody's home.
         let mut download = apt(&["download", "-qq", "-o", "APT::Sandbox::User="]);
         download.args(packages).current_dir(&debs);
         run(&mut download)
     };
-    if download().is_err() {
+    let mut wanted: Vec<String> = packages.iter().map(|&package| package.to_owned()).collect();
+    if download(&wanted).is_err() {
         // The lists may be older than the archive.
         run(&mut apt(&["update", "-qq"])).context(how.clone())?;
-        download().context(how)?;
+        download(&wanted).context(how.clone())?;
+    }
+    loop {
+        let more = missing_libraries(&debs, &wanted)?;
+        if more.is_empty() {
+            break;
+        }
+        download(&more).context(how.clone())?;
+        wanted.extend(more);
     }
     for entry in std::fs::read_dir(&debs).context("cannot list the downloaded packages")? {
         let deb = entry.context("cannot list the downloaded packages")?.path();
@@ -96,6 +106,36 @@ pub(crate) fn unpack(packages: &[&str], why: &str) -> Result<()> {
         std::fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))?;
     }
     Ok(())
+}
+
+/// Libraries that downloaded packages depend on, and that are neither installed nor wanted yet. Those of JavaScript are for
+/// pages that no test looks at.
+fn missing_libraries(debs: &Path, wanted: &[String]) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for entry in std::fs::read_dir(debs).context("cannot list the downloaded packages")? {
+        let deb = entry.context("cannot list the downloaded packages")?.path();
+        let depends = output(Command::new("dpkg-deb").arg("-f").arg(&deb).arg("Depends"))?;
+        for dependency in depends.split(',') {
+            let name = dependency.trim_start().split([' ', ':', '\n']).next();
+            let name = name.unwrap_or_default().to_owned();
+            let is_library = name.starts_with("lib") && !name.starts_with("libjs-");
+            if is_library
+                && !wanted.contains(&name)
+                && !missing.contains(&name)
+                && !installed(&name)
+            {
+                missing.push(name);
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["-W", "-f", "${db:Status-Status}", package]);
+    let told = query.stderr(Stdio::null()).output();
+    told.is_ok_and(|told| told.stdout.starts_with(b"installed"))
 }
 
 fn apt(args: &[&str]) -> Command {

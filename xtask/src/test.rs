@@ -9,8 +9,9 @@ use clap::{Parser, ValueEnum};
 
 use crate::fuzz;
 use crate::host;
-use crate::mail_server;
 use crate::results::{self, Counts};
+use crate::servers;
+use crate::sigma;
 use crate::vm;
 
 /// The part of the VM's matrix that fits into every run of the tests: every rung on one kernel. What the
@@ -25,7 +26,7 @@ const RUNGS: [&str; 6] = [
     "reconcile",
 ];
 const VM_KERNEL: &str = "6.1";
-const NOT_IN_VM: [&str; 8] = [
+const NOT_IN_VM: [&str; 13] = [
     "alerts",
     "channels::",
     "checks::",
@@ -33,13 +34,18 @@ const NOT_IN_VM: [&str; 8] = [
     "hostile::",
     "identity::",
     "loss::",
+    "episodes::",
+    "metrics::",
+    "siem::",
+    "sinks::",
+    "sinks_net::",
     "storm::",
 ];
 /// Seconds for each fuzz target.
 const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
-const NEEDS: [(&str, &str); 11] = [
+const NEEDS: [(&str, &str); 13] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("python3", "python3"),
@@ -49,14 +55,20 @@ const NEEDS: [(&str, &str); 11] = [
     ("dovecot", "dovecot-imapd"),
     // Beside the one above; it has no command of its own.
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
+    ("logrotate", "logrotate"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
 /// The same where the package starts a service of the host's: its program alone is taken, by this path in it.
-const UNPACKED: [(&str, &str); 1] =
-    [("usr/bin/prometheus-alertmanager", "prometheus-alertmanager")];
+const UNPACKED: [(&str, &str); 4] = [
+    ("usr/bin/prometheus-alertmanager", "prometheus-alertmanager"),
+    ("usr/bin/prometheus", "prometheus"),
+    ("usr/sbin/rsyslogd", "rsyslog"),
+    ("usr/sbin/syslog-ng", "syslog-ng-core"),
+];
 
 /// Arguments of the chore.
 #[derive(clap::Args)]
@@ -202,7 +214,8 @@ fn needs() -> Result<Done> {
     if !packages.is_empty() {
         host::unpack(&packages, WHY)?;
     }
-    mail_server::fetch().context("the tests of mail need a mail server")?;
+    sigma::fetch()?;
+    servers::fetch().context("the tests of mail and of sinks need servers")?;
     Ok(Done::Ran)
 }
 

@@ -11,14 +11,17 @@ use aya_ebpf::macros::{fexit, kprobe, kretprobe, sock_ops};
 use aya_ebpf::programs::{FExitContext, ProbeContext, RetProbeContext, SockOpsContext};
 use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
+use portwatch_common::settings::SockOpsSignals;
 
-use super::{ensure_cookie, enter, leave, result, traced};
+use super::{ensure_cookie, enter, leave, result, syn, traced};
 use crate::emit::{self, Origin, Requested, raw, track};
-use crate::kernel::{argument, read};
+use crate::kernel::{argument, read, setting};
 use crate::maps::{Call, TRACKED};
 use crate::sock;
 use crate::spare::Turn;
 
+/// `BPF_SOCK_OPS_RWND_INIT`.
+const RWND_INIT: u32 = 2;
 /// `BPF_SOCK_OPS_TCP_LISTEN_CB`.
 const TCP_LISTEN_CB: u32 = 11;
 /// `TCP_LISTEN`.
@@ -111,10 +114,15 @@ pub fn relisten_kretprobe(context: RetProbeContext) -> u32 {
 }
 
 /// The socket operations hook of the root cgroup: `inet_listen` calls it after success, in process
-/// context, for io_uring too. Every other operation leaves at the first comparison.
+/// context, for io_uring too. Requests of connections come here as well ([`syn::requested`]), in the same program: a
+/// connection passes this hook nine times, and a second program would cost more than what it does.
 #[sock_ops]
-pub fn listen_sockops(context: SockOpsContext) -> u32 {
-    if context.op() == TCP_LISTEN_CB {
+pub fn tcp_sockops(context: SockOpsContext) -> u32 {
+    if context.op() == RWND_INIT {
+        if setting!(sock_ops) & SockOpsSignals::SYN != 0 {
+            syn::requested(&context);
+        }
+    } else if context.op() == TCP_LISTEN_CB && setting!(sock_ops) & SockOpsSignals::LISTEN != 0 {
         // SAFETY: the context of a socket operations program.
         unsafe { aya_ebpf::helpers::generated::bpf_get_socket_cookie(raw(&context)) };
         // `struct bpf_sock_ops_kern` begins with the socket; as memory it is a plain number.

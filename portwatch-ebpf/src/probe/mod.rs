@@ -1,11 +1,13 @@
 //! One file per signal: why this hook, which traps, the kernel's prototype, and one body for all rungs.
 
 pub mod inventory;
+pub mod knock;
 pub mod listen;
 pub mod packet;
 pub mod process;
 pub mod raw;
 pub mod state;
+pub mod syn;
 pub mod syscall;
 pub mod udp;
 pub mod unix;

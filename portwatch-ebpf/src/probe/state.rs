@@ -23,7 +23,7 @@ use crate::emit::{self, Origin, Requested, raw};
 use crate::kernel::{Typed, argument, offset, setting};
 use crate::maps::CONTROL;
 use crate::spare::Turn;
-use crate::{sock, stream};
+use crate::{sock, storm, stream};
 
 const SYN_SENT: u8 = 2;
 const CLOSE: u8 = 7;
@@ -32,7 +32,8 @@ const LISTEN: u8 = 10;
 
 /// `void inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
 ///
-/// While nobody streams, a change of a connection costs two plain loads and two look-ups in arrays.
+/// While nobody streams, most changes of a connection cost two plain loads and two look-ups in arrays; three of
+/// them one more in a table ([`storm`]).
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     let old = context.arg::<u64>(1) as u8;
@@ -43,6 +44,7 @@ pub fn state_tp_btf(context: BtfTracePointContext) -> i32 {
     let protocol: u16 = sk.field(offset!(sk_protocol));
     if protocol == sock::IPPROTO_TCP {
         count(old, new);
+        storm::state(sk, old, new);
     }
     // A constant of this load: where the pair below is attached, nothing is left of this.
     if setting!(spares) == 0 && is_listeners_own(protocol, old, new) {

@@ -9,16 +9,14 @@ use lettre::Address;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use uuid::Uuid;
 
 use super::carrier::Refusal;
 use super::message::Message;
 use super::smtp::{Conversation, Failure, Fate, Opening};
 use super::template::Template;
+use crate::net;
 
 /// How long a server may take for one step, unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -123,7 +121,7 @@ impl Mailer {
         let tls = match email.security {
             Security::None => None,
             Security::StartTls | Security::Tls => {
-                Some(Arc::new(trusting(email.authorities.as_deref())?))
+                Some(Arc::new(net::client(email.authorities.as_deref(), None)?))
             }
         };
         Ok(Self {
@@ -312,28 +310,6 @@ impl Division {
             self.taken = Some(format!("{server}: {answer}"));
         }
     }
-}
-
-/// Trusts the authorities of the system, and these.
-fn trusting(authorities: Option<&[u8]>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    // What of the system's cannot be read only makes certificates untrusted, which is told then.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(pem) = authorities {
-        let before = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| format!("`ca_file`: {error}"))?;
-            let added = roots.add(certificate);
-            added.map_err(|error| format!("`ca_file`: {error}"))?;
-        }
-        if roots.len() == before {
-            return Err("`ca_file` holds no certificate in PEM".to_owned());
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A host's name as a mail server takes it, whatever somebody called the host.

@@ -65,11 +65,10 @@ impl Exec {
         check(&self.program).map_err(later)?;
         let input = report::json(message)
             .map_err(|error| Refusal::Never(format!("the message is no JSON: {error}")))?;
-        let (status, output) = self
-            .run(message, &input)
+        let ended = run(self.command(message), &input, self.timeout)
             .map_err(|error| later(error.to_string()))?;
-        let text = format!("{}: {}", self.shown(), told(status, &output));
-        match status.and_then(|status| status.code()) {
+        let text = format!("{}: {}", self.shown(), ended.told());
+        match ended.status.and_then(|status| status.code()) {
             Some(0) => Ok(text),
             Some(TEMPORARY) | None => Err(Refusal::Later(text)),
             Some(_) => Err(Refusal::Never(text)),
@@ -78,36 +77,6 @@ impl Exec {
 
     fn shown(&self) -> String {
         escape(self.program.as_os_str().as_encoded_bytes())
-    }
-
-    /// How it ended, none when it took too long, and what it wrote.
-    fn run(&self, message: &Message, input: &[u8]) -> io::Result<(Option<ExitStatus>, Vec<u8>)> {
-        let (mut output, writer) = io::pipe()?;
-        let mut command = self.command(message);
-        command
-            .stdin(Stdio::piped())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
-        let mut child = command.spawn()?;
-        // Our ends of what it writes to.
-        drop(command);
-        let mut watched = Watched {
-            input: child.stdin.take().map(|pipe| (pipe, input)),
-            output: Vec::new(),
-        };
-        let pid = Pid::from_child(&child);
-        let ended = watched.until_ended(&mut output, pid, Instant::now() + self.timeout);
-        match ended {
-            Ok(true) => Ok((Some(child.wait()?), watched.output)),
-            Ok(false) => {
-                end(&mut child, pid);
-                Ok((None, watched.output))
-            }
-            Err(error) => {
-                end(&mut child, pid);
-                Err(error)
-            }
-        }
     }
 
     fn command(&self, message: &Message) -> Command {
@@ -122,20 +91,82 @@ impl Exec {
             // With a user, the standard library clears the supplementary groups too.
             command.gid(user.gid).uid(user.uid);
         }
-        // SAFETY: runs between fork and exec, where only what is safe in a signal handler may be called: three system
-        // calls that allocate nothing and take no lock.
-        unsafe {
-            command.pre_exec(|| {
-                // No terminal of ours, and a process group that can be ended as a whole.
-                setsid()?;
-                // The message stays in the queue when we die; nobody else would end it then.
-                set_parent_process_death_signal(Some(Signal::KILL))?;
-                close_others();
-                Ok(())
-            });
-        }
+        seclude(&mut command);
         command
     }
+}
+
+/// Gives a program that will be started neither a terminal, nor descriptors, nor a life beyond ours.
+pub(crate) fn seclude(command: &mut Command) {
+    // SAFETY: runs between fork and exec, where only what is safe in a signal handler may be called: three system
+    // calls that allocate nothing and take no lock.
+    unsafe {
+        command.pre_exec(|| {
+            // No terminal of ours, and a process group that can be ended as a whole.
+            setsid()?;
+            // The message stays in the queue when we die; nobody else would end it then.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            close_others();
+            Ok(())
+        });
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// None when it took too long.
+    pub(crate) status: Option<ExitStatus>,
+    /// The beginning of what it wrote.
+    pub(crate) output: Vec<u8>,
+}
+
+impl Ended {
+    /// It did what it should.
+    pub(crate) fn is_success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// `ended with 1: …`, escaped.
+    pub(crate) fn told(&self) -> String {
+        told(self.status, &self.output)
+    }
+}
+
+/// Starts a secluded program, feeds it, and waits for its end, or ends it when its time is over.
+///
+/// # Errors
+/// When it cannot be started or watched.
+pub(crate) fn run(mut command: Command, input: &[u8], timeout: Duration) -> io::Result<Ended> {
+    let (mut output, writer) = io::pipe()?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = command.spawn()?;
+    // Our ends of what it writes to.
+    drop(command);
+    let mut watched = Watched {
+        input: child.stdin.take().map(|pipe| (pipe, input)),
+        output: Vec::new(),
+    };
+    let pid = Pid::from_child(&child);
+    let ended = watched.until_ended(&mut output, pid, Instant::now() + timeout);
+    let status = match ended {
+        Ok(true) => Some(child.wait()?),
+        Ok(false) => {
+            end(&mut child, pid);
+            None
+        }
+        Err(error) => {
+            end(&mut child, pid);
+            return Err(error);
+        }
+    };
+    Ok(Ended {
+        status,
+        output: watched.output,
+    })
 }
 
 /// Closes at exec whatever else is open. Ours close by themselves; what the daemon was started with may not. Kernels

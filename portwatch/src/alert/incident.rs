@@ -1,7 +1,8 @@
 //! Incidents out of events: a matter begins once and ends once, however many events it has. Pure.
 //!
 //! What is an incident: a listener that nobody approved or a rule denies, until it is closed; an expectation that is
-//! not met, until it is; records that were lost, until everything was looked at again; a sense that the kernel denies us.
+//! not met, until it is; records that were lost, until everything was looked at again; a sense that the kernel denies us;
+//! an episode of a storm, until it is over; a scan, which is told once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::baseline::{Frame, Identity};
+use crate::event::words::Word as _;
 use crate::event::{Event, EventType, PolicyState, RingName, Severity, message};
 
 /// Matters that are kept apart at once; more of them come of a flood, which the messages count.
@@ -26,7 +28,7 @@ impl Key {
         Self(name.to_owned())
     }
 
-    /// The kind of matter: `listener`, `expected`, `lost`, `sensor`; the same at its begin and at its end.
+    /// The kind of matter: `listener`, `expected`, `lost`, `sensor`, `storm`, `scan`; the same at its begin and at its end.
     #[must_use]
     pub fn topic(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()
@@ -225,7 +227,22 @@ impl Incidents {
                 self.is_starting = false;
                 None
             }
-            EventType::BindFailed | EventType::ConnectionState => None,
+            EventType::StormStarted | EventType::StormUpdated => {
+                let key = storm(event)?;
+                self.begin(key, event, None)
+            }
+            EventType::StormEnded => {
+                let key = storm(event)?;
+                self.end(key, event)
+            }
+            EventType::ScanDetected => Some(once(scan(event)?, event)),
+            // What goes wrong is for somebody to mend.
+            EventType::StormResponse => {
+                let done = event.response.as_ref()?;
+                let key = Key(format!("response {}", done.set));
+                done.error.is_some().then(|| once(key, event))
+            }
+            EventType::BindFailed | EventType::ConnectionState | EventType::Heartbeat => None,
         }
     }
 
@@ -233,7 +250,8 @@ impl Incidents {
     pub fn ended_unseen(&mut self) -> Vec<Open> {
         let before = self.before.take().unwrap_or_default();
         // A start looks at everything, as a look after a loss does.
-        let ends = |key: &Key| key.0.starts_with(LISTENER) || *key == loss();
+        let ends =
+            |key: &Key| key.0.starts_with(LISTENER) || key.0.starts_with(STORM) || *key == loss();
         let gone = before.into_iter().filter(ends);
         gone.filter_map(|key| {
             let state = self.open.remove(&key)?;
@@ -385,6 +403,7 @@ impl Incidents {
 }
 
 const LISTENER: &str = "listener ";
+const STORM: &str = "storm ";
 
 fn once(key: Key, event: &Arc<Event>) -> Notice {
     Notice {
@@ -400,6 +419,20 @@ fn once(key: Key, event: &Arc<Event>) -> Notice {
 fn expectation(event: &Event) -> Option<Key> {
     let policy = event.policy.as_ref()?;
     Some(Key(format!("expected {}", policy.rule)))
+}
+
+/// The kind, and what it is about: the same when it comes again.
+fn storm(event: &Event) -> Option<Key> {
+    let storm = event.storm.as_ref()?;
+    Some(Key(format!("{STORM}{} {}", storm.kind.word(), storm.key)))
+}
+
+fn scan(event: &Event) -> Option<Key> {
+    let scan = event.scan.as_ref()?;
+    let source = scan.source.as_deref().unwrap_or("many");
+    let port = scan.sample.first().filter(|_| scan.source.is_none());
+    let port = port.map_or_else(String::new, |port| format!(" {port}"));
+    Some(Key(format!("scan {source}{port} {}", scan.protocol.word())))
 }
 
 fn loss() -> Key {

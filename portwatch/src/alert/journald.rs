@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 
 use super::carrier::Refusal;
-use super::lines::{Line, lines, priority};
+use super::lines::{Line, lines};
 use super::message::Message;
 use super::syslog::deliver;
+use crate::event::Event;
 use crate::event::words::Word as _;
 use crate::text::{clip, guard};
 
@@ -48,7 +49,7 @@ fn datagram(line: &Line<'_>, message: &Message) -> Vec<u8> {
 fn fields(line: &Line<'_>, message: &Message) -> Vec<(&'static str, String)> {
     let mut all = vec![
         ("MESSAGE", line.text.clone()),
-        ("PRIORITY", priority(line.severity).to_string()),
+        ("PRIORITY", line.severity.syslog().to_string()),
         ("SYSLOG_IDENTIFIER", "portwatch".to_owned()),
         ("MESSAGE_ID", MESSAGE_ID.to_owned()),
         ("PORTWATCH_ID", message.id.to_string()),
@@ -66,6 +67,12 @@ fn fields(line: &Line<'_>, message: &Message) -> Vec<(&'static str, String)> {
     add("PORTWATCH_PHASE", Some(entry.phase.as_str().to_owned()));
     add("PORTWATCH_INCIDENT", Some(entry.key.fingerprint()));
     add("PORTWATCH_SINCE", Some(entry.since.clone()));
+    event_fields(event, &mut add);
+    all
+}
+
+/// What entries of the journal tell of an event, besides its sentence.
+pub(crate) fn event_fields(event: &Event, add: &mut dyn FnMut(&'static str, Option<String>)) {
     if let Some(socket) = &event.socket {
         add(
             "PORTWATCH_PROTOCOL",
@@ -87,7 +94,6 @@ fn fields(line: &Line<'_>, message: &Message) -> Vec<(&'static str, String)> {
         add("PORTWATCH_POLICY", Some(policy.state.word().to_owned()));
         add("PORTWATCH_RULE", Some(policy.rule.clone()));
     }
-    all
 }
 
 #[cfg(test)]

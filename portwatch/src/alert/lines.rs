@@ -40,17 +40,6 @@ pub(super) fn lines(message: &Message) -> Vec<Line<'_>> {
     entries.chain(counted).chain(silence).collect()
 }
 
-/// The number that syslog has for a severity (RFC 5424, table 2).
-pub(super) const fn priority(severity: Severity) -> u8 {
-    match severity {
-        Severity::Critical => 2,
-        Severity::Warning => 4,
-        Severity::Notice => 5,
-        Severity::Info => 6,
-        Severity::Debug => 7,
-    }
-}
-
 fn plain(text: &str) -> String {
     clip(&guard(text), LENGTH, |_| 1).into_owned()
 }

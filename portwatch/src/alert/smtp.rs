@@ -6,8 +6,7 @@
 //! recipient has an answer of its own: one that is refused does not cost the others their mail.
 
 use std::fmt::Display;
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,10 @@ use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::commands::{Auth, Data, Ehlo, Mail, Quit, Rcpt, Rset, Starttls};
 use lettre::transport::smtp::extension::{ClientId, MailParameter};
-use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
+use rustls::ClientConfig;
 
 use super::email::{Security, Server};
+use crate::net::{Link, told};
 use crate::text::guard;
 
 /// Bytes of one answer, all its lines together.
@@ -96,22 +95,11 @@ pub(super) struct Opening<'a> {
 
 /// A server that is ready for mail.
 pub(super) struct Conversation {
-    stream: Stream,
+    stream: Link,
     unread: Vec<u8>,
     patience: Duration,
     /// Lines of its answer to EHLO.
     offers: Vec<String>,
-}
-
-enum Stream {
-    Plain(Timed),
-    Tls(Box<StreamOwned<ClientConnection, Timed>>),
-}
-
-/// A socket whose reads and writes have to be over at a time.
-struct Timed {
-    socket: TcpStream,
-    deadline: Instant,
 }
 
 impl Conversation {
@@ -120,12 +108,9 @@ impl Conversation {
         let &Opening {
             security, patience, ..
         } = opening;
-        let socket = connect(server, patience).map_err(|error| broken(&error, patience))?;
+        let stream = Link::tcp(&server.host, server.port, patience);
         let mut this = Self {
-            stream: Stream::Plain(Timed {
-                socket,
-                deadline: Instant::now() + patience,
-            }),
+            stream: stream.map_err(|error| broken(&error, patience))?,
             unread: Vec::new(),
             patience,
             offers: Vec::new(),
@@ -292,11 +277,10 @@ impl Conversation {
 
     fn write(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Failure> {
         self.stream.wait_until(Instant::now() + patience);
-        let written = match &mut self.stream {
-            Stream::Plain(stream) => stream.write_all(bytes),
-            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
-        };
-        written.map_err(|error| broken(&error, patience))
+        let written = self.stream.write_all(bytes);
+        written
+            .and_then(|()| self.stream.flush())
+            .map_err(|error| broken(&error, patience))
     }
 
     fn answer(&mut self, patience: Duration) -> Result<Answer, Failure> {
@@ -330,11 +314,7 @@ impl Conversation {
                 return Err(Failure::Broken("its answer has no end".to_owned()));
             }
             let mut piece = [0; 1024];
-            let read = match &mut self.stream {
-                Stream::Plain(stream) => stream.read(&mut piece),
-                Stream::Tls(stream) => stream.read(&mut piece),
-            };
-            match read {
+            match self.stream.read(&mut piece) {
                 Ok(0) => return Err(Failure::Broken("it hung up".to_owned())),
                 Ok(count) => self.unread.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -344,82 +324,15 @@ impl Conversation {
     }
 
     fn secure(self, host: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Self, Failure> {
-        let (Stream::Plain(socket), Some(config)) = (self.stream, tls) else {
+        let Some(config) = tls else {
             return Err(Failure::Broken("bug: TLS is not prepared".to_owned()));
         };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Failure::Broken("no certificate can be for such a name".to_owned()))?;
-        let connection = ClientConnection::new(Arc::clone(config), name)
-            .map_err(|error| Failure::Broken(error.to_string()))?;
-        let mut stream = StreamOwned::new(connection, socket);
-        stream.sock.deadline = Instant::now() + self.patience;
-        while stream.conn.is_handshaking() {
-            let shaken = stream.conn.complete_io(&mut stream.sock);
-            shaken.map_err(|error| Failure::Broken(tls_failure(&error, host, self.patience)))?;
-        }
+        let stream = self.stream.secure(host, config, self.patience);
         Ok(Self {
-            stream: Stream::Tls(Box::new(stream)),
+            stream: stream.map_err(Failure::Broken)?,
             ..self
         })
     }
-}
-
-impl Stream {
-    fn wait_until(&mut self, deadline: Instant) {
-        match self {
-            Self::Plain(stream) => stream.deadline = deadline,
-            Self::Tls(stream) => stream.sock.deadline = deadline,
-        }
-    }
-}
-
-impl Timed {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        match left.is_zero() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(Some(left)),
-        }
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.left()?)?;
-        self.socket.read(buffer)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(self.left()?)?;
-        self.socket.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
-}
-
-/// The first of its addresses that answers, all of them within the time of one step.
-fn connect(server: &Server, patience: Duration) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + patience;
-    let mut last = None;
-    for address in (server.host.as_str(), server.port).to_socket_addrs()? {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(socket) => {
-                // Commands are short, and each is waited for.
-                socket.set_nodelay(true)?;
-                return Ok(socket);
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::other("its name has no address")))
 }
 
 fn answer(lines: &[String]) -> Result<Answer, Failure> {
@@ -436,37 +349,7 @@ fn answer(lines: &[String]) -> Result<Answer, Failure> {
 }
 
 fn broken(error: &io::Error, patience: Duration) -> Failure {
-    Failure::Broken(match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            format!("nothing came of it within {patience:?}")
-        }
-        io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
-        _ => error.to_string(),
-    })
-}
-
-fn tls_failure(error: &io::Error, host: &str, patience: Duration) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(why)) => match why {
-            CertificateError::UnknownIssuer => {
-                "its certificate is not trusted: no authority that is known here has signed it; `ca_file` adds one".to_owned()
-            }
-            CertificateError::NotValidForName
-            | CertificateError::NotValidForNameContext { .. } => {
-                format!("its certificate is not for {host}")
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "its certificate has expired".to_owned()
-            }
-            why => format!("its certificate is refused: {why}"),
-        },
-        Some(why) => format!("no TLS with it: {why}"),
-        None => match broken(error, patience) {
-            Failure::Broken(why) => format!("no TLS with it: {why}"),
-            Failure::Mail(answer) => answer.to_string(),
-        },
-    }
+    Failure::Broken(told(error, patience))
 }
 
 /// Some servers repeat what they do not like, and a password would go into logs.

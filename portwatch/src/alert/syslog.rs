@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use super::carrier::Refusal;
-use super::lines::{Line, lines, priority};
+use super::lines::{Line, lines};
 use super::message::Message;
 use crate::event::words::Word as _;
 use crate::text::escape;
@@ -58,7 +58,7 @@ impl Syslog {
     }
 
     fn datagram(&self, line: &Line<'_>, message: &Message, now: &Zoned) -> String {
-        let number = self.facility * 8 + priority(line.severity);
+        let number = self.facility * 8 + line.severity.syslog();
         let (time, tag) = (now.strftime("%b %e %H:%M:%S"), &self.tag);
         let (pid, severity) = (std::process::id(), line.severity.word());
         // A log has the time at which it got a line, and not the one at which things happened.

@@ -70,6 +70,16 @@ Examples:
   portwatch status
   portwatch status -o json";
 
+const STATS_EXAMPLES: &str = "\
+Examples:
+  portwatch stats                              TCP sockets of this moment, by state, listener, process and peer
+  portwatch stats -o json | jq .states         as `ss -tan` counts them
+  portwatch stats -o json | jq '.listeners[] | select(.half_open > 100)'";
+const STORMS_EXAMPLES: &str = "\
+Examples:
+  portwatch storms
+  portwatch storms -o json | jq 'select(.type != \"storm.ended\") | .storm'";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo portwatch doctor
@@ -210,6 +220,18 @@ pub enum Command {
     /// Say whether the daemon is watching, how, and what it lost
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Report),
+    /// Count TCP sockets by state, listener, process and peer
+    ///
+    /// Asks the running daemon; when none runs, looks for itself, and says nothing of what only the probes count.
+    /// States are counted as `ss -tan` counts them: half-open connections are in SYN_RECV. SYNs, completed
+    /// connections, SYN-ACKs that nobody answered and resets are counted since a listener is watched.
+    #[command(after_long_help = STATS_EXAMPLES)]
+    Stats(Stats),
+    /// Show storms, floods and scans: those that go on, then those of the past
+    ///
+    /// Asks the running daemon, which remembers the last 256. `portwatch history type:storm.*` goes further back.
+    #[command(after_long_help = STORMS_EXAMPLES)]
+    Storms(Report),
     /// Say what this kernel permits and what to do about what is missing
     ///
     /// Tells which mechanism each sensor gets and why. Says more as root.
@@ -517,12 +539,23 @@ pub struct Ls {
     pub no_daemon: bool,
 }
 
-/// `portwatch status` and `portwatch doctor`.
+/// `portwatch status`, `portwatch storms` and `portwatch doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Report {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
     pub output: Output,
+}
+
+/// `portwatch stats`.
+#[derive(Debug, clap::Args)]
+pub struct Stats {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Human, value_name = "FORMAT")]
+    pub output: Output,
+    /// Look without the daemon
+    #[arg(long)]
+    pub no_daemon: bool,
 }
 
 /// `portwatch completions`.

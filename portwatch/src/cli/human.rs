@@ -57,9 +57,15 @@ impl Human {
             .cell(style, sign, 9);
         let line = match (&event.socket, event.kind) {
             (Some(socket), EventType::ConnectionState) => connection(line, event, socket),
-            (None, _) | (_, EventType::ListenerDown | EventType::ListenerRecovered) => {
-                line.cell(Style::Plain, &sentence(event), 0)
-            }
+            (
+                _,
+                EventType::ListenerDown
+                | EventType::ListenerRecovered
+                | EventType::StormStarted
+                | EventType::StormUpdated
+                | EventType::StormEnded,
+            )
+            | (None, _) => line.cell(Style::Plain, &sentence(event), 0),
             (Some(socket), _) => listener(line, event, socket),
         };
         line.finish(self.terminal)
@@ -133,6 +139,12 @@ const fn sign(kind: EventType) -> (Style, &'static str) {
         EventType::SensorDegraded => (Style::Yellow, "! blind"),
         EventType::Gap => (Style::Red, "! lost"),
         EventType::GapReconciled => (Style::Cyan, "* again"),
+        EventType::StormStarted => (Style::Red, "! storm"),
+        EventType::StormUpdated => (Style::Yellow, "! storm"),
+        EventType::StormEnded => (Style::Green, "+ calm"),
+        EventType::ScanDetected => (Style::Yellow, "! scan"),
+        EventType::StormResponse => (Style::Cyan, "* answer"),
+        EventType::Heartbeat => (Style::Dim, "* alive"),
     }
 }
 

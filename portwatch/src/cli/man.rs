@@ -171,7 +171,7 @@ mod tests {
             })
             .collect();
         assert!(names.starts_with(&["portwatch.1".to_owned(), "portwatch-run.1".to_owned()]));
-        assert_eq!(names.len(), 25, "{names:?}");
+        assert_eq!(names.len(), 27, "{names:?}");
         let tail = std::fs::read_to_string(dir.path().join("portwatch-tail.1")).expect("a page");
         for part in [
             "portwatch\\-tail",

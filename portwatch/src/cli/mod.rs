@@ -22,7 +22,9 @@ mod run;
 pub mod schema;
 mod sightings;
 pub mod signal;
+mod stats;
 mod status;
+mod storms;
 pub mod style;
 pub mod table;
 mod tail;
@@ -62,6 +64,8 @@ fn dispatch(args: &Args) -> Result<Exit, Failure> {
         Command::History(wanted) => history::run(wanted, &paths),
         Command::Ls(ls) => ls::run(ls, &paths),
         Command::Status(report) => status::run(report, &paths),
+        Command::Storms(report) => storms::run(report, &paths),
+        Command::Stats(wanted) => stats::run(wanted, &paths),
         Command::Doctor(report) => doctor::run(report),
         Command::Check(check) => check::run(check, &paths),
         Command::Baseline(baseline) => baseline::run(baseline, &paths),

@@ -29,10 +29,11 @@ pub fn config(bytes: &[u8]) {
     assert!(places.is_sorted(), "{places:?}");
     assert_in_range(&config);
 
-    // Rules and channels are added up, all else is replaced.
+    // Rules, channels and sinks are added up, all else is replaced.
     let mut again = Config {
         rules: Vec::new(),
         channels: Vec::new(),
+        sinks: Vec::new(),
         ..config.clone()
     };
     assert_eq!(apply(&mut again, file, text), mistakes);

@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::duration;
+use super::values::{number, set, truth};
 use super::{Config, Learn, LogLevel};
+use super::{duration, response, storm};
+use crate::interface::metrics::listen::Endpoint;
+use crate::interface::metrics::textfile;
 
 /// Longest span of learning.
 const LEARN_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// How long events may be kept: a minute to ten years.
 const AGES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3650 * 86_400);
+
+/// Distance of two heartbeats: a second to a day.
+const BEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// A key that may stand in a file.
 pub(super) struct Key {
@@ -22,7 +28,7 @@ pub(super) struct Key {
     pub(super) apply: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
 }
 
-const fn key(
+pub(super) const fn key(
     section: &'static str,
     name: &'static str,
     apply: fn(&mut Config, &DeValue<'_>) -> Result<(), String>,
@@ -34,7 +40,12 @@ const fn key(
     }
 }
 
-pub(super) const KEYS: &[Key] = &[
+/// Every key.
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(storm::KEYS).chain(response::KEYS)
+}
+
+const KEYS: &[Key] = &[
     key("ring", "critical_kib", |config, value| {
         set(&mut config.ring.critical_kib, ring_size(value))
     }),
@@ -54,10 +65,10 @@ pub(super) const KEYS: &[Key] = &[
         set(&mut config.inventory.fast_seconds, number(value, 1..=10))
     }),
     key("enrich", "hash", |config, value| {
-        set(&mut config.enrich.hash, boolean(value))
+        set(&mut config.enrich.hash, truth(value))
     }),
     key("enrich", "package", |config, value| {
-        set(&mut config.enrich.package, boolean(value))
+        set(&mut config.enrich.package, truth(value))
     }),
     key("enrich", "wait_ms", |config, value| {
         set(&mut config.enrich.wait_ms, number(value, 0..=1000))
@@ -77,29 +88,19 @@ pub(super) const KEYS: &[Key] = &[
     key("history", "max_mib", |config, value| {
         set(&mut config.history.max_mib, number(value, 1..=65_536))
     }),
+    key("metrics", "listen", |config, value| {
+        set(&mut config.metrics.listen, place(value, Endpoint::parse))
+    }),
+    key("metrics", "textfile", |config, value| {
+        set(&mut config.metrics.textfile, place(value, textfile::parse))
+    }),
+    key("heartbeat", "every", |config, value| {
+        set(&mut config.heartbeat.every, beat(value))
+    }),
     key("log", "kernel", |config, value| {
         set(&mut config.log.kernel, log_level(value))
     }),
 ];
-
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
-}
-
-fn number(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Result<u32, String> {
-    value
-        .as_integer()
-        .and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok())
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            format!(
-                "expected a whole number from {} to {}",
-                range.start(),
-                range.end()
-            )
-        })
-}
 
 /// KiB, from 64 (a page on every architecture) to 1 GiB, a power of two as the kernel demands.
 fn ring_size(value: &DeValue<'_>) -> Result<u32, String> {
@@ -111,10 +112,13 @@ fn ring_size(value: &DeValue<'_>) -> Result<u32, String> {
     Err(format!("{expected}, such as {}", size.next_power_of_two()))
 }
 
-fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
-    value
-        .as_bool()
-        .ok_or_else(|| "expected true or false".to_owned())
+/// A place that is read from a text, or "off".
+fn place<T>(value: &DeValue<'_>, read: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    match value.as_str() {
+        Some("off") => Ok(None),
+        // What is no text is as wrong as an empty one.
+        text => read(text.unwrap_or_default()).map(Some),
+    }
 }
 
 /// A name that `groupadd` would take.
@@ -164,6 +168,20 @@ fn max_age(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
     .ok_or_else(|| {
         "expected a span of time from 1m to 3650d such as \"30d\", or \"off\"".to_owned()
     })
+}
+
+/// A span of time, or nothing at all.
+fn beat(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
+    let span = |text| {
+        let span = duration::parse(text).ok()?;
+        BEATS.contains(&span).then_some(Some(span))
+    };
+    match value.as_str() {
+        Some("off") => Some(None),
+        Some(text) => span(text),
+        None => None,
+    }
+    .ok_or_else(|| "expected a span of time from 1s to 1d such as \"60s\", or \"off\"".to_owned())
 }
 
 fn log_level(value: &DeValue<'_>) -> Result<LogLevel, String> {

@@ -11,18 +11,26 @@ pub mod load;
 mod maintenance;
 mod parse;
 pub mod paths;
+mod response;
 mod rules;
+pub mod sinks;
+mod storm;
 mod values;
 
 pub use channels::Channel;
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loaded, load};
 pub use paths::Paths;
+pub use sinks::Sink;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::alert::Window;
+use crate::interface::metrics::listen::Endpoint;
 use crate::policy::Rule;
+use crate::storm::Settings;
+use crate::storm::response::Terms;
 
 /// Everything that can be configured, with its default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,12 +49,22 @@ pub struct Config {
     pub baseline: Baseline,
     /// What is kept of the past.
     pub history: History,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
     /// The rules of the policy, those of a later file behind those of an earlier one.
     pub rules: Vec<Rule>,
     /// Where alerts go.
     pub channels: Vec<Channel>,
     /// When alerts wait.
     pub maintenance: Vec<Window>,
+    /// From which numbers on something is a storm.
+    pub storm: Settings,
+    /// What is done about it.
+    pub response: Terms,
+    /// Where events go.
+    pub sinks: Vec<Sink>,
+    /// Signs of life in them.
+    pub heartbeat: Heartbeat,
 }
 
 impl Config {
@@ -60,6 +78,7 @@ impl Config {
             ("control", self.control == other.control),
             ("baseline", self.baseline == other.baseline),
             ("history", self.history == other.history),
+            ("metrics", self.metrics == other.metrics),
             ("log", self.log == other.log),
         ];
         let differ = sections.into_iter().filter(|(_, is_same)| !is_same);
@@ -143,6 +162,22 @@ pub struct History {
     pub max_mib: u32,
 }
 
+/// `[metrics]`: where figures are told; nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Served here.
+    pub listen: Option<Endpoint>,
+    /// Written into this file.
+    pub textfile: Option<PathBuf>,
+}
+
+/// `[heartbeat]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Distance of two of them (1 s to a day); none for never. Without a sink there are none.
+    pub every: Option<Duration>,
+}
+
 /// `[log]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
@@ -200,6 +235,14 @@ impl Default for History {
         Self {
             max_age: Some(Duration::from_secs(30 * 86_400)),
             max_mib: 64,
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            every: Some(Duration::from_secs(60)),
         }
     }
 }

@@ -6,8 +6,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::Config;
 use super::diagnostic::Diagnostic;
-use super::keys::{KEYS, Key};
-use super::{channels, maintenance, rules};
+use super::keys::{Key, keys};
+use super::{channels, maintenance, rules, sinks};
 use crate::text::escape;
 
 /// What is wrong, and where: byte offset and sentence.
@@ -33,7 +33,8 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
                 }
                 _ if rules::action(section).is_some()
                     || channels::is_list(section)
-                    || section == maintenance::LIST => {}
+                    || section == maintenance::LIST
+                    || section == sinks::LIST => {}
                 _ => mistakes.push((at, unknown_at_top(section))),
             }
         }
@@ -46,6 +47,7 @@ pub(super) fn apply(config: &mut Config, file: &Path, input: &str) -> Vec<Diagno
         );
         channels::read(document.get_ref(), &mut config.channels, &mut mistakes);
         maintenance::read(document.get_ref(), &mut config.maintenance, &mut mistakes);
+        sinks::read(document.get_ref(), &mut config.sinks, &mut mistakes);
     }
     mistakes.sort();
     mistakes
@@ -69,7 +71,7 @@ fn apply_section(config: &mut Config, section: &str, table: &DeTable<'_>, mistak
 }
 
 fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.section == section)
+    keys().filter(move |key| key.section == section)
 }
 
 fn is_section(name: &str) -> bool {
@@ -82,7 +84,7 @@ fn unknown_key(section: &str, name: &str) -> String {
     if let Some(nearest) = nearest {
         return format!("unknown key `{shown}` in [{section}]; did you mean `{nearest}`?");
     }
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+    if let Some(key) = keys().find(|key| key.name == name) {
         return format!("`{shown}` belongs to [{}], not to [{section}]", key.section);
     }
     let known: Vec<&str> = keys_of(section).map(|key| key.name).collect();
@@ -97,16 +99,20 @@ fn unknown_at_top(name: &str) -> String {
     if is_section(name) {
         return format!("`{shown}` is a section: write [{shown}] and its keys below");
     }
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+    if let Some(key) = keys().find(|key| key.name == name) {
         return format!("`{shown}` belongs to the section [{}]", key.section);
     }
-    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    let mut sections: Vec<&str> = keys().map(|key| key.section).collect();
     sections.dedup();
     sections.extend(rules::LISTS.map(|(list, _)| list));
     sections.extend(channels::LISTS);
     sections.push(maintenance::LIST);
+    sections.push(sinks::LIST);
     match nearest(name, sections.iter().copied()) {
-        Some(nearest) if rules::action(nearest).is_some() || nearest == maintenance::LIST => {
+        Some(nearest)
+            if rules::action(nearest).is_some()
+                || [maintenance::LIST, sinks::LIST].contains(&nearest) =>
+        {
             format!("unknown section `{shown}`; did you mean [[{nearest}]]?")
         }
         Some(nearest) => format!("unknown section `{shown}`; did you mean [{nearest}]?"),
@@ -244,7 +250,7 @@ mod tests {
         assert_eq!(parsed(&uncommented), (Config::default(), vec![]));
         // Every key is there, and with its default value and no other: a changed default would show.
         let document = DeTable::parse(&uncommented).expect("TOML");
-        for key in KEYS {
+        for key in keys() {
             let section = document.get_ref().get(key.section).expect(key.section);
             let value = section.get_ref().get(key.name).expect(key.name);
             let mut config = Config::default();
@@ -258,8 +264,13 @@ mod tests {
     fn every_example_of_the_documentation_is_right() {
         let pages = [
             include_str!("../../../docs/alerts.md"),
+            include_str!("../../../docs/metrics.md"),
             include_str!("../../../docs/migrating.md"),
             include_str!("../../../docs/policy.md"),
+            include_str!("../../../docs/siem.md"),
+            include_str!("../../../docs/sinks.md"),
+            include_str!("../../../docs/sinks-network.md"),
+            include_str!("../../../docs/storms.md"),
         ];
         let examples = pages
             .iter()

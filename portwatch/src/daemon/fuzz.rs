@@ -135,7 +135,7 @@ fn event_of(record: &Record) -> Option<Event> {
             event.owners = vec![crate::inventory::fuzz::owner(seen)];
             event
         }
-        Record::Exec(_) | Record::Fork(_) | Record::Exit(_) => return None,
+        Record::Exec(_) | Record::Fork(_) | Record::Exit(_) | Record::Crossed(_) => return None,
     };
     "0".clone_into(&mut event.id);
     event.severity = severity(&event);

@@ -138,6 +138,7 @@ fn unseen(plan: &Plan) -> Unseen {
             | Signal::ProcessExit
             | Signal::Inventory
             | Signal::BindFailed => {}
+            signal if signal.is_of_storms() => {}
             Signal::TcpState
             | Signal::UdpClose
             | Signal::UnixClose

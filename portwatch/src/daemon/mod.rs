@@ -12,6 +12,7 @@ mod connections;
 mod courier;
 mod desk;
 mod draft;
+mod episodes;
 mod errno;
 mod expected;
 #[cfg(any(test, fuzzing))]
@@ -19,23 +20,32 @@ pub(crate) mod fuzz;
 mod glance;
 mod host;
 mod kernel_log;
+mod latency;
 mod look;
 mod memory;
+mod metering;
+mod outside;
 mod pending;
 mod pipeline;
+mod places;
 mod queries;
 mod reconcile;
 mod recorder;
 pub mod reload;
+mod responses;
 mod rings;
 mod secret;
 mod selftest;
 pub mod service;
 mod sightings;
+mod sinks;
 mod startup;
+mod stats;
 mod status;
+mod storms;
 mod stream;
 mod tell;
+mod transports;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,11 +64,14 @@ use crate::policy::Policy;
 use crate::probe::load::{KernelLogLevel, LoadError, Request, Sizes, load};
 use crate::probe::plan::Rung;
 use crate::sink::Bus;
+use crate::storm::Settings;
+use crate::storm::response::Terms;
 use crate::time::BootNs;
 
 pub use approvals::{Approving, read_only as baseline};
 pub use host::network_namespace as host_network_namespace;
 pub use look::look;
+pub use stats::stats;
 
 /// Sends a message through a channel at once, past its queue; the other side's own answer comes back.
 ///
@@ -95,6 +108,10 @@ pub struct Options {
     pub policy: Policy,
     /// The baseline.
     pub approving: Approving,
+    /// What storms are.
+    pub storm: Settings,
+    /// What is done about them.
+    pub response: Terms,
 }
 
 impl Options {
@@ -125,6 +142,8 @@ impl Options {
             inventory: config.inventory.clone(),
             policy: Policy::new(config.rules.clone()),
             approving,
+            storm: config.storm.clone(),
+            response: config.response.clone(),
         }
     }
 }

@@ -11,14 +11,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::approvals::Approvals;
 use super::connections::Connections;
 use super::draft::Surroundings;
+use super::episodes::Episodes;
 use super::expected::Expected;
 use super::glance::Glances;
 use super::kernel_log;
+use super::latency::Latency;
 use super::look;
 use super::pending::Pending;
 use super::reconcile::Found;
+use super::responses::Done;
 use super::rings::Readers;
 use super::selftest::SelfTest;
+use super::stats::{self, Asked as StatsAsked};
+use super::storms::Storms;
 use super::{Options, StartError};
 use crate::check::{Asked, Checker};
 use crate::decode::record::{Record, SockId};
@@ -86,6 +91,15 @@ pub(super) struct Pipeline {
     pub(super) untracked: u64,
     /// The process told of last, to be shared by listeners in a row.
     pub(super) last_process: Option<Arc<Process>>,
+    pub(super) storms: Storms,
+    pub(super) episodes: Episodes,
+    pub(super) done: mpsc::Receiver<Done>,
+    /// The look for `portwatch stats`, and its answer.
+    pub(super) asked: StatsAsked,
+    pub(super) stats: (
+        mpsc::Sender<std::io::Result<stats::Looked>>,
+        mpsc::Receiver<std::io::Result<stats::Looked>>,
+    ),
     pub(super) streaming: bool,
     /// Records of the stream were lost, and with them the owners of connections.
     pub(super) forgotten: bool,
@@ -93,7 +107,9 @@ pub(super) struct Pipeline {
     /// Events that a rule says nobody wants to hear of.
     pub(super) ignored: u64,
     pub(super) events: BTreeMap<EventType, u64>,
-    pub(super) lost: u64,
+    /// Records that gaps stand for, by ring.
+    pub(super) lost: BTreeMap<&'static str, u64>,
+    pub(super) latency: Latency,
     /// Records that the process ring is known to have dropped.
     pub(super) processes_lost: u64,
     pub(super) decode_errors: u64,
@@ -141,6 +157,7 @@ impl Pipeline {
         let surroundings = look::surroundings();
         let approvals = Approvals::open(&options.approving, surroundings.netns, Timestamp::now());
         let (checker, outcomes) = Checker::new();
+        let (episodes, done) = Episodes::new(options.storm.clone(), options.response.clone());
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
         let glances = Glances::new(fast, &plan);
@@ -177,12 +194,18 @@ impl Pipeline {
             told_reversed: false,
             untracked: 0,
             last_process: None,
+            storms: Storms::new(since),
+            episodes,
+            done,
+            asked: StatsAsked::default(),
+            stats: mpsc::channel(1),
             streaming: false,
             forgotten: false,
             next_seq: 1,
             ignored: 0,
             events: BTreeMap::new(),
-            lost: 0,
+            lost: BTreeMap::new(),
+            latency: Latency::default(),
             processes_lost: 0,
             decode_errors: 0,
             since,
@@ -208,6 +231,7 @@ impl Pipeline {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval.tick().await;
         }
+        self.ask_stats(None);
         let mut wants_states = self.bus.wants_states();
         self.switch_states(*wants_states.borrow_and_update())?;
         loop {
@@ -219,6 +243,9 @@ impl Pipeline {
                 Some(answer) = self.answers.recv() => self.answered(&answer),
                 Some(found) = self.found.1.recv() => self.found(found),
                 Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
+                outside = self.storms.looked() => self.storms_looked(outside),
+                Some(looked) = self.stats.1.recv() => self.stats_looked(looked),
+                Some(done) = self.done.recv() => self.responded(done),
                 Some(query) = queries.recv() => self.answer(query),
                 changed = wants_states.changed() => {
                     if changed.is_ok() {
@@ -334,6 +361,7 @@ impl Pipeline {
                 self.push(event, seen.at, None, resolution.waits);
             }
             Ok(Record::State(seen)) => self.listener_state(&seen),
+            Ok(Record::Crossed(crossing)) => self.crossed(&crossing),
             Ok(_) => self.decode_errors += 1,
             Err(error) => self.misunderstood(&error),
         }
@@ -352,6 +380,7 @@ impl Pipeline {
             tentative,
             self.enricher.relief_due(),
             self.expected.next_due(),
+            self.storms.next_due(),
         ]
         .into_iter()
         .flatten()

@@ -1,17 +1,18 @@
 //! Answers to the control server, between two records.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::answerable::process_now;
 use super::pipeline::Pipeline;
 use super::status::{self, Health};
 use crate::decode::record::SockId;
 use crate::enrich::Waits;
-use crate::event::Event;
 use crate::event::message;
-use crate::interface::server::Query;
+use crate::event::{Event, EventCount, EventType, Heartbeat};
+use crate::interface::server::{Applied, Beat, Query};
 use crate::inventory::Listener;
-use crate::policy::Policy;
+use crate::probe::sensors::Sensors;
 use crate::time::BootNs;
 
 impl Pipeline {
@@ -21,19 +22,43 @@ impl Pipeline {
                 // The client may have gone.
                 let _ = answer.send(self.list());
             }
-            Query::Apply(policy, answer) => {
-                self.apply(*policy);
+            Query::Apply(applied, answer) => {
+                self.apply(*applied);
                 let _ = answer.send(());
             }
+            Query::Storms(answer) => {
+                let _ = answer.send(self.episodes.list());
+            }
+            Query::Stats(answer) => self.ask_stats(Some(answer)),
+            Query::Heartbeat(beat) => self.beat(*beat),
             Query::Status(answer) => {
                 let _ = answer.send(self.status());
             }
         }
     }
 
+    fn beat(&mut self, beat: Beat) {
+        let now = BootNs::now();
+        let mut event = self.surroundings.event(EventType::Heartbeat, now);
+        let events = self.events.iter().map(|(kind, count)| EventCount {
+            kind: *kind,
+            count: *count,
+        });
+        event.heartbeat = Some(Heartbeat {
+            uptime_ms: now.since(self.since) / 1_000_000,
+            every_ms: u64::try_from(beat.every.as_millis()).unwrap_or(u64::MAX),
+            events: events.collect(),
+            gaps: self.events.get(&EventType::Gap).copied().unwrap_or(0),
+            lost: self.lost.values().sum(),
+            sinks: beat.sinks,
+        });
+        self.push(event, now, None, Waits::default());
+    }
+
     /// From here on these rules judge. What listens already is met by them too.
-    fn apply(&mut self, policy: Policy) {
-        self.policy = policy;
+    fn apply(&mut self, applied: Applied) {
+        self.configure_storms(applied.storm, applied.response);
+        self.policy = applied.policy;
         let now = BootNs::now();
         let judged = self.judged();
         self.expected.reload(self.policy.rules(), now);
@@ -85,12 +110,16 @@ impl Pipeline {
             skipped,
             events: &self.events,
             ignored: self.ignored,
-            lost: self.lost,
+            lost: &self.lost,
             decode_errors: self.decode_errors,
             enrich: self.enricher.stats(),
+            heartbeat: self.heartbeat.load(Ordering::Relaxed),
+            latency: &self.latency,
+            costs: sensors.map(Sensors::costs).unwrap_or_default(),
             since: self.since,
             first_look: self.first_look,
             checks: self.expected.checks(),
+            storms: self.episodes.status(),
             now: BootNs::now(),
             clock: self.surroundings.clock,
         })

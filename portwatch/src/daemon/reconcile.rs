@@ -10,6 +10,7 @@ use super::memory;
 use super::pipeline::Pipeline;
 use crate::decode::record::{SockId, SockInfo};
 use crate::enrich::Waits;
+use crate::event::words::Word as _;
 use crate::event::{EventType, GapCgroup, Reconciled, RingName};
 use crate::interface::status::FirstLook;
 use crate::inventory::collect::{self, Collected};
@@ -208,6 +209,9 @@ impl Pipeline {
         if self.hint.is_some_and(|hint| hint <= now) {
             self.look_again(MergeReason::Hint);
         }
+        if self.storms.is_due(now) {
+            self.read_storms();
+        }
     }
 
     /// Finds out the truth about listens that were announced before they were validated.
@@ -256,6 +260,7 @@ impl Pipeline {
             }
         };
         let skipped = sensors.skipped(&counters);
+        self.storms.every_second(&counters, BootNs::now());
         if !self.told_reversed
             && let Some(probe) = skipped.iter().find(|probe| probe.is_reversed())
         {
@@ -278,7 +283,7 @@ impl Pipeline {
         let losses = self.ledger.read(&reading);
         let mut reconcile = false;
         for loss in losses {
-            self.lost += loss.lost;
+            *self.lost.entry(loss.ring.word()).or_insert(0) += loss.lost;
             let is_exec = |probe: &str| probe.starts_with("exec_");
             if loss.ring == RingName::Process || loss.probe.is_some_and(is_exec) {
                 self.enricher.on_loss();

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use super::alerts::Orders;
+use super::sinks::Sinks;
 use crate::config::{Config, ConfigError};
 use crate::interface::protocol::{Fault, Reloaded};
-use crate::interface::server::Query;
+use crate::interface::server::{Applied, Query};
 use crate::policy::Policy;
 
 /// Reads the configuration anew, from where the first one came.
@@ -35,6 +37,8 @@ pub(super) struct Reloader {
     load: Load,
     queries: mpsc::Sender<Query>,
     orders: Orders,
+    sinks: Arc<Sinks>,
+    every: watch::Sender<Option<Duration>>,
     /// What is in force.
     current: Mutex<Config>,
 }
@@ -44,6 +48,7 @@ impl Reloader {
         load: Load,
         queries: mpsc::Sender<Query>,
         orders: Orders,
+        (sinks, every): (Arc<Sinks>, watch::Sender<Option<Duration>>),
         current: Config,
     ) -> Self {
         let current = Mutex::new(current);
@@ -51,6 +56,8 @@ impl Reloader {
             load,
             queries,
             orders,
+            sinks,
+            every,
             current,
         }
     }
@@ -73,15 +80,33 @@ impl Reloader {
         // First what can fail: a password that cannot be read leaves the rules as they are too.
         let alerting = self.orders.apply(&config).await;
         alerting.map_err(|why| refused(78, &why))?;
+        if let Err(why) = self.sinks.apply(&config.sinks) {
+            // It has just been in force.
+            let back = self.orders.apply(&current).await;
+            back.map_err(|why| refused(78, &why))?;
+            return Err(refused(78, &why));
+        }
         let (answer, applied) = oneshot::channel();
-        let policy = Box::new(Policy::new(config.rules.clone()));
+        let applied_config = Box::new(Applied {
+            policy: Policy::new(config.rules.clone()),
+            storm: config.storm.clone(),
+            response: config.response.clone(),
+        });
         let stopping = |()| Fault::unavailable("the daemon is stopping".to_owned());
-        let sent = self.queries.send(Query::Apply(policy, answer)).await;
+        let sent = self
+            .queries
+            .send(Query::Apply(applied_config, answer))
+            .await;
         sent.map_err(|_| stopping(()))?;
         applied.await.map_err(|_| stopping(()))?;
         current.rules = config.rules;
         current.channels = config.channels;
         current.maintenance = config.maintenance;
+        current.storm = config.storm;
+        current.response = config.response;
+        current.sinks = config.sinks;
+        current.heartbeat = config.heartbeat;
+        self.every.send_replace(config.heartbeat.every);
         tracing::info!("{reloaded}");
         Ok(reloaded)
     }
@@ -118,11 +143,12 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, watch};
 
-    use super::{Load, Orders, Reloader};
+    use super::{Load, Orders, Reloader, Sinks};
     use crate::config::{Config, ConfigError, Diagnostic};
     use crate::interface::server::Query;
+    use crate::sink::{Bus, Limits};
 
     #[tokio::test]
     async fn a_wrong_configuration_changes_nothing_and_is_told() {
@@ -135,11 +161,20 @@ mod tests {
             _ => {
                 let mut config = Config::default();
                 config.ring.bulk_kib = 64;
+                config.storm.syn_flood_rate = 7;
                 Ok(config)
             }
         });
         let orders = Orders::to_an_obliging_desk();
-        let reloader = Reloader::new(load, queries, orders, Config::default());
+        let bus = Bus::new(Limits::READER, Limits::REPLAY);
+        let sinks = Sinks::new(&bus, Path::new("/nonexistent"), super::super::host::host());
+        let reloader = Reloader::new(
+            load,
+            queries,
+            orders,
+            (sinks, watch::Sender::new(None)),
+            Config::default(),
+        );
         let fault = reloader.reload().await.expect_err("wrong");
         assert_eq!(fault.code, 78);
         assert!(
@@ -149,14 +184,14 @@ mod tests {
         assert!(asked.try_recv().is_err(), "the pipeline hears nothing");
 
         let pipeline = tokio::spawn(async move {
-            if let Some(Query::Apply(policy, answer)) = asked.recv().await {
+            if let Some(Query::Apply(applied, answer)) = asked.recv().await {
                 answer.send(()).expect("waiting");
-                return policy.rules().len();
+                return (applied.policy.rules().len(), applied.storm.syn_flood_rate);
             }
             panic!("another question");
         });
         let reloaded = reloader.reload().await.expect("right");
         assert_eq!(reloaded.at_restart, ["ring"]);
-        assert_eq!(pipeline.await.expect("asked"), 0);
+        assert_eq!(pipeline.await.expect("asked"), (0, 7));
     }
 }

@@ -7,12 +7,30 @@ use std::path::{Path, PathBuf};
 
 /// Longest secret, in bytes.
 const MAX: u64 = 4096;
+/// Longest file of secrets: a chain of certificates in a key's file, an account's word for a user.
+const MAX_TEXT: u64 = 64 * 1024;
 
 /// Reads a secret: the first line of a file, or of a credential of the systemd unit where the path is a plain name.
 ///
 /// # Errors
 /// When it is not there, everybody could read it, or it is empty. Does not quote what it holds.
 pub(super) fn read(path: &Path) -> Result<String, String> {
+    let text = read_text_of(path, MAX)?;
+    match text.lines().next() {
+        Some(secret) if !secret.is_empty() => Ok(secret.to_owned()),
+        _ => Err(format!("{} is empty", place(path)?.display())),
+    }
+}
+
+/// The same for a secret of several lines: a key, credentials.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    read_text_of(path, MAX_TEXT)
+}
+
+fn read_text_of(path: &Path, max: u64) -> Result<String, String> {
     let path = place(path)?;
     let shown = path.display();
     let file = OpenOptions::new()
@@ -32,15 +50,12 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
         ));
     }
     let mut text = String::new();
-    file.take(MAX + 1)
+    file.take(max + 1)
         .read_to_string(&mut text)
         .map_err(|_| format!("{shown} is no text"))?;
-    if text.len() as u64 > MAX {
-        return Err(format!("{shown} is longer than a secret of {MAX} bytes"));
-    }
-    match text.lines().next() {
-        Some(secret) if !secret.is_empty() => Ok(secret.to_owned()),
-        _ => Err(format!("{shown} is empty")),
+    match text.len() as u64 > max {
+        true => Err(format!("{shown} is longer than a secret of {max} bytes")),
+        false => Ok(text),
     }
 }
 

@@ -15,9 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::alerts::{self, Alerting, Running};
+use super::metering::Metering;
 use super::recorder::{Kept, record};
 use super::reload::{Load, Reloader};
 use super::sightings;
+use super::sinks::Sinks;
 use super::{Options, StartError, Watch, start};
 use crate::baseline::Frame;
 use crate::config::Config;
@@ -63,6 +65,9 @@ pub enum ServiceError {
     /// Alerts cannot be sent as configured.
     #[error("alerts cannot be sent: {0}")]
     Alerts(String),
+    /// A sink cannot work as configured.
+    #[error("events cannot be written: {0}")]
+    Sinks(String),
     /// The pipeline ended.
     #[error("watching has ended: {0}")]
     Pipeline(#[source] io::Error),
@@ -82,7 +87,7 @@ impl ServiceError {
             Self::NotPermitted(_) => preflight::EXIT_NOT_PERMITTED,
             Self::Control(error) => error.exit_code(),
             Self::Start(error) => error.exit_code(),
-            Self::Alerts(_) => 78,
+            Self::Alerts(_) | Self::Sinks(_) => 78,
             Self::Pipeline(_) | Self::Server(_) | Self::Runtime(_) => 74,
         }
     }
@@ -112,6 +117,8 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let recording = keep_history(&service, &bus);
     let sighting = keep_sightings(&service, &bus);
     let alerting = alert(&service, &bus)?;
+    let metering = Metering::prepare(&service.config).await;
+    let sinks = sinks(&service, &bus)?;
     tell(&[NotifyState::Status("loading the probes")]);
     let mut watch = tokio::select! {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
@@ -120,24 +127,33 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     // It is set here and nowhere else.
     let _ = alerting.pipeline.set(watch.queries());
     let (stop, stopped) = oneshot::channel::<()>();
+    let (every, heartbeat) = tokio::sync::watch::channel(service.config.heartbeat.every);
     let reloader = Arc::new(Reloader::new(
         service.load,
         watch.queries(),
         alerting.orders.clone(),
+        (Arc::clone(&sinks), every),
         service.config.clone(),
     ));
     let courses = alerting.courses.clone();
+    let told = Arc::clone(&sinks);
     let backend = Backend {
         reload: Some(reload_by(&reloader)),
         bus: Arc::clone(&bus),
         queries: watch.queries(),
         compile: Arc::new(compile),
         alerts: Some(Arc::new(move || courses.status())),
+        sinks: Some(Arc::new(move || told.status())),
         history: recording.as_ref().map(|recording| {
             let kept = Arc::clone(&recording.kept);
             Arc::new(move || kept.status()) as _
         }),
+        metrics: metering.as_ref().map(|metering| {
+            let figures = metering.figures();
+            Arc::new(move || figures.status()) as _
+        }),
     };
+    let metering = metering.map(|metering| metering.start(backend.clone()));
     let clients = usize::try_from(service.config.control.max_clients).unwrap_or(usize::MAX);
     let path = socket.path().to_owned();
     let mut server = tokio::spawn(server::serve(
@@ -146,6 +162,7 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         server::Limits::with_clients(clients),
         async { drop(stopped.await) },
     ));
+    let beating = beat(&sinks, &watch, heartbeat);
     let status = tokio::spawn(tell_status(watch.queries(), Arc::clone(&bus)));
     tell(&[NotifyState::Ready]);
     tracing::info!(socket = %path.display(), "watching");
@@ -153,6 +170,10 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let end = until_end(&mut watch, &mut server, &mut signals, &reloader).await;
     tell(&[NotifyState::Stopping]);
     status.abort();
+    if let Some(metering) = metering {
+        metering.end().await;
+    }
+    beating.abort();
     // The pipeline first: its last lines go out before clients are told that there are no more.
     if !matches!(end, End::Pipeline(_)) {
         watch.stop().await;
@@ -174,9 +195,12 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
         recording.end().await;
     }
     bus.close();
+    sinks.end(FAREWELL).await;
     if tokio::time::timeout(FAREWELL, sighting).await.is_err() {
         tracing::error!("when listeners were seen last could not be written in time");
     }
+    // The desk works for as long as somebody could send it a new configuration.
+    drop((reloader, alerting.orders));
     let ended = tokio::time::timeout(FAREWELL, alerting.task).await;
     if ended.is_err() {
         tracing::error!("the last alerts could not be queued in time");
@@ -248,6 +272,25 @@ fn alert(service: &Service, bus: &Arc<Bus>) -> Result<Running, ServiceError> {
         frame: Frame::of_host(super::host_network_namespace()),
     };
     alerts::start(alerting, bus).map_err(ServiceError::Alerts)
+}
+
+/// As with alerts: what is wrong keeps the daemon from starting.
+fn sinks(service: &Service, bus: &Arc<Bus>) -> Result<Arc<Sinks>, ServiceError> {
+    let state_dir = &service.options.approving.state_dir;
+    let sinks = Sinks::new(bus, state_dir, super::host::host());
+    sinks
+        .apply(&service.config.sinks)
+        .map_err(ServiceError::Sinks)?;
+    Ok(sinks)
+}
+
+fn beat(
+    sinks: &Arc<Sinks>,
+    watch: &Watch,
+    every: tokio::sync::watch::Receiver<Option<Duration>>,
+) -> JoinHandle<()> {
+    let (sinks, queries) = (Arc::clone(sinks), watch.queries());
+    tokio::spawn(async move { sinks.beat(queries, every).await })
 }
 
 /// Takes the socket. Whoever may not even make it hears what is needed for everything.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::StartError;
+use super::episodes::thresholds;
 use super::pipeline::{Pipeline, sleep_until};
 use super::selftest::SelfTest;
+use super::storms::THRESHOLDS;
 use crate::enrich::Waits;
 use crate::event::{EventType, Mechanism, Sensor, SignalMechanism};
 use crate::inventory::MergeReason;
@@ -26,6 +28,12 @@ impl Pipeline {
             let set = sensors.wake_bulk_at(quarter);
             set.map_err(|source| StartError::Io {
                 what: "setting the probes' switches",
+                source,
+            })?;
+            let thresholds = thresholds(self.episodes.settings(), THRESHOLDS);
+            let set = self.storms.announce_from(thresholds, sensors.storms());
+            set.map_err(|source| StartError::Io {
+                what: "setting the thresholds of storms",
                 source,
             })?;
         }

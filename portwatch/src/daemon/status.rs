@@ -6,12 +6,13 @@ use std::sync::Arc;
 use portwatch_common::counters::{Counters, RINGS};
 use portwatch_common::socket::TcpState;
 
+use super::latency::Latency;
 use crate::enrich::EnrichStats;
 use crate::event::words::Word as _;
 use crate::event::{EventType, Host, RingName, State};
 use crate::interface::status::{
     ChecksStatus, CounterStatus, EnrichStatus, FirstLook, Listeners, Losses, MechanismStatus,
-    ProbeMisses, Rejected, RingStatus, SCHEMA, Status, Transition,
+    ProbeCost, ProbeMisses, Rejected, RingStatus, SCHEMA, Status, StormStatus, Transition,
 };
 use crate::inventory::Inventory;
 use crate::probe::load::Sizes;
@@ -31,12 +32,17 @@ pub(super) struct Health<'a> {
     pub(super) events: &'a BTreeMap<EventType, u64>,
     /// Events that nobody was told of, as a rule wants it.
     pub(super) ignored: u64,
-    pub(super) lost: u64,
+    /// Records that gaps stand for, by ring.
+    pub(super) lost: &'a BTreeMap<&'static str, u64>,
     pub(super) decode_errors: u64,
     pub(super) enrich: EnrichStats,
+    pub(super) heartbeat: u64,
+    pub(super) latency: &'a Latency,
+    pub(super) costs: Vec<ProbeCost>,
     pub(super) since: BootNs,
     pub(super) first_look: Option<FirstLook>,
     pub(super) checks: Option<ChecksStatus>,
+    pub(super) storms: StormStatus,
     pub(super) now: BootNs,
     pub(super) clock: WallClock,
 }
@@ -58,15 +64,21 @@ pub(super) fn status(health: &Health<'_>) -> Status {
         rings: rings(health),
         losses: losses(health),
         checks: health.checks.clone(),
+        storms: health.storms,
         clients: Vec::new(),
         history: None,
         alerts: Vec::new(),
+        sinks: Vec::new(),
         enrich: EnrichStatus {
             table: health.enrich.processes as u64,
             queue: health.enrich.queue_depth as u64,
             skipped: health.enrich.skipped,
         },
         memory_bytes: resident_anonymous(),
+        heartbeat: health.heartbeat,
+        latency: Some(health.latency.status()),
+        probes: health.costs.clone(),
+        metrics: None,
     }
 }
 
@@ -84,6 +96,7 @@ fn mechanisms(plan: &Plan) -> Vec<MechanismStatus> {
                     reason: rejected.reason.clone(),
                 })
                 .collect(),
+            blind_to: choice.blind_to.map(str::to_owned),
         })
         .collect()
 }
@@ -160,7 +173,12 @@ fn rings(health: &Health<'_>) -> Vec<RingStatus> {
 fn losses(health: &Health<'_>) -> Losses {
     Losses {
         gaps: health.events.get(&EventType::Gap).copied().unwrap_or(0),
-        lost: health.lost,
+        lost: health.lost.values().sum(),
+        by_ring: health
+            .lost
+            .iter()
+            .map(|(ring, lost)| ((*ring).to_owned(), *lost))
+            .collect(),
         recursion_misses: health
             .skipped
             .iter()

@@ -13,6 +13,7 @@ use crate::event::message;
 use crate::event::{Event, EventType, Mechanism, Process, Protocol, Severity};
 use crate::inventory::{Change, Listener};
 use crate::probe::plan::Signal;
+use crate::probe::sensors::Sensors;
 use crate::sink::Line;
 use crate::time::BootNs;
 
@@ -34,6 +35,8 @@ impl Pipeline {
                 .set_unix_name(change.listener().id(), name.clone());
             change.listener_mut().unix = Some(name);
         }
+        let maps = self.sensors.as_mut().map(Sensors::storms);
+        self.storms.follow(&change, maps);
         let listener = change.listener();
         let mut event = self.surroundings.change(&change, &mut self.enricher, now);
         let clock = &self.surroundings.clock;
@@ -183,13 +186,20 @@ impl Pipeline {
         if let Some(sensor) = &mut event.sensor
             && matches!(sensor.mechanism, Some(mechanism) if is_live(mechanism))
         {
-            sensor.latency_us = Some(now.since(at) / 1_000);
+            let latency_us = now.since(at) / 1_000;
+            sensor.latency_us = Some(latency_us);
+            // What is said of a sensor was seen by nobody.
+            if event.socket.is_some() {
+                self.latency.record(latency_us);
+            }
         }
         if event.kind == EventType::SensorReady {
             self.approvals.started(Timestamp::now());
         }
         *self.events.entry(event.kind).or_insert(0) += 1;
-        self.bus.publish(&Line::new(Arc::new(event)));
+        let event = Arc::new(event);
+        self.episodes.remember(&event);
+        self.bus.publish(&Line::new(event));
     }
 }
 

@@ -39,6 +39,9 @@ pub enum DecodeError {
     /// No TCP state has this number.
     #[error("unknown TCP state {0}")]
     UnknownState(u8),
+    /// No rate of storms has this number.
+    #[error("unknown rate {0}")]
+    UnknownRate(u32),
     /// A socket family that portwatch does not watch.
     #[error("unknown socket family {0}")]
     UnknownFamily(u16),

@@ -10,6 +10,7 @@ pub(crate) mod fuzz;
 mod path;
 pub mod record;
 mod socket;
+mod storm;
 mod task;
 #[cfg(test)]
 mod wire_test;
@@ -19,11 +20,13 @@ use portwatch_common::header::{EventKind, Header, Mechanism as WireMechanism};
 use portwatch_common::listener::{CloseRecord, HeldRecord, ListenerFlags, ListenerRecord};
 use portwatch_common::process::{ExecRecord, LifeRecord};
 use portwatch_common::socket::TcpState;
+use portwatch_common::storm::CrossingRecord;
 use zerocopy::FromBytes;
 
 pub use error::DecodeError;
 pub use path::unix_name_of;
 pub use socket::{IPPROTO_MPTCP, protocol_of};
+pub use storm::{address, cell_key};
 
 use self::record::{
     CloseSeen, ExecSeen, Held, LifeSeen, ListenerSeen, ProcessKey, Record, RingPlace, StateSeen,
@@ -55,6 +58,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         EventKind::PROCESS_FORK => Ok(Record::Fork(Box::new(life(record)?))),
         EventKind::CONNECTION_STATE => Ok(Record::State(Box::new(state(record)?))),
         EventKind::SOCKET_HELD => Ok(Record::Held(Box::new(held(record)?))),
+        EventKind::RATE_CROSSED => {
+            let (wire, _): (CrossingRecord, _) = split(record)?;
+            Ok(Record::Crossed(Box::new(storm::crossing(&wire)?)))
+        }
         EventKind(other) => Err(DecodeError::UnknownKind(other)),
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use portwatch_common::socket::TcpState;
 
 use crate::event::{Family, Mechanism, Protocol, SocketType};
+use crate::storm::Crossing;
 use crate::time::BootNs;
 
 /// A process for ever: a pid alone is reused.
@@ -256,4 +257,6 @@ pub enum Record {
     State(Box<StateSeen>),
     /// A held socket.
     Held(Box<Held>),
+    /// A rate went over its threshold.
+    Crossed(Box<Crossing>),
 }

@@ -399,12 +399,15 @@ fn one_of_each() -> Vec<Vec<u8>> {
         }
         all.push(bytes);
     }
+    all.push(super::storm::tests::sample());
     all
 }
 
 /// A record of every kind and special case, by name.
 pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
-    let names = ["unix", "refused", "closed", "held", "exec", "fork", "state"];
+    let names = [
+        "unix", "refused", "closed", "held", "exec", "fork", "state", "crossed",
+    ];
     let mut all: Vec<_> = names.into_iter().zip(one_of_each()).collect();
     let new = || Listener::new(EventKind::LISTENER_OPENED);
     all.push(("opened", new().bytes(0)));

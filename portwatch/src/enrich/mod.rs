@@ -41,8 +41,9 @@ use self::services::Services;
 use self::table::{Limits, ProcessTable};
 use self::users::{Name, Users};
 use self::worker::{ExeFacts, Needs, Pool, Tools};
-use crate::decode::record::{ExecSeen, ImageInfo, LifeSeen, Who};
+use crate::decode::record::{ExecSeen, ImageInfo, LifeSeen, ProcessKey, Who};
 use crate::event::{Process, Protocol};
+use crate::text::escape;
 use crate::time::{BootNs, WallClock};
 
 pub(crate) use self::image::KERNEL_THREAD;
@@ -100,6 +101,9 @@ pub struct Resolution {
     /// What more will be known, when the answers arrive. Several resolutions may wait for the same one.
     pub waits: Waits,
 }
+
+/// Starts of one process that differ by less are the same: `/proc` has clock ticks.
+const TICKS_NS: u64 = 20_000_000;
 
 /// Counters for `portwatch status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -233,6 +237,26 @@ impl Enricher {
         }
         let waits = self.pool.ask(key, needs);
         Resolution { process, waits }
+    }
+
+    /// All that is known without waiting of a process that was only counted, living or dead, and what is still to come.
+    pub fn by_key(&mut self, key: ProcessKey, now: BootNs, clock: &WallClock) -> (Process, Waits) {
+        let running = self.proc.who_from_proc(key.pid);
+        let is_same = |who: &Who| who.task.key.start.0.abs_diff(key.start.0) < TICKS_NS;
+        if let Some(who) = running.filter(is_same) {
+            let resolution = self.resolve(&who, now, clock);
+            return (resolution.process, resolution.waits);
+        }
+        let name = self.table.name(key).map(escape).unwrap_or_default();
+        let exe = self.table.image(key).and_then(|image| image.exe.as_deref());
+        let process = Process {
+            pid: key.pid,
+            name,
+            exe: exe.map(escape),
+            unresolved: Some("the process was gone before it could be read".to_owned()),
+            ..Process::default()
+        };
+        (process, Waits::default())
     }
 
     /// Fills in what an answer found, and remembers it. `process` is one that waited for this answer.

@@ -1,5 +1,6 @@
 //! One event of each type, as a host called web1 might tell it: for the documentation and for tests.
 
+mod storms;
 mod variants;
 
 use std::sync::Arc;
@@ -9,9 +10,9 @@ pub use variants::variants;
 use super::message::{sentence, severity};
 use super::sensor::SignalMechanism;
 use super::{
-    Ancestor, Check, CheckProtocol, Container, Event, EventType, Exposure, Family, Gap, GapCause,
-    GapCgroup, Host, Mechanism, Owner, Policy, PolicyState, Previous, Process, Protocol,
-    Reconciled, RingName, Sensor, Socket, SocketType, State,
+    Ancestor, Check, CheckProtocol, Container, Event, EventCount, EventType, Exposure, Family, Gap,
+    GapCause, GapCgroup, Heartbeat, Host, Mechanism, Owner, Policy, PolicyState, Previous, Process,
+    Protocol, Reconciled, RingName, Sensor, SinkCount, Socket, SocketType, State,
 };
 
 /// One event of each type, in the order of [`EventType::ALL`].
@@ -22,6 +23,35 @@ pub fn examples() -> Vec<Event> {
         .zip(1..)
         .map(|(&kind, seq)| finished(example(kind, seq)))
         .collect()
+}
+
+fn heartbeat() -> Heartbeat {
+    let count = |kind, count| EventCount { kind, count };
+    Heartbeat {
+        uptime_ms: 7_260_000,
+        every_ms: 60_000,
+        events: vec![
+            count(EventType::ListenerOpened, 31),
+            count(EventType::ListenerPresent, 14),
+            count(EventType::Gap, 1),
+        ],
+        gaps: 1,
+        lost: 12,
+        sinks: vec![
+            SinkCount {
+                name: "file".to_owned(),
+                delivered: 166,
+                head: Some(format!("166:{}", "9f86d081884c7d65".repeat(4))),
+                ..SinkCount::default()
+            },
+            SinkCount {
+                name: "siem".to_owned(),
+                delivered: 150,
+                queued: 16,
+                ..SinkCount::default()
+            },
+        ],
+    }
 }
 
 /// The event with its sentence and severity as the daemon sets them.
@@ -149,6 +179,15 @@ fn example(kind: EventType, seq: u64) -> Event {
                 checked: 214,
                 took_us: 1180,
             }),
+            ..event
+        },
+        EventType::StormStarted => storms::started(event),
+        EventType::StormUpdated => storms::updated(event),
+        EventType::StormEnded => storms::ended(event),
+        EventType::ScanDetected => storms::scan(event),
+        EventType::StormResponse => storms::response(event),
+        EventType::Heartbeat => Event {
+            heartbeat: Some(heartbeat()),
             ..event
         },
     }

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 
 use super::words::Word;
 use super::{
-    Ancestor, Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Mechanism,
-    Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, RingName, Sensor,
-    Severity, Socket, SocketType, State,
+    Ancestor, Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Heartbeat,
+    Mechanism, Owner, Policy, PolicyState, Previous, Process, Protocol, Reconciled, Response,
+    ResponseAction, RingName, Scan, ScanShape, Sensor, Severity, Socket, SocketType, State, Storm,
+    StormKind,
 };
 
 /// What a field holds, and so which comparisons make sense.
@@ -223,6 +224,58 @@ pub static FIELDS: &[Field] = &{
     f("sensor.remedy", &[], Text, |e| text(&sensor(e)?.remedy)),
     f("sensor.mechanisms.signal", &[], Text, |e| many(&sensor(e)?.mechanisms, |m| plain(&m.signal))),
     f("sensor.mechanisms.mechanism", &[], OneOf(Mechanism::WORDS), |e| many(&sensor(e)?.mechanisms, |m| word(Some(m.mechanism)))),
+    f("storm.kind", &["storm"], OneOf(StormKind::WORDS), |e| word(Some(storm(e)?.kind))),
+    f("storm.episode", &["episode"], U64, |e| number(Some(storm(e)?.episode))),
+    f("storm.key", &[], Text, |e| plain(&storm(e)?.key)),
+    f("storm.netns", &[], U32, |e| number(storm(e)?.netns)),
+    f("storm.rate", &["rate"], U64, |e| number(storm(e)?.rate)),
+    f("storm.level", &["level"], U64, |e| number(storm(e)?.level)),
+    f("storm.peak", &["peak"], U64, |e| number(Some(storm(e)?.peak))),
+    f("storm.threshold", &[], U64, |e| number(Some(storm(e)?.threshold))),
+    f("storm.total", &[], U64, |e| number(Some(storm(e)?.total))),
+    f("storm.completed", &[], U64, |e| number(storm(e)?.completed)),
+    f("storm.ratio", &["ratio"], U32, |e| number(storm(e)?.ratio)),
+    f("storm.half_open", &["half_open"], U32, |e| number(storm(e)?.half_open)),
+    f("storm.accept_queue", &[], U32, |e| number(storm(e)?.accept_queue)),
+    f("storm.accept_queue_max", &[], U32, |e| number(storm(e)?.accept_queue_max)),
+    f("storm.cookies_sent", &[], U64, |e| number(storm(e)?.cookies_sent)),
+    f("storm.peers.prefix", &[], Text, |e| many(&storm(e)?.peers, |p| plain(&p.prefix))),
+    f("storm.peers.count", &[], U64, |e| many(&storm(e)?.peers, |p| number(Some(p.count)))),
+    f("storm.peers.share", &[], U32, |e| many(&storm(e)?.peers, |p| number(Some(p.share)))),
+    f("storm.advice", &[], Text, |e| plain(&storm(e)?.advice)),
+    f("storm.reason", &[], Text, |e| text(&storm(e)?.reason)),
+    f("scan.shape", &["scan"], OneOf(ScanShape::WORDS), |e| word(Some(scan(e)?.shape))),
+    f("scan.source", &["source"], Address, |e| text(&scan(e)?.source)),
+    f("scan.sources", &[], U32, |e| number(Some(scan(e)?.sources))),
+    f("scan.netns", &[], U32, |e| number(Some(scan(e)?.netns))),
+    f("scan.namespaces", &[], U32, |e| number(Some(scan(e)?.namespaces))),
+    f("scan.protocol", &[], OneOf(Protocol::WORDS), |e| word(Some(scan(e)?.protocol))),
+    f("scan.ports", &[], U32, |e| number(Some(scan(e)?.ports))),
+    f("scan.knocks", &[], U64, |e| number(Some(scan(e)?.knocks))),
+    f("scan.sample", &[], U16, |e| many(&scan(e)?.sample, |port| number(Some(*port)))),
+    f("scan.first", &[], Time, |e| plain(&scan(e)?.first)),
+    f("scan.last", &[], Time, |e| plain(&scan(e)?.last)),
+    f("scan.advice", &[], Text, |e| plain(&scan(e)?.advice)),
+    f("response.action", &["response"], OneOf(ResponseAction::WORDS), |e| word(Some(response(e)?.action))),
+    f("response.dry_run", &["dry_run"], Flag, |e| flag(Some(response(e)?.dry_run))),
+    f("response.prefixes", &[], Text, |e| many(&response(e)?.prefixes, |prefix| plain(prefix))),
+    f("response.set", &[], Text, |e| plain(&response(e)?.set)),
+    f("response.timeout_s", &[], U64, |e| number(response(e)?.timeout_s)),
+    f("response.cause", &[], Text, |e| plain(&response(e)?.cause)),
+    f("response.episode", &[], U64, |e| number(response(e)?.episode)),
+    f("response.error", &[], Text, |e| text(&response(e)?.error)),
+    f("heartbeat.uptime_ms", &["uptime_ms"], U64, |e| number(Some(heartbeat(e)?.uptime_ms))),
+    f("heartbeat.every_ms", &[], U64, |e| number(Some(heartbeat(e)?.every_ms))),
+    f("heartbeat.events.type", &[], OneOf(EventType::WORDS), |e| many(&heartbeat(e)?.events, |c| word(Some(c.kind)))),
+    f("heartbeat.events.count", &[], U64, |e| many(&heartbeat(e)?.events, |c| number(Some(c.count)))),
+    f("heartbeat.gaps", &[], U64, |e| number(Some(heartbeat(e)?.gaps))),
+    f("heartbeat.lost", &[], U64, |e| number(Some(heartbeat(e)?.lost))),
+    f("heartbeat.sinks.name", &[], Text, |e| many(&heartbeat(e)?.sinks, |s| plain(&s.name))),
+    f("heartbeat.sinks.delivered", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.delivered)))),
+    f("heartbeat.sinks.queued", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.queued)))),
+    f("heartbeat.sinks.refused", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.refused)))),
+    f("heartbeat.sinks.lost", &[], U64, |e| many(&heartbeat(e)?.sinks, |s| number(Some(s.lost)))),
+    f("heartbeat.sinks.head", &[], Text, |e| many(&heartbeat(e)?.sinks, |s| text(&s.head))),
     ]
 };
 
@@ -254,8 +307,24 @@ fn reconciled(event: &Event) -> Option<&Reconciled> {
     event.reconciled.as_ref()
 }
 
+fn heartbeat(event: &Event) -> Option<&Heartbeat> {
+    event.heartbeat.as_ref()
+}
+
 fn sensor(event: &Event) -> Option<&Sensor> {
     event.sensor.as_ref()
+}
+
+fn storm(event: &Event) -> Option<&Storm> {
+    event.storm.as_ref()
+}
+
+fn scan(event: &Event) -> Option<&Scan> {
+    event.scan.as_ref()
+}
+
+fn response(event: &Event) -> Option<&Response> {
+    event.response.as_ref()
 }
 
 fn ancestors<'e>(

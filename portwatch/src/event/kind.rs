@@ -44,11 +44,29 @@ pub enum EventType {
     /// What the re-inventory after a gap found.
     #[serde(rename = "gap.reconciled")]
     GapReconciled,
+    /// A storm began: a flood, or something that runs out.
+    #[serde(rename = "storm.started")]
+    StormStarted,
+    /// It goes on.
+    #[serde(rename = "storm.updated")]
+    StormUpdated,
+    /// It is over.
+    #[serde(rename = "storm.ended")]
+    StormEnded,
+    /// Somebody tries which ports answer.
+    #[serde(rename = "scan.detected")]
+    ScanDetected,
+    /// Something was done about a storm or a scan, or would have been.
+    #[serde(rename = "storm.response")]
+    StormResponse,
+    /// A sign of life, where there are sinks.
+    #[serde(rename = "heartbeat")]
+    Heartbeat,
 }
 
 impl EventType {
     /// Every type this version can emit.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::ListenerOpened,
         Self::ListenerClosed,
         Self::ListenerPresent,
@@ -61,6 +79,12 @@ impl EventType {
         Self::SensorDegraded,
         Self::Gap,
         Self::GapReconciled,
+        Self::StormStarted,
+        Self::StormUpdated,
+        Self::StormEnded,
+        Self::ScanDetected,
+        Self::StormResponse,
+        Self::Heartbeat,
     ];
 
     /// The name in the `type` key.
@@ -79,6 +103,12 @@ impl EventType {
             Self::SensorDegraded => "sensor.degraded",
             Self::Gap => "gap",
             Self::GapReconciled => "gap.reconciled",
+            Self::StormStarted => "storm.started",
+            Self::StormUpdated => "storm.updated",
+            Self::StormEnded => "storm.ended",
+            Self::ScanDetected => "scan.detected",
+            Self::StormResponse => "storm.response",
+            Self::Heartbeat => "heartbeat",
         }
     }
 }
@@ -111,6 +141,18 @@ impl Severity {
             Self::Notice => "notice",
             Self::Warning => "warning",
             Self::Critical => "critical",
+        }
+    }
+
+    /// The number that syslog has for it (RFC 5424, table 2).
+    #[must_use]
+    pub const fn syslog(self) -> u8 {
+        match self {
+            Self::Critical => 2,
+            Self::Warning => 4,
+            Self::Notice => 5,
+            Self::Info => 6,
+            Self::Debug => 7,
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The one sentence that an event says to a person, and how much the event matters.
 
+mod storm;
+
+pub use storm::{advice, scan_advice};
+
 use std::fmt::Write as _;
 
 use super::misuse::{self, Misuse};
 use super::words::Word as _;
 use super::{
-    Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Owner, Policy,
-    PolicyState, Process, Reconciled, RingName, Sensor, Severity, Socket,
+    Check, CheckProtocol, Event, EventType, Exposure, Family, Gap, GapCause, Heartbeat, Owner,
+    Policy, PolicyState, Process, Reconciled, RingName, Sensor, Severity, Socket,
 };
 use crate::text::{clip, guard};
 
@@ -52,6 +56,15 @@ pub fn sentence(event: &Event) -> String {
             .reconciled
             .as_ref()
             .map_or_else(|| "looked at every socket again".to_owned(), reconciled),
+        EventType::StormStarted
+        | EventType::StormUpdated
+        | EventType::StormEnded
+        | EventType::ScanDetected
+        | EventType::StormResponse => storm::sentence(event),
+        EventType::Heartbeat => event
+            .heartbeat
+            .as_ref()
+            .map_or_else(|| "watching".to_owned(), alive),
     };
     clip(&guard(&text), MAX_CHARS, |_| 1).into_owned()
 }
@@ -110,11 +123,16 @@ pub fn severity(event: &Event) -> Severity {
         EventType::ListenerClosed
         | EventType::ListenerPresent
         | EventType::SensorReady
-        | EventType::GapReconciled => Severity::Info,
+        | EventType::GapReconciled
+        | EventType::Heartbeat => Severity::Info,
         EventType::ConnectionState => Severity::Debug,
         EventType::ListenerDown => Severity::Critical,
         EventType::ListenerRecovered => Severity::Notice,
-        EventType::SensorDegraded | EventType::Gap => Severity::Warning,
+        EventType::SensorDegraded | EventType::Gap | EventType::StormStarted => Severity::Warning,
+        EventType::StormUpdated => Severity::Info,
+        EventType::StormEnded | EventType::ScanDetected | EventType::StormResponse => {
+            Severity::Notice
+        }
     }
 }
 
@@ -513,6 +531,15 @@ fn lost(gap: &Gap) -> String {
             format!("the probe {probe} did not run for {count} {between}")
         }
         (RingName::Probe, None) => format!("a probe did not run for {count} {between}"),
+        (RingName::Sink, _) => {
+            let why = match gap.cause {
+                Some(GapCause::BufferFull) => "found no room in this output's buffer on disk",
+                Some(GapCause::Damaged) => "were damaged or torn on this output's disk",
+                Some(GapCause::Refused) => "were refused for good by this output's receiver",
+                _ => "did not reach this output",
+            };
+            format!("{count} {why} {between}")
+        }
         (ring, _) => {
             let most = gap.cgroups.first().map(|cgroup| match &cgroup.path {
                 Some(path) => format!(", {} of them of cgroup {path}", cgroup.lost),
@@ -539,6 +566,21 @@ fn reconciled(found: &Reconciled) -> String {
         found.vanished,
         if found.vanished == 1 { "was" } else { "were" },
         found.changed,
+    )
+}
+
+fn alive(heartbeat: &Heartbeat) -> String {
+    let told = heartbeat.events.iter().map(|of| of.count);
+    let told = told.fold(0, u64::saturating_add);
+    let waiting = heartbeat.sinks.iter().map(|sink| sink.queued);
+    let waiting = waiting.fold(0, u64::saturating_add);
+    format!(
+        "watching for {}: {} told, {} lost; {}, {} waiting",
+        span(heartbeat.uptime_ms),
+        counted(told, "event"),
+        heartbeat.lost,
+        counted(heartbeat.sinks.len() as u64, "sink"),
+        counted(waiting, "event"),
     )
 }
 

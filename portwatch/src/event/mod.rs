@@ -6,6 +6,7 @@
 pub mod check;
 pub mod example;
 pub mod fields;
+pub mod heartbeat;
 pub mod kind;
 pub mod message;
 pub mod misuse;
@@ -13,6 +14,7 @@ pub mod policy;
 pub mod process;
 pub mod sensor;
 pub mod socket;
+pub mod storm;
 pub mod words;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Check, CheckProtocol};
+pub use heartbeat::{EventCount, Heartbeat, SinkCount};
 pub use kind::{EventType, Severity};
 pub use policy::{Policy, PolicyState};
 pub use process::{Ancestor, Container, Owner, Process};
@@ -28,6 +31,7 @@ pub use sensor::{
     Gap, GapCause, GapCgroup, Mechanism, Reconciled, RingName, Sensor, SignalMechanism,
 };
 pub use socket::{Exposure, Family, Protocol, Socket, SocketType, State};
+pub use storm::{Response, ResponseAction, Scan, ScanShape, Storm, StormKind, StormPeer};
 
 /// The name of this schema; a change that must break a reader bumps the number.
 pub const SCHEMA: &str = "portwatch.event/1";
@@ -53,11 +57,11 @@ pub struct Event {
     pub message: String,
     /// The host that says so.
     pub host: Arc<Host>,
-    /// The socket it is about; of `listener.down` the last one that met the expectation.
+    /// The socket it is about; of `listener.down` the last one that met the expectation; of `storm.*` the listener.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub socket: Option<Socket>,
     /// Who opened the socket (listener events), was refused (`bind.failed`), or owns it (`connection.state`); of
-    /// `listener.down` who held it last.
+    /// `listener.down` who held it last; of `storm.*` who owns the listener, or does it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Process>,
     /// Every process that holds the socket now, when that is known to be more than `process` alone.
@@ -77,6 +81,7 @@ pub struct Event {
     pub new_state: Option<State>,
     /// `listener.closed`: how long it listened, in milliseconds; absent when its opening was not seen.
     /// `listener.down` and `listener.recovered`: for how long nothing listened, or what did gave no answer.
+    /// `storm.*`: how long the episode has been going on, or was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<u64>,
     /// `listener.down`: the active check that went unanswered, where something listens all the same.
@@ -95,6 +100,18 @@ pub struct Event {
     /// How it was seen; for `sensor.*` events, what can and cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sensor: Option<Sensor>,
+    /// `storm.*` but `storm.response`: the episode.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub storm: Option<Storm>,
+    /// `scan.detected`: who scans, and what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scan: Option<Scan>,
+    /// `storm.response`: what was done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response: Option<Response>,
+    /// `heartbeat`: what was counted since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub heartbeat: Option<Heartbeat>,
 }
 
 impl Event {
@@ -123,6 +140,10 @@ impl Event {
             gap: None,
             reconciled: None,
             sensor: None,
+            storm: None,
+            scan: None,
+            response: None,
+            heartbeat: None,
         }
     }
 }

@@ -99,6 +99,8 @@ pub enum RingName {
     Probe,
     /// A reader of this output was too slow.
     Client,
+    /// On the way from the daemon to the receiver of this output.
+    Sink,
 }
 
 /// Why events were lost.
@@ -117,6 +119,12 @@ pub enum GapCause {
     ProbeSkipped,
     /// A reader of this output was too slow.
     SlowReader,
+    /// The output's buffer on disk had no more room.
+    BufferFull,
+    /// What was on disk was damaged, or torn when daemon or machine ended.
+    Damaged,
+    /// The receiver refused it for good.
+    Refused,
 }
 
 /// Events that were lost.

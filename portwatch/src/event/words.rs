@@ -2,7 +2,7 @@
 
 use super::{
     CheckProtocol, EventType, Exposure, Family, GapCause, Mechanism, PolicyState, Protocol,
-    RingName, Severity, SocketType, State,
+    ResponseAction, RingName, ScanShape, Severity, SocketType, State, StormKind,
 };
 
 /// An enumeration that an event writes as one word.
@@ -49,6 +49,12 @@ words! {
         SensorDegraded = "sensor.degraded",
         Gap = "gap",
         GapReconciled = "gap.reconciled",
+        StormStarted = "storm.started",
+        StormUpdated = "storm.updated",
+        StormEnded = "storm.ended",
+        ScanDetected = "scan.detected",
+        StormResponse = "storm.response",
+        Heartbeat = "heartbeat",
     }
     Severity {
         Debug = "debug",
@@ -119,6 +125,9 @@ words! {
         TableFull = "table-full",
         ProbeSkipped = "probe-skipped",
         SlowReader = "slow-reader",
+        BufferFull = "buffer-full",
+        Damaged = "damaged",
+        Refused = "refused",
     }
     CheckProtocol {
         Connect = "connect",
@@ -135,12 +144,32 @@ words! {
         Redis = "redis",
         Dns = "dns",
     }
+    StormKind {
+        SynFlood = "syn-flood",
+        ConnectionStorm = "connection-storm",
+        ConnectStorm = "connect-storm",
+        ResetStorm = "reset-storm",
+        RefusedStorm = "refused-storm",
+        CloseWaitLeak = "close-wait-leak",
+        TimeWaitPressure = "time-wait-pressure",
+        AcceptQueueOverflow = "accept-queue-overflow",
+    }
+    ScanShape {
+        Vertical = "vertical",
+        Distributed = "distributed",
+        Horizontal = "horizontal",
+    }
+    ResponseAction {
+        Block = "block",
+        Unblock = "unblock",
+    }
     RingName {
         Critical = "critical",
         Process = "process",
         Bulk = "bulk",
         Probe = "probe",
         Client = "client",
+        Sink = "sink",
     }
 }
 
@@ -174,5 +203,8 @@ mod tests {
         agrees_with_json::<CheckProtocol>();
         agrees_with_json::<RingName>();
         agrees_with_json::<GapCause>();
+        agrees_with_json::<StormKind>();
+        agrees_with_json::<ScanShape>();
+        agrees_with_json::<ResponseAction>();
     }
 }

@@ -4,11 +4,36 @@ use super::*;
 use crate::event::EventType;
 use crate::event::example::examples;
 
+/// The types of matching examples, those of storms and scans left out.
 fn matching(filter: &str) -> Vec<&'static str> {
+    let mut hits = matching_all(filter);
+    hits.retain(|kind| !kind.starts_with("storm.") && !kind.starts_with("scan."));
+    hits
+}
+
+fn matching_all(filter: &str) -> Vec<&'static str> {
     let parsed = Filter::parse(filter).unwrap_or_else(|error| panic!("{filter}: {error}"));
     let events = examples();
     let hits = events.iter().filter(|event| parsed.matches(event));
     hits.map(|event| event.kind.as_str()).collect()
+}
+
+#[test]
+fn storms_and_scans_are_chosen_by_their_fields() {
+    const STORMS: [&str; 3] = ["storm.started", "storm.updated", "storm.ended"];
+    assert_eq!(matching_all("storm == syn-flood and port:80"), STORMS);
+    assert_eq!(matching_all("storm.kind != syn-flood"), [""; 0]);
+    assert_eq!(matching_all("rate > 470"), ["storm.started"]);
+    assert_eq!(
+        matching_all("storm.peers.prefix =~ \"203.0.113.*\""),
+        STORMS
+    );
+    assert_eq!(matching_all("source == 203.0.113.66"), ["scan.detected"]);
+    assert_eq!(matching_all("scan:vertical"), ["scan.detected"]);
+    assert_eq!(
+        matching_all("response:block dry_run:false"),
+        ["storm.response"]
+    );
 }
 
 fn normal(filter: &str) -> String {
@@ -119,7 +144,7 @@ fn lists_match_by_any_and_differ_by_all() {
 
 #[test]
 fn no_terms_match_everything() {
-    assert_eq!(matching("  ").len(), EventType::ALL.len());
+    assert_eq!(matching_all("  ").len(), EventType::ALL.len());
     assert!(Filter::parse_args(&[]).expect("no filter").matches_all());
 }
 

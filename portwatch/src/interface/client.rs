@@ -14,6 +14,7 @@ use super::protocol::{
     Request, Verb, to_line,
 };
 use super::socket::SOCKET_NAME;
+use super::stats::Stats;
 use super::status::Status;
 use crate::event::Event;
 
@@ -141,12 +142,35 @@ impl Client {
         Ok(events)
     }
 
+    /// Storms and scans, those that go on first, as the event that was told of each last.
+    ///
+    /// # Errors
+    /// When the daemon refuses the request, does not answer, or its answer breaks off.
+    pub fn storms(self) -> Result<Vec<Event>, ClientError> {
+        let (mut feed, _) = self.ask(&Request::new(Verb::Storms))?;
+        let mut events = Vec::new();
+        while let Some(line) = feed.next_data()? {
+            events.push(parse(line.as_bytes())?);
+        }
+        Ok(events)
+    }
+
     /// The daemon's health.
     ///
     /// # Errors
     /// When the daemon refuses the request, does not answer, or its answer breaks off.
     pub fn status(self) -> Result<Status, ClientError> {
         let (mut feed, _) = self.ask(&Request::new(Verb::Status))?;
+        let line = feed.next_data()?.ok_or(ClientError::Lost)?;
+        parse(line.as_bytes())
+    }
+
+    /// TCP sockets by state, listener, process and peer.
+    ///
+    /// # Errors
+    /// When the daemon refuses the request, does not answer, or its answer breaks off.
+    pub fn stats(self) -> Result<Stats, ClientError> {
+        let (mut feed, _) = self.ask(&Request::new(Verb::Stats))?;
         let line = feed.next_data()?.ok_or(ClientError::Lost)?;
         parse(line.as_bytes())
     }

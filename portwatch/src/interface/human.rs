@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::status::{
-    ChannelStatus, ChecksStatus, ClientStatus, HistoryStatus, MechanismStatus, RingStatus, Status,
+    ChannelStatus, ChecksStatus, ClientStatus, HistoryStatus, MechanismStatus, RingStatus,
+    SinkStatus, Status, StormStatus,
 };
 use crate::event::RingName;
 use crate::event::words::Word as _;
@@ -33,11 +34,20 @@ pub(super) fn render(status: &Status, colour: bool) -> String {
     if let Some(checks) = &status.checks {
         page.row("checks", &asked(checks));
     }
+    if status.storms != StormStatus::default() {
+        page.row("storms", &storms(&status.storms));
+    }
     if let Some(history) = &status.history {
         page.row("history", &kept(history));
     }
     for channel in &status.alerts {
         page.row("alerts", &alerts(channel));
+    }
+    if let Some(metrics) = &status.metrics {
+        page.row("metrics", &metrics.sentence());
+    }
+    for sink in &status.sinks {
+        page.row("sinks", &sinks(sink));
     }
     page.mechanisms(&status.mechanisms);
     page.rings(&status.rings);
@@ -139,6 +149,7 @@ impl Page {
                 RingName::Bulk => "bulk",
                 RingName::Probe => "probe",
                 RingName::Client => "client",
+                RingName::Sink => "sink",
             };
             let dropped = format!("{:>10}", ring.dropped);
             let dropped = match ring.dropped {
@@ -219,6 +230,62 @@ fn asked(checks: &ChecksStatus) -> String {
         if number > named.len() as u64 {
             let _ = write!(text, " and {} more", number - named.len() as u64);
         }
+    }
+    text
+}
+
+fn storms(storms: &StormStatus) -> String {
+    let StormStatus {
+        open,
+        episodes,
+        scans,
+        untold,
+        dropped,
+        sources,
+        capped,
+    } = storms;
+    let mut text = format!(
+        "{open} go on, {} and {} since the start, {} of knocks",
+        count(*episodes, "episode"),
+        count(*scans, "scan"),
+        count(*sources, "source")
+    );
+    for (number, what) in [
+        (untold, "not told"),
+        (dropped, "without a place"),
+        (capped, "not blocked"),
+    ] {
+        if *number > 0 {
+            let _ = write!(text, ", {number} {what}");
+        }
+    }
+    text
+}
+
+fn sinks(sink: &SinkStatus) -> String {
+    let SinkStatus {
+        name,
+        kind,
+        queued,
+        queued_bytes: _,
+        delivered,
+        refused,
+        lost,
+        head,
+        error,
+    } = sink;
+    let mut text = format!(
+        "{name} ({kind}): {delivered} delivered, {queued} wait, {refused} refused, {lost} lost"
+    );
+    if let Some((number, hash)) = head.as_deref().and_then(|head| head.split_once(':')) {
+        let _ = write!(
+            text,
+            ", chain at {number} {}…",
+            hash.get(..12).unwrap_or_default()
+        );
+    }
+    if let Some(error) = error {
+        let _ = write!(text, "; {}", escape(error.as_bytes()));
     }
     text
 }
@@ -367,11 +434,13 @@ pub(super) mod tests {
                         mechanism: Mechanism::Fexit,
                         reason: "EPERM".to_owned(),
                     }],
+                    blind_to: Some("what was not accepted".to_owned()),
                 },
                 MechanismStatus {
                     signal: "unix.bind".to_owned(),
                     mechanism: None,
                     rejected: vec![],
+                    blind_to: None,
                 },
             ],
             listeners: Listeners {
@@ -401,11 +470,17 @@ pub(super) mod tests {
             }],
             losses: Losses::default(),
             checks: None,
+            storms: StormStatus::default(),
             clients: vec![],
             history: None,
             alerts: Vec::new(),
+            sinks: Vec::new(),
             enrich: EnrichStatus::default(),
             memory_bytes: Some(7 << 20),
+            heartbeat: 0,
+            latency: None,
+            probes: Vec::new(),
+            metrics: None,
         }
     }
 

@@ -6,7 +6,7 @@
 //! ← {"schema":"portwatch.event/1",…,"seq":1,…}           one line an event; `seq` counts those of this answer
 //! ← {"end":true}                                         the daemon ends the stream on purpose
 //! ```
-//! `list` answers with the lines of the present listeners and `end`, `status` and `reload` with one line and `end`.
+//! `list` and `storms` answer with lines of events (of the present listeners; of episodes and scans) and `end`, `status`, `stats` and `reload` with one line and `end`.
 //! An error may also stand in place of a line of data; it is always the last line.
 
 use std::fmt;
@@ -32,6 +32,10 @@ pub enum Verb {
     List,
     /// Counters and mechanisms.
     Status,
+    /// TCP sockets by state, listener, process and peer.
+    Stats,
+    /// Storms and scans, those that go on first.
+    Storms,
     /// Read the configuration anew; for root alone.
     Reload,
 }
@@ -197,7 +201,11 @@ impl Request {
             "since reaches back more than a week".to_owned()
         } else if self.request != Verb::Tail && (self.states || self.since_ms.is_some()) {
             "states and since_ms belong to tail".to_owned()
-        } else if matches!(self.request, Verb::Status | Verb::Reload) && self.filter.is_some() {
+        } else if matches!(
+            self.request,
+            Verb::Status | Verb::Stats | Verb::Storms | Verb::Reload
+        ) && self.filter.is_some()
+        {
             "only tail and list take a filter".to_owned()
         } else {
             return Ok(());

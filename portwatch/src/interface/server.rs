@@ -14,10 +14,13 @@ use super::protocol::{Fault, MAX_REQUEST, Reloaded, Reply, to_line};
 use super::seats::{Seat, Seats};
 use super::session::{self, Context};
 use super::socket::ControlSocket;
-use super::status::{ChannelStatus, HistoryStatus, Status};
-use crate::event::Event;
+use super::stats::Stats;
+use super::status::{ChannelStatus, HistoryStatus, MetricsStatus, SinkStatus, Status};
+use crate::event::{Event, SinkCount};
 use crate::policy::Policy;
 use crate::sink::{Bus, Compile};
+use crate::storm::Settings;
+use crate::storm::response::Terms;
 
 /// Time that clients get to read what waits for them when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -29,10 +32,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Query {
     /// Every listener now, as an event each.
     List(oneshot::Sender<Vec<Arc<Event>>>),
-    /// Judge by these rules from now on.
-    Apply(Box<Policy>, oneshot::Sender<()>),
-    /// Health. The server itself fills in `clients` and `losses.client_missed`.
+    /// Work by these rules and settings from now on.
+    Apply(Box<Applied>, oneshot::Sender<()>),
+    /// Storms and scans, those that go on first, as the event that was told of each last.
+    Storms(oneshot::Sender<Vec<Arc<Event>>>),
+    /// TCP sockets by state, listener, process and peer.
+    Stats(oneshot::Sender<Stats>),
+    /// Tell everybody that the daemon is alive.
+    Heartbeat(Box<Beat>),
+    /// Health; [`Backend::status`] adds what the frame of the daemon knows.
     Status(oneshot::Sender<Status>),
+}
+
+/// What a running daemon can take over of a new configuration.
+#[derive(Debug)]
+pub struct Applied {
+    /// The rules.
+    pub policy: Policy,
+    /// What storms are.
+    pub storm: Settings,
+    /// What is done about them.
+    pub response: Terms,
+}
+
+/// What a heartbeat says besides what the pipeline counts itself.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    /// Distance of two of them.
+    pub every: Duration,
+    /// The sinks.
+    pub sinks: Vec<SinkCount>,
 }
 
 /// Reads the configuration anew and applies it.
@@ -52,6 +81,10 @@ pub struct Backend {
     pub history: Option<Arc<dyn Fn() -> HistoryStatus + Send + Sync>>,
     /// How alerts go, channel by channel.
     pub alerts: Option<Arc<dyn Fn() -> Vec<ChannelStatus> + Send + Sync>>,
+    /// How metrics go, where they are told.
+    pub metrics: Option<Arc<dyn Fn() -> MetricsStatus + Send + Sync>>,
+    /// How the sinks do.
+    pub sinks: Option<Arc<dyn Fn() -> Vec<SinkStatus> + Send + Sync>>,
     /// For a client who may.
     pub reload: Option<Reload>,
 }

@@ -54,6 +54,8 @@ impl Fixture {
                     compile: Arc::new(compile),
                     history: None,
                     alerts: None,
+                    metrics: None,
+                    sinks: None,
                     reload: None,
                 };
                 let shutdown = async {

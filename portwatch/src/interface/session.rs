@@ -6,13 +6,11 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::peer::Peer;
 use super::protocol::{Fault, Format, Reply, Request, Verb, to_line};
 use super::server::{Backend, Limits, Query};
-use super::status::{ClientStatus, Status};
 use crate::sink::{Interest, Item, Line, Numbering, Reader, Selection, Subscriber};
 
 /// Bytes that go into one write.
@@ -86,6 +84,8 @@ impl Session<'_> {
             Verb::Tail => self.tail(&request, &selection).await,
             Verb::List => self.list(&selection).await,
             Verb::Status => self.status().await,
+            Verb::Stats => self.stats().await,
+            Verb::Storms => self.storms().await,
             Verb::Reload => self.reload().await,
         }
     }
@@ -194,7 +194,8 @@ impl Session<'_> {
     }
 
     async fn list(&mut self, selection: &Selection) -> Result<(), Ended> {
-        let events = self.ask(Query::List).await?;
+        let time = self.context.limits.query_time;
+        let events = self.context.backend.ask(time, Query::List).await?;
         self.push(&Reply::accepted(None));
         let mut numbering = Numbering::default();
         for event in events.into_iter().filter(|event| selection.admits(event)) {
@@ -207,11 +208,35 @@ impl Session<'_> {
         self.flush(|| true).await
     }
 
+    async fn storms(&mut self) -> Result<(), Ended> {
+        let time = self.context.limits.query_time;
+        let events = self.context.backend.ask(time, Query::Storms).await?;
+        self.push(&Reply::accepted(None));
+        let mut numbering = Numbering::default();
+        for event in events {
+            numbering.append(&Line::new(event), &mut self.out);
+            if self.out.len() >= BATCH {
+                self.flush(|| true).await?;
+            }
+        }
+        self.push(&Reply::end());
+        self.flush(|| true).await
+    }
+
     async fn status(&mut self) -> Result<(), Ended> {
-        let mut status = self.ask(Query::Status).await?;
-        self.add_clients(&mut status);
+        let limits = &self.context.limits;
+        let status = self.context.backend.status(limits.query_time).await?;
         self.push(&Reply::accepted(None));
         self.push(&status);
+        self.push(&Reply::end());
+        self.flush(|| true).await
+    }
+
+    async fn stats(&mut self) -> Result<(), Ended> {
+        let time = self.context.limits.query_time;
+        let stats = self.context.backend.ask(time, Query::Stats).await?;
+        self.push(&Reply::accepted(None));
+        self.push(&stats);
         self.push(&Reply::end());
         self.flush(|| true).await
     }
@@ -234,49 +259,6 @@ impl Session<'_> {
         self.push(&reloaded);
         self.push(&Reply::end());
         self.flush(|| true).await
-    }
-
-    fn add_clients(&self, status: &mut Status) {
-        let bus = &self.context.backend.bus;
-        status.losses.client_missed = bus.missed();
-
-        let alerts = self.context.backend.alerts.as_ref();
-        status.alerts = alerts.map(|of| of()).unwrap_or_default();
-        status.history = self.context.backend.history.as_ref().map(|of| of());
-        status.clients = bus
-            .readers()
-            .into_iter()
-            .filter(|one| !one.reader.is_own)
-            .map(|one| ClientStatus {
-                uid: one.reader.uid,
-                pid: one.reader.pid,
-                states: one.states,
-                delivered: one.delivered,
-                missed: one.missed,
-                queued: one.queued,
-            })
-            .collect();
-    }
-
-    /// Puts a question to the pipeline and waits for its answer, both within the time for queries.
-    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Fault> {
-        let (sender, receiver) = oneshot::channel();
-        let time = self.context.limits.query_time;
-        let exchange = async {
-            let stopping = |()| Fault::unavailable("the daemon is stopping".to_owned());
-            let queries = &self.context.backend.queries;
-            queries
-                .send(query(sender))
-                .await
-                .map_err(|_| stopping(()))?;
-            receiver.await.map_err(|_| stopping(()))
-        };
-        timeout(time, exchange).await.unwrap_or_else(|_| {
-            Err(Fault::unavailable(format!(
-                "the daemon did not answer within {} s: it is overloaded, try again",
-                time.as_secs()
-            )))
-        })
     }
 
     fn push<T: serde::Serialize>(&mut self, line: &T) {

@@ -3,7 +3,9 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ pub struct ControlSocket {
 
 /// The socket's name in the file system; dropping it takes the name away.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
@@ -184,15 +186,41 @@ fn take_lock(path: &Path) -> Result<File, BindError> {
     Ok(file)
 }
 
-/// Tries the socket as a client would; without waiting, for a daemon that hangs is there too.
-fn refuse_if_answered(path: &Path) -> Result<(), BindError> {
-    let socket = stream_socket().map_err(io_error("try", path))?;
-    let address = SocketAddrUnix::new(path).map_err(|error| io_error("use", path)(error.into()))?;
-    match net::connect(&socket, &address) {
-        Ok(()) | Err(Errno::AGAIN) => {}
-        // Absent, or a socket without a listener.
-        Err(_) => return Ok(()),
+/// A listening socket of another purpose, with the mode and group of the control socket. One that nobody answers on is
+/// replaced.
+///
+/// # Errors
+/// Why not.
+pub(super) fn bind_at(path: &Path, group: &str) -> io::Result<(UnixListener, SocketFile)> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::other("it is not a socket"));
+        }
+        Ok(_) if answered(path)?.is_some() => {
+            return Err(io::Error::other("somebody listens there"));
+        }
+        _ => {}
     }
+    let listener = listen(path, group_id(group)).map_err(io::Error::other)?;
+    let inode = fs::symlink_metadata(path)?.ino();
+    let path = path.to_owned();
+    Ok((listener, SocketFile { path, inode }))
+}
+
+/// Tries the socket as a client would; without waiting, for a daemon that hangs is there too.
+fn answered(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let socket = stream_socket()?;
+    match net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(Some(socket)),
+        // Absent, or a socket without a listener.
+        Err(_) => Ok(None),
+    }
+}
+
+fn refuse_if_answered(path: &Path) -> Result<(), BindError> {
+    let Some(socket) = answered(path).map_err(io_error("try", path))? else {
+        return Ok(());
+    };
     Err(BindError::AlreadyRunning {
         pid: sockopt::socket_peercred(&socket)
             .ok()
@@ -230,7 +258,7 @@ fn listen(path: &Path, group: Option<u32>) -> Result<UnixListener, BindError> {
         net::listen(&socket, 128)?;
         Ok(UnixListener::from(socket))
     };
-    bound().map_err(io_error("make the control socket", path))
+    bound().map_err(io_error("make the socket", path))
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {

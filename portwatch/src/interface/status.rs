@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{CheckProtocol, Host, Mechanism, RingName, State};
+use crate::text::escape;
 
 /// The name of this schema.
 pub const SCHEMA: &str = "portwatch.status/1";
@@ -47,6 +48,9 @@ pub struct Status {
     /// Active checks of expected services; absent when no rule has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checks: Option<ChecksStatus>,
+    /// Storms and scans.
+    #[serde(default)]
+    pub storms: StormStatus,
     /// Who reads the stream.
     pub clients: Vec<ClientStatus>,
     /// The history on disk; absent when none is kept.
@@ -55,11 +59,91 @@ pub struct Status {
     /// The channels of alerts.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub alerts: Vec<ChannelStatus>,
+    /// The sinks.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sinks: Vec<SinkStatus>,
     /// Resolution of processes.
     pub enrich: EnrichStatus,
     /// Resident anonymous memory of the daemon, in bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_bytes: Option<u64>,
+    /// Grows every second while the pipeline moves.
+    #[serde(default)]
+    pub heartbeat: u64,
+    /// From the kernel's time of a listener's event to its publication.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency: Option<LatencyStatus>,
+    /// What the probes cost; empty unless the kernel counts it (`sysctl kernel.bpf_stats_enabled=1`).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub probes: Vec<ProbeCost>,
+    /// How metrics are told; absent when they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub metrics: Option<MetricsStatus>,
+}
+
+/// A histogram of latencies. Events that were found by looking have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyStatus {
+    /// Events.
+    pub count: u64,
+    /// All their latencies together, in microseconds.
+    pub sum_us: u64,
+    /// How many took at most so long, the shortest first.
+    pub buckets: Vec<LatencyBucket>,
+}
+
+/// Events up to a latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyBucket {
+    /// Microseconds, at most.
+    pub le_us: u64,
+    /// Events, those of shorter ones among them.
+    pub count: u64,
+}
+
+/// What one probe has cost while the kernel counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeCost {
+    /// The probe.
+    pub probe: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// Processor time of all runs, in nanoseconds.
+    pub run_ns: u64,
+}
+
+/// How metrics are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsStatus {
+    /// Requests that got an answer, of whatever kind.
+    pub answered: u64,
+    /// Clients that were turned away because there were too many, or cut off because they were too slow.
+    pub turned_away: u64,
+    /// Why the listener is not there; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Why the last text file was not written; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub textfile_error: Option<String>,
+}
+
+/// Storms and scans since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StormStatus {
+    /// Episodes that go on now.
+    pub open: u64,
+    /// Episodes that began.
+    pub episodes: u64,
+    /// Scans that were told.
+    pub scans: u64,
+    /// Storms that were not told, because there were too many at once.
+    pub untold: u64,
+    /// Listeners, processes, namespaces and sources that found no place in a table.
+    pub dropped: u64,
+    /// Sources of knocks at closed ports that are remembered now.
+    pub sources: u64,
+    /// Addresses that were not blocked, because the limit of the hour was reached.
+    pub capped: u64,
 }
 
 /// How keeping the history goes.
@@ -88,6 +172,33 @@ pub struct ChannelStatus {
     /// Messages that could not even be queued.
     pub lost: u64,
     /// Why the last attempt failed; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// How one sink does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is, as the configuration has it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Events that wait, in memory and on disk.
+    pub queued: u64,
+    /// Bytes of its buffer on disk; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queued_bytes: Option<u64>,
+    /// Events that the file, or the receiver, took since the start.
+    pub delivered: u64,
+    /// Events that the receiver refused for good.
+    pub refused: u64,
+    /// Events that it was too slow for, that found no room on disk, or that were damaged there.
+    pub lost: u64,
+    /// Number and hash of the last record of its chain; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head: Option<String>,
+    /// What is wrong; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
 }
@@ -147,6 +258,9 @@ pub struct MechanismStatus {
     /// Better mechanisms that were refused, best first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub rejected: Vec<Rejected>,
+    /// What the mechanism in use does not see, or only later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub blind_to: Option<String>,
 }
 
 /// A mechanism that could not be used.
@@ -222,6 +336,9 @@ pub struct Losses {
     pub gaps: u64,
     /// Records that they stand for.
     pub lost: u64,
+    /// The same by `gap.ring`; where nothing was lost is absent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub by_ring: BTreeMap<String, u64>,
     /// Probe runs that the kernel skipped; probes without one are absent.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub recursion_misses: Vec<ProbeMisses>,
@@ -267,6 +384,24 @@ pub struct EnrichStatus {
     pub queue: u64,
     /// Look-ups that were left out because too many waited.
     pub skipped: u64,
+}
+
+impl MetricsStatus {
+    /// For a person.
+    pub(super) fn sentence(&self) -> String {
+        let Self {
+            answered,
+            turned_away,
+            error,
+            textfile_error,
+        } = self;
+        let mut text = format!("{answered} requests answered, {turned_away} turned away");
+        for error in [error, textfile_error].into_iter().flatten() {
+            text.push_str("; ");
+            text.push_str(&escape(error.as_bytes()));
+        }
+        text
+    }
 }
 
 impl Status {

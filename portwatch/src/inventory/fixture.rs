@@ -10,6 +10,11 @@ use crate::decode::record::{
 use crate::event::{Family, Mechanism, Protocol, SocketType};
 use crate::time::BootNs;
 
+/// A listener that was seen opening.
+pub(crate) fn listener(sock: SockInfo) -> super::Listener {
+    super::Listener::opened(opening(1, sock))
+}
+
 /// A TCP listener on 0.0.0.0.
 pub(crate) fn tcp(id: u64, inode: u64, port: u16) -> SockInfo {
     SockInfo {

@@ -7,7 +7,7 @@ use zerocopy::FromBytes as _;
 
 use super::netlink::{attribute, attributes, messages, refusal};
 use super::proc_net::{self, ALWAYS, instead_of};
-use super::sock_diag::{Row, Table, inet_row, packet_row, unix_row};
+use super::sock_diag::{Row, Table, inet_row, packet_row, tcp_socket, unix_row};
 use super::{
     Change, DEFAULT_LIMIT, Inventory, MergeReason, Snapshot, holders, is_listener, is_synthetic,
 };
@@ -134,6 +134,7 @@ pub fn netlink(bytes: &[u8]) {
 
 fn answer(payload: &[u8]) {
     for (kind, protocol) in [(1, 6), (1, 262), (2, 17), (2, 136)] {
+        let _ = tcp_socket(payload, 1);
         inet_row(payload, kind, protocol, 1)
             .iter()
             .for_each(assert_sound_row);

@@ -1,7 +1,7 @@
 //! Every listener now: live records and snapshots merged without a duplicate or a miss.
 //!
 //! Pure, but for the modules that look at the running system (`collect`, `holders`, `interfaces`,
-//! `namespaces`, `netlink`, `proc_net`, `sock_diag`). The key of a listener is the address of its kernel socket while
+//! `namespaces`, `netlink`, `proc_net`, `sock_diag`, `tcp`). The key of a listener is the address of its kernel socket while
 //! records come from probes; snapshots from sock_diag know only the inode and get a synthetic key until
 //! a record tells the address.
 
@@ -24,6 +24,7 @@ mod proc_net;
 pub mod snapshot;
 mod sock_diag;
 mod table;
+pub mod tcp;
 mod unix_path;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::netlink::{Ask, Netlink, attribute, attributes, read_u32};
 use crate::decode::record::{SockInfo, UnixName};
 use crate::decode::{protocol_of, unix_name_of};
 use crate::event::Family;
+use crate::storm::TcpSocket;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const AF_UNIX: u8 = 1;
@@ -142,6 +143,29 @@ impl SockDiag {
             }
         }
         Ok(rows)
+    }
+
+    /// Hands over every TCP socket in these states (a bit each, `1 << state`).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn tcp(&mut self, states: u32, take: &mut dyn FnMut(TcpSocket)) -> io::Result<()> {
+        let netns = self.netns;
+        for family in [AF_INET, AF_INET6] {
+            let mut request = InetRequest::new_zeroed();
+            request.family = family;
+            request.protocol = 6;
+            request.states = states;
+            let dumped = self.dump(request.as_bytes(), |reply| {
+                tcp_socket(reply, netns).into_iter().for_each(&mut *take);
+            });
+            match dumped {
+                // A kernel without IPv6.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                dumped => dumped?,
+            }
+        }
+        Ok(())
     }
 
     /// Does the unix socket with this inode live? One question, no dump.
@@ -294,6 +318,33 @@ pub(super) fn inet_row(reply: &[u8], kind: u16, protocol: u16, netns: u32) -> Op
         sock.backlog = reply.wqueue;
     }
     Some(Row { sock, unix: None })
+}
+
+/// Timer of what is left of a connection (`inet_diag_msg.idiag_timer`).
+const TIMER_TIME_WAIT: u8 = 3;
+
+pub(super) fn tcp_socket(reply: &[u8], netns: u32) -> Option<TcpSocket> {
+    let (reply, _) = InetReply::read_from_prefix(reply).ok()?;
+    let state = TcpState(reply.state);
+    let is_v6 = reply.family == AF_INET6;
+    if !TcpState::ALL.contains(&state) || !(is_v6 || reply.family == AF_INET) {
+        return None;
+    }
+    let [a, b, c, d, ..] = reply.id.peer;
+    Some(TcpSocket {
+        netns,
+        is_v6,
+        state,
+        is_remnant: reply.timer == TIMER_TIME_WAIT && state != TcpState::LISTEN,
+        port: u16::from_be_bytes(reply.id.port),
+        peer: match is_v6 {
+            true => IpAddr::V6(Ipv6Addr::from(reply.id.peer)).to_canonical(),
+            false => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        },
+        peer_port: u16::from_be_bytes(reply.id.peer_port),
+        inode: reply.inode,
+        queue: (reply.rqueue, reply.wqueue),
+    })
 }
 
 pub(super) fn unix_row(reply: &[u8], netns: u32) -> Option<Row> {

@@ -13,7 +13,7 @@ use super::tracefs::Tracefs;
 use super::{mount, preemption, read};
 
 /// Functions that probes attach to, and helpers whose presence decides what probes may call.
-pub const FUNCTIONS: [&str; 18] = [
+pub const FUNCTIONS: [&str; 23] = [
     "inet_csk_listen_start",
     "inet_listen",
     "inet_bind",
@@ -29,6 +29,11 @@ pub const FUNCTIONS: [&str; 18] = [
     "raw_hash_sk",
     "raw_unhash_sk",
     "sctp_inet_listen",
+    "tcp_conn_request",
+    "tcp_v4_send_reset",
+    "tcp_v6_send_reset",
+    "__icmp_send",
+    "icmp6_send",
     TASK_FILE_ITERATOR,
     SOCKET_COOKIE,
     FUNC_RET,
@@ -42,8 +47,12 @@ const SOCKET_COOKIE: &str = "bpf_get_socket_ptr_cookie";
 const FUNC_RET: &str = "get_func_ret";
 
 /// Tracepoints that `tp_btf` programs attach to.
-pub const RAW_TRACEPOINTS: [&str; 4] = [
+pub const RAW_TRACEPOINTS: [&str; 8] = [
     "inet_sock_set_state",
+    "tcp_retransmit_synack",
+    "tcp_receive_reset",
+    "tcp_send_reset",
+    "icmp_send",
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",
@@ -284,7 +293,9 @@ impl Features {
         let params = |name: &str| match name {
             "unix_release_sock" | "inet_listen" | "unix_listen" => 2,
             "inet_bind" | "inet6_bind" | "unix_bind" | "packet_bind" => 3,
-            "packet_create" => 4,
+            "packet_create" | "tcp_conn_request" => 4,
+            "tcp_v4_send_reset" | "tcp_v6_send_reset" => 2,
+            "__icmp_send" | "icmp6_send" => 5,
             _ => 1,
         };
         Self {
@@ -342,7 +353,9 @@ mod tests {
             assert!(!features.missing_fields.is_empty() && features.functions.is_empty());
             return;
         }
-        assert_eq!(features.raw_tracepoints.len(), super::RAW_TRACEPOINTS.len());
+        // `icmp_send` came with 6.11.
+        let newer = 1;
+        assert!(features.raw_tracepoints.len() + newer >= super::RAW_TRACEPOINTS.len());
         let listen = &features.functions["inet_csk_listen_start"];
         assert_eq!(
             features.listen_start_has_backlog(),

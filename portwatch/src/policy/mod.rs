@@ -164,6 +164,12 @@ const fn is_of_a_listener(kind: EventType) -> bool {
         | EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap
-        | EventType::GapReconciled => false,
+        | EventType::GapReconciled
+        | EventType::StormStarted
+        | EventType::StormUpdated
+        | EventType::StormEnded
+        | EventType::ScanDetected
+        | EventType::StormResponse
+        | EventType::Heartbeat => false,
     }
 }

@@ -208,6 +208,7 @@ pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
         syscall_signals: plan.map_or(0, Plan::syscall_signals),
         sockfs_magic: SOCKFS_MAGIC,
         spares: u32::from(features.preempts_probes),
+        sock_ops: plan.map_or(0, Plan::sock_ops_signals),
     }
 }
 

@@ -7,4 +7,5 @@ pub mod prober;
 pub mod report;
 pub mod sensors;
 mod spare;
+pub mod storms;
 mod tracefs_view;

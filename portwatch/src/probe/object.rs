@@ -54,6 +54,16 @@ pub mod names {
     pub const TRACKED: &str = "TRACKED";
     /// Accounts of a crowded ring by cgroup.
     pub const CROWD: &str = "CROWD";
+    /// Cells of listeners.
+    pub const CELLS: &str = "CELLS";
+    /// Whom busy listeners and processes have to do with.
+    pub const PEERS: &str = "PEERS";
+    /// Processes that connect.
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Who knocks at closed ports.
+    pub const SOURCES: &str = "SOURCES";
+    /// From which rate on something is announced.
+    pub const THRESHOLDS: &str = "THRESHOLDS";
     /// Field offsets.
     pub const OFFSETS: &str = "OFFSETS";
     /// Constants fixed at load.

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use portwatch_common::settings::SyscallSignals;
+use portwatch_common::settings::{SockOpsSignals, SyscallSignals};
 use thiserror::Error;
 
 use crate::event::sensor::SignalMechanism;
@@ -296,6 +296,18 @@ impl Plan {
         self.uses(Signal::TcpListen, Mechanism::TpBtf)
     }
 
+    /// Bits of [`SockOpsSignals`]: one program serves both signals, and reports only those that no better mechanism does.
+    #[must_use]
+    pub fn sock_ops_signals(&self) -> u32 {
+        [
+            (Signal::TcpListen, SockOpsSignals::LISTEN),
+            (Signal::TcpSyn, SockOpsSignals::SYN),
+        ]
+        .into_iter()
+        .filter(|&(signal, _)| self.uses(signal, Mechanism::Cgroup))
+        .fold(0, |bits, (_, bit)| bits | bit)
+    }
+
     /// Bits of [`SyscallSignals`]: the system call tracepoints serve several signals, and report only
     /// those that no better mechanism does.
     #[must_use]
@@ -337,6 +349,17 @@ impl Plan {
             failures,
         }
     }
+}
+
+/// Is this a program of signals of storms and no other?
+#[must_use]
+pub fn counts_alone(program: &str) -> bool {
+    let needs = |signal: &Signal| {
+        let mut programs = ladder::steps(*signal).iter().flat_map(|step| step.programs);
+        programs.any(|one| one.name == program)
+    };
+    let mut needing = Signal::ALL.into_iter().filter(needs).peekable();
+    needing.peek().is_some() && needing.all(Signal::is_of_storms)
 }
 
 fn choose(

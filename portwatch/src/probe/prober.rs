@@ -88,7 +88,7 @@ fn smallest(kind: ProgramKind) -> Program {
             attach: Attach::CgroupSock(CgroupHook::SockRelease),
         },
         ProgramKind::SockOps => Program {
-            name: "listen_sockops",
+            name: "tcp_sockops",
             attach: Attach::SockOps,
         },
         ProgramKind::Iterator => Program {

@@ -311,7 +311,7 @@ mod tests {
         assert!(
             degraded
                 .summary
-                .ends_with("of 18 signals miss something or come late")
+                .ends_with("of 23 signals miss something or come late")
         );
         let mut blind = Features::everything();
         blind.btf = Err("cannot read kernel types".to_owned());

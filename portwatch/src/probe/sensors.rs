@@ -19,7 +19,9 @@ use super::load::LoadError;
 use super::object::names;
 use super::plan::{Attach, Program};
 use super::spare;
+use super::storms::StormMaps;
 use crate::decode::record::SockId;
+use crate::interface::status::ProbeCost;
 use crate::ring::skipped::{Skipped, SpareRuns};
 
 /// The counters as the machine words they are: aya reads plain old data only.
@@ -35,6 +37,8 @@ const MAX_INVENTORY: usize = 256 * 1024;
 const READ_SIZE: usize = 32 * 1024;
 /// More than a program's fdinfo is long.
 const MAX_FDINFO: usize = 1024;
+/// Whether the kernel counts what programs cost, which costs something itself.
+const STATS_SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// The rings, to be read by one task each.
 pub struct Rings {
@@ -54,6 +58,7 @@ pub struct Sensors {
     control: Array<MapData, ControlWords>,
     tracked: BpfHashMap<MapData, u64, u64>,
     crowd: BpfHashMap<MapData, u64, ShareWords>,
+    storms: StormMaps,
     /// The fdinfo of each program, where it can be had.
     fdinfo: Vec<(&'static str, File)>,
     /// Listeners have programs of their own, apart from connections.
@@ -82,6 +87,7 @@ impl Sensors {
         let control = Array::try_from(take(names::CONTROL)?).map_err(wrong)?;
         let tracked = BpfHashMap::try_from(take(names::TRACKED)?).map_err(wrong)?;
         let crowd = BpfHashMap::try_from(take(names::CROWD)?).map_err(wrong)?;
+        let storms = StormMaps::new(&mut ebpf)?;
         let parts: Vec<Program> = programs.iter().filter_map(spare::part_of).collect();
         let programs_and_parts = || programs.iter().chain(&parts);
         let spares = programs_and_parts().filter_map(spare::of);
@@ -103,6 +109,7 @@ impl Sensors {
             control,
             tracked,
             crowd,
+            storms,
             has_parts: fdinfo.iter().any(|(name, _)| is_part(name)),
             fdinfo,
             iterator: programs
@@ -150,6 +157,11 @@ impl Sensors {
             Some((cgroup, share.lost))
         });
         lost.filter(|(_, lost)| *lost > 0).collect()
+    }
+
+    /// What is kept of storms.
+    pub const fn storms(&mut self) -> &mut StormMaps {
+        &mut self.storms
     }
 
     /// Streams connection states, or stops.
@@ -238,12 +250,37 @@ impl Sensors {
                     probe: name,
                     runs: *runs.get(name)?,
                     spare,
-                    is_unasked: spare::is_of_connections(name)
-                        && self.has_parts
-                        && self.switches.stream_states == 0,
+                    is_unasked: spare::is_of_counts(name)
+                        || (spare::is_of_connections(name)
+                            && self.has_parts
+                            && self.switches.stream_states == 0),
                 })
             })
             .collect()
+    }
+
+    /// What each probe has cost, while the kernel counts it, or where it has counted before.
+    #[must_use]
+    pub fn costs(&self) -> Vec<ProbeCost> {
+        let is_on = std::fs::read(STATS_SWITCH).is_ok_and(|text| text.starts_with(b"1"));
+        let mut bytes = [0; MAX_FDINFO];
+        let costs = self.fdinfo.iter().filter_map(|(name, file)| {
+            let len = file.read_at(&mut bytes, 0).ok()?;
+            let text = str::from_utf8(bytes.get(..len)?).ok()?;
+            let (runs, run_ns) = cost(text)?;
+            Some(ProbeCost {
+                probe: (*name).to_owned(),
+                runs,
+                run_ns,
+            })
+        });
+        let costs: Vec<ProbeCost> = costs.collect();
+        let has_counted = costs.iter().any(|cost| cost.runs > 0);
+        if is_on || has_counted {
+            costs
+        } else {
+            Vec::new()
+        }
     }
 
     fn walk(&mut self, take: &mut dyn FnMut(&[u8])) -> std::io::Result<bool> {
@@ -301,9 +338,17 @@ fn each_record(
 
 /// `recursion_misses` of a program's fdinfo; kernels before 5.12 do not tell.
 fn misses(fdinfo: &str) -> Option<u64> {
-    let line = fdinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    number(fdinfo, "recursion_misses:")
+}
+
+/// Runs, and their time in nanoseconds; kernels before 5.1 do not tell.
+fn cost(fdinfo: &str) -> Option<(u64, u64)> {
+    Some((number(fdinfo, "run_cnt:")?, number(fdinfo, "run_time_ns:")?))
+}
+
+/// A figure of a program's fdinfo.
+fn number(fdinfo: &str, key: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().parse().ok()
 }
 
@@ -321,12 +366,14 @@ pub const fn ring_name(ring: Ring) -> crate::event::RingName {
 mod tests {
     use std::io::Read;
 
-    use super::{HELD, MAX_INVENTORY, each_record, misses};
+    use super::{HELD, MAX_INVENTORY, cost, each_record, misses};
 
     #[test]
     fn recursion_misses_are_read_from_fdinfo() {
-        let text = "pos:\t0\nprog_type:\t26\nrecursion_misses:\t17\nverified_insns:\t9\n";
+        let text = "pos:\t0\nprog_type:\t26\nrun_time_ns:\t3300\nrun_cnt:\t100\nrecursion_misses:\t17\nverified_insns:\t9\n";
         assert_eq!(misses(text), Some(17));
+        assert_eq!(cost(text), Some((100, 3_300)));
+        assert_eq!(cost("pos:\t0\nrun_cnt:\t100\n"), None);
         assert_eq!(misses("pos:\t0\n"), None);
     }
 

@@ -6,7 +6,7 @@
 
 use portwatch_common::counters::{Counters, Hook, SpareCounters};
 
-use super::plan::Program;
+use super::plan::{Program, counts_alone};
 
 /// Program, its spare one, and their hook.
 const PAIRS: [(&str, &str, Hook); 25] = [
@@ -99,6 +99,12 @@ pub(super) fn part_of(program: &Program) -> Option<Program> {
 /// is skipped for is missing in the counts of transitions alone, and `status` tells how many.
 pub(super) fn is_of_connections(program: &str) -> bool {
     program == STATES
+}
+
+/// Does this program do nothing but count? One that it is skipped for is a count too low by one, and no listener that
+/// was missed.
+pub(super) fn is_of_counts(program: &str) -> bool {
+    counts_alone(program)
 }
 
 /// Of every state change.

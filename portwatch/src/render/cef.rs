@@ -60,6 +60,12 @@ const fn name(kind: EventType) -> &'static str {
         EventType::SensorDegraded => "Sensor degraded",
         EventType::Gap => "Events lost",
         EventType::GapReconciled => "Loss reconciled",
+        EventType::StormStarted => "Storm started",
+        EventType::StormUpdated => "Storm goes on",
+        EventType::StormEnded => "Storm ended",
+        EventType::ScanDetected => "Scan detected",
+        EventType::StormResponse => "Storm answered",
+        EventType::Heartbeat => "Heartbeat",
     }
 }
 
@@ -134,14 +140,16 @@ fn about(event: &Event, pairs: &mut Pairs) {
     pairs.text("dvchost", Some(&event.host.name), 100);
     pairs.text("deviceExternalId", event.host.id.as_deref(), 255);
     pairs.text("cat", Some(category(event)), TEXT);
-    pairs.text("act", event.policy.as_ref().map(|p| p.state.word()), 63);
+    let done = event.response.as_ref().map(|done| done.action.word());
+    let act = event.policy.as_ref().map(|policy| policy.state.word());
+    pairs.text("act", done.or(act), 63);
     pairs.text("outcome", outcome(event), 63);
     let reason = event
         .sensor
         .as_ref()
         .and_then(|sensor| sensor.reason.as_deref());
     pairs.text("reason", event.error.as_deref().or(reason), TEXT);
-    pairs.number("cnt", event.gap.as_ref().map(|gap| gap.lost));
+    pairs.number("cnt", facts::count(event));
     pairs.text("msg", Some(&event.message), TEXT);
 }
 
@@ -151,7 +159,13 @@ const fn category(event: &Event) -> &'static str {
         EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap
-        | EventType::GapReconciled => "sensor",
+        | EventType::GapReconciled
+        | EventType::Heartbeat => "sensor",
+        EventType::StormStarted
+        | EventType::StormUpdated
+        | EventType::StormEnded
+        | EventType::StormResponse => "storm",
+        EventType::ScanDetected => "scan",
         EventType::ListenerOpened
         | EventType::ListenerClosed
         | EventType::ListenerPresent
@@ -177,14 +191,22 @@ fn outcome(event: &Event) -> Option<&'static str> {
 
 /// A listener is the destination. Where a state change does not tell who opened the connection, this host is the source.
 fn ends(event: &Event, pairs: &mut Pairs) {
+    let source = facts::source(event).map(|source| source.to_string());
     let Some(socket) = &event.socket else {
+        address(
+            source.as_deref(),
+            "src",
+            "c6a2",
+            "Source IPv6 Address",
+            pairs,
+        );
         return;
     };
     let local = (socket.address.as_deref(), socket.port);
     let peer = (socket.peer_address.as_deref(), socket.peer_port);
     let direction = facts::direction(event);
     let (source, destination) = match (peer.0, direction) {
-        (None, _) => ((None, None), local),
+        (None, _) => ((source.as_deref(), None), local),
         (Some(_), Direction::Inbound) => (peer, local),
         (Some(_), Direction::Outbound | Direction::Unknown) => (local, peer),
     };
@@ -258,7 +280,10 @@ fn custom(event: &Event, pairs: &mut Pairs) {
         Some(container) => pairs.labelled("cs5", "container", Some(&container.id)),
         None => pairs.labelled("cs5", "unit", unit),
     }
-    pairs.labelled("cs6", "state", states(event).as_deref());
+    match &event.storm {
+        Some(storm) => pairs.labelled("cs6", "storm", Some(storm.kind.word())),
+        None => pairs.labelled("cs6", "state", states(event).as_deref()),
+    }
     pairs.labelled_number("cn1", "sequence", Some(event.seq));
     pairs.labelled_number("cn2", "durationMs", event.duration_ms);
     let cookie = socket.and_then(|socket| socket.cookie);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::event::{
-    Event, EventType, Family, PolicyState, Process, Protocol, Severity, Socket, State,
+    Event, EventType, Family, PolicyState, Process, Protocol, Severity, Socket, State, StormKind,
 };
 
 /// Is it for somebody to act on, rather than to know?
@@ -16,7 +16,10 @@ pub(super) fn is_alert(event: &Event) -> bool {
         EventType::ListenerOpened | EventType::ListenerPresent | EventType::ListenerChanged => {
             is_denied(event) || event.severity >= Severity::Warning
         }
-        EventType::ListenerDown => true,
+        EventType::ListenerDown
+        | EventType::StormStarted
+        | EventType::StormUpdated
+        | EventType::ScanDetected => true,
         EventType::ListenerClosed
         | EventType::BindFailed
         | EventType::ConnectionState
@@ -24,7 +27,10 @@ pub(super) fn is_alert(event: &Event) -> bool {
         | EventType::SensorReady
         | EventType::SensorDegraded
         | EventType::Gap
-        | EventType::GapReconciled => false,
+        | EventType::GapReconciled
+        | EventType::StormEnded
+        | EventType::StormResponse
+        | EventType::Heartbeat => false,
     }
 }
 
@@ -32,6 +38,21 @@ pub(super) fn is_alert(event: &Event) -> bool {
 pub(super) fn is_denied(event: &Event) -> bool {
     let denied = |policy: &crate::event::Policy| policy.state == PolicyState::Denied;
     event.policy.as_ref().is_some_and(denied)
+}
+
+/// The one who sends most of a storm, or scans; of a prefix the address that it begins with. What a process connects to is
+/// no source.
+pub(super) fn source(event: &Event) -> Option<IpAddr> {
+    if let Some(scan) = &event.scan {
+        return ip(scan.source.as_deref());
+    }
+    let storm = event.storm.as_ref()?;
+    let is_outward = matches!(
+        storm.kind,
+        StormKind::ConnectStorm | StormKind::CloseWaitLeak | StormKind::TimeWaitPressure
+    );
+    let first = storm.peers.first().filter(|_| !is_outward)?;
+    ip(first.prefix.split('/').next())
 }
 
 /// Severity from 0 to 10, where models want a number: 0–3 low, 4–6 medium, 7–8 high, 9–10 very high.
@@ -98,6 +119,14 @@ pub(super) const fn step(event: &Event) -> Step {
         (_, Some(State::Close | State::TimeWait)) => Step::Closed,
         _ => Step::Other,
     }
+}
+
+/// How many it tells of: events that were lost, what a storm or a scan has counted.
+pub(super) fn count(event: &Event) -> Option<u64> {
+    let lost = event.gap.as_ref().map(|gap| gap.lost);
+    let storm = event.storm.as_ref().map(|storm| storm.total);
+    let scan = event.scan.as_ref().map(|scan| scan.knocks);
+    lost.or(storm).or(scan)
 }
 
 /// The address as one that programs compare: a v4-mapped one is IPv4. `None` for what is no address.

@@ -205,7 +205,7 @@ impl<'e> Record<'e> {
                 .as_ref()
                 .and_then(|sensor| sensor.reason.as_deref()),
             message: &event.message,
-            count: event.gap.as_ref().and_then(|gap| gap.lost.try_into().ok()),
+            count: facts::count(event).and_then(|count| count.try_into().ok()),
             is_alert: is_finding.then(|| facts::is_alert(event)),
             action_id: verdict.map(|_| OBSERVED.0),
             action: verdict.map(|_| OBSERVED.1),

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::event::{
-    Ancestor, Check, Event, Exposure, Family, Gap, Owner, PolicyState, Previous, Process, Protocol,
-    Reconciled, Sensor, Socket, SocketType, State,
+    Ancestor, Check, Event, Exposure, Family, Gap, Heartbeat, Owner, PolicyState, Previous,
+    Process, Protocol, Reconciled, Response, Scan, Sensor, Socket, SocketType, State, Storm,
 };
 
 /// For whose model it is the rest.
@@ -45,6 +45,14 @@ pub(super) struct Own<'e> {
     reconciled: Option<&'e Reconciled>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sensor: Option<&'e Sensor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storm: Option<&'e Storm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scan: Option<&'e Scan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<&'e Response>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat: Option<&'e Heartbeat>,
 }
 
 /// The socket without its addresses and ports, which every model has.
@@ -134,6 +142,10 @@ impl<'e> Own<'e> {
             gap: event.gap.as_ref(),
             reconciled: event.reconciled.as_ref(),
             sensor: event.sensor.as_ref(),
+            storm: event.storm.as_ref(),
+            scan: event.scan.as_ref(),
+            response: event.response.as_ref(),
+            heartbeat: event.heartbeat.as_ref(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use super::facts;
 use super::{PRODUCT, VERSION};
+use crate::event::Event;
 use crate::event::fields::{DERIVED, FIELDS, Value};
-use crate::event::{Event, Severity};
 use crate::text::guard;
 
 /// Facility of daemons without one of their own.
@@ -53,7 +53,7 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>) {
 
 /// `<28>1 2026-11-21T19:42:01.123456Z web1 portwatch - listener.opened `.
 fn header(event: &Event, line: &mut String) {
-    let priority = DAEMON * 8 + severity(event.severity);
+    let priority = DAEMON * 8 + event.severity.syslog();
     let _ = write!(line, "<{priority}>1 ");
     match facts::moment(&event.ts) {
         // The RFC permits six digits.
@@ -67,16 +67,6 @@ fn header(event: &Event, line: &mut String) {
     let _ = write!(line, " {PRODUCT} - ");
     name(line, event.kind.as_str(), MSGID);
     line.push(' ');
-}
-
-const fn severity(severity: Severity) -> u8 {
-    match severity {
-        Severity::Debug => 7,
-        Severity::Info => 6,
-        Severity::Notice => 5,
-        Severity::Warning => 4,
-        Severity::Critical => 2,
-    }
 }
 
 /// Printable ASCII without spaces; `-` for nothing.

@@ -84,6 +84,13 @@ pub struct Subscriber {
     past: VecDeque<Arc<Line>>,
 }
 
+/// A hold on a subscription whose subscriber is elsewhere, in a thread perhaps.
+#[derive(Clone, Debug)]
+pub struct Leash {
+    bus: Arc<Bus>,
+    mailbox: Arc<Mailbox>,
+}
+
 /// One reader's figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderStatus {
@@ -219,13 +226,7 @@ impl Bus {
         lock(&self.shared)
             .mailboxes
             .iter()
-            .map(|mailbox| ReaderStatus {
-                reader: mailbox.reader,
-                states: mailbox.states,
-                delivered: mailbox.delivered.load(Ordering::Relaxed),
-                missed: mailbox.missed.load(Ordering::Relaxed),
-                queued: lock(&mailbox.queue).len() as u64,
-            })
+            .map(|mailbox| mailbox.status())
             .collect()
     }
 
@@ -285,6 +286,15 @@ impl Subscriber {
         }
     }
 
+    /// A hold on this subscription for whoever gave it away.
+    #[must_use]
+    pub fn leash(&self) -> Leash {
+        Leash {
+            bus: Arc::clone(&self.bus),
+            mailbox: Arc::clone(&self.mailbox),
+        }
+    }
+
     /// Counts lines that have left for good.
     pub fn count_delivered(&self, lines: u64) {
         self.mailbox.delivered.fetch_add(lines, Ordering::Relaxed);
@@ -294,6 +304,33 @@ impl Subscriber {
     #[must_use]
     pub fn is_overrun(&self) -> bool {
         lock(&self.mailbox.queue).is_refusing()
+    }
+}
+
+impl Leash {
+    /// No more lines will come: the subscriber gets what waits for it, then the end.
+    pub fn cut(&self) {
+        self.bus.unsubscribe(self.mailbox.id);
+        self.mailbox.closed.store(true, Ordering::Release);
+        self.mailbox.wake.notify_one();
+    }
+
+    /// The figures of the subscription.
+    #[must_use]
+    pub fn status(&self) -> ReaderStatus {
+        self.mailbox.status()
+    }
+}
+
+impl Mailbox {
+    fn status(&self) -> ReaderStatus {
+        ReaderStatus {
+            reader: self.reader,
+            states: self.states,
+            delivered: self.delivered.load(Ordering::Relaxed),
+            missed: self.missed.load(Ordering::Relaxed),
+            queued: lock(&self.queue).len() as u64,
+        }
     }
 }
 

@@ -115,12 +115,13 @@ impl Chain {
         self.head
     }
 
-    /// Gives a rendered line, newline included, its link. A line that is none of this format stays as it is, and the
-    /// chain does not count it.
-    pub fn seal(&mut self, line: &mut Vec<u8>, format: Format) {
-        let Some(at) = link::place(line, format) else {
+    /// Gives a rendered line, newline included, its link: the line that stands in `out` from `start` on. One that is
+    /// none of this format stays as it is, and the chain does not count it.
+    pub fn seal(&mut self, out: &mut Vec<u8>, start: usize, format: Format) {
+        let Some(at) = out.get(start..).and_then(|line| link::place(line, format)) else {
             return;
         };
+        let at = start + at;
         let number = self.head.number + 1;
         let [open, between, close] = link::text(format, number, self.head.hash);
         let hash_at = at + open.len() + between.len();
@@ -132,11 +133,11 @@ impl Chain {
             close.as_bytes(),
         ]
         .concat();
-        line.splice(at..at, link);
-        let end = line.len() - usize::from(line.ends_with(b"\n"));
-        let hash = Hash::of(&line[..hash_at], &line[hash_at + Hash::DIGITS..end]);
+        out.splice(at..at, link);
+        let end = out.len() - usize::from(out.ends_with(b"\n"));
+        let hash = Hash::of(&out[start..hash_at], &out[hash_at + Hash::DIGITS..end]);
         let digits = hash.to_string();
-        line[hash_at..hash_at + Hash::DIGITS].copy_from_slice(digits.as_bytes());
+        out[hash_at..hash_at + Hash::DIGITS].copy_from_slice(digits.as_bytes());
         self.head = Head { number, hash };
     }
 }

@@ -139,6 +139,10 @@ fn shorten_lists(event: &mut Event, entries: usize) {
     if let Some(sensor) = &mut event.sensor {
         sensor.mechanisms.truncate(entries);
     }
+    if let Some(heartbeat) = &mut event.heartbeat {
+        heartbeat.sinks.truncate(entries);
+        heartbeat.events.truncate(entries);
+    }
     if let Some(process) = &mut event.process {
         process.ancestors.truncate(entries);
         if let Some(args) = &mut process.args {
@@ -188,6 +192,10 @@ fn texts(event: &mut Event) -> Vec<&mut String> {
     if let Some(gap) = &mut event.gap {
         all.extend(gap.probe.iter_mut());
         all.extend(gap.cgroups.iter_mut().flat_map(|cgroup| &mut cgroup.path));
+    }
+    for sink in event.heartbeat.iter_mut().flat_map(|beat| &mut beat.sinks) {
+        all.push(&mut sink.name);
+        all.extend(sink.head.iter_mut());
     }
     if let Some(sensor) = &mut event.sensor {
         let optional = [

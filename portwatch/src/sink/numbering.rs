@@ -85,6 +85,12 @@ impl Numbering {
         self.last += count;
     }
 
+    /// The number that was given last; 0 before the first.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Goes on with this number: somebody else has counted.
     pub const fn go_on_with(&mut self, seq: u64) {
         self.last = seq.saturating_sub(1);

@@ -220,11 +220,15 @@ impl States {
             error: None,
             gap: None,
             reconciled: None,
+            heartbeat: None,
             sensor: Some(Sensor {
                 mechanism: Some(transition.mechanism),
                 latency_us: Some(self.latency_us(transition)),
                 ..Sensor::default()
             }),
+            storm: None,
+            scan: None,
+            response: None,
         };
         event.severity = message::severity(&event);
         event.message = message::sentence(&event);

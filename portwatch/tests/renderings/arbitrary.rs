@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use portwatch::event::words::Word;
 use portwatch::event::{
-    Ancestor, Check, Container, Event, EventType, Gap, GapCgroup, Host, Owner, Policy, Previous,
-    Process, Reconciled, Sensor, SignalMechanism, Socket,
+    Ancestor, Check, Container, Event, EventCount, EventType, Gap, GapCgroup, Heartbeat, Host,
+    Owner, Policy, Previous, Process, Reconciled, Response, Scan, Sensor, SignalMechanism,
+    SinkCount, Socket, Storm, StormPeer,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -133,7 +134,32 @@ impl Dice {
                 took_us: dice.number(),
             }),
             sensor: self.maybe(Self::sensor),
+            heartbeat: self.maybe(Self::heartbeat),
+            storm: self.maybe(Self::storm),
+            scan: self.maybe(Self::scan),
+            response: self.maybe(Self::response),
             ..Event::new(kind, ts, Arc::new(host))
+        }
+    }
+
+    fn heartbeat(&mut self) -> Heartbeat {
+        Heartbeat {
+            uptime_ms: self.number(),
+            every_ms: self.number(),
+            events: self.list(|dice| EventCount {
+                kind: dice.word(),
+                count: dice.number(),
+            }),
+            gaps: self.number(),
+            lost: self.number(),
+            sinks: self.list(|dice| SinkCount {
+                name: dice.text(),
+                delivered: dice.number(),
+                queued: dice.number(),
+                refused: dice.number(),
+                lost: dice.number(),
+                head: dice.maybe(Self::text),
+            }),
         }
     }
 
@@ -202,6 +228,63 @@ impl Dice {
             pid: self.small(),
             name: self.text(),
             fd: self.maybe(Self::small),
+        }
+    }
+
+    fn storm(&mut self) -> Storm {
+        Storm {
+            kind: self.word(),
+            episode: self.number(),
+            key: self.text(),
+            netns: self.maybe(Self::small),
+            rate: self.maybe(Self::number),
+            level: self.maybe(Self::number),
+            peak: self.number(),
+            threshold: self.number(),
+            total: self.number(),
+            completed: self.maybe(Self::number),
+            ratio: self.maybe(Self::small),
+            half_open: self.maybe(Self::small),
+            accept_queue: self.maybe(Self::small),
+            accept_queue_max: self.maybe(Self::small),
+            cookies_sent: self.maybe(Self::number),
+            peers: self.list(|dice| StormPeer {
+                prefix: dice.text(),
+                count: dice.number(),
+                share: dice.small(),
+            }),
+            advice: self.text(),
+            reason: self.maybe(Self::text),
+        }
+    }
+
+    fn scan(&mut self) -> Scan {
+        Scan {
+            shape: self.word(),
+            source: self.maybe(Self::text),
+            sources: self.small(),
+            netns: self.small(),
+            namespaces: self.small(),
+            protocol: self.word(),
+            ports: self.small(),
+            knocks: self.number(),
+            sample: self.list(Self::port),
+            first: self.time(),
+            last: self.time(),
+            advice: self.text(),
+        }
+    }
+
+    fn response(&mut self) -> Response {
+        Response {
+            action: self.word(),
+            dry_run: self.below(2) == 0,
+            prefixes: self.list(Self::text),
+            set: self.text(),
+            timeout_s: self.maybe(Self::number),
+            cause: self.text(),
+            episode: self.maybe(Self::number),
+            error: self.maybe(Self::text),
         }
     }
 

@@ -5,6 +5,7 @@
 //! goes on with the same conversation.
 
 mod life;
+mod packets;
 mod race;
 mod socket;
 mod storm;
@@ -152,6 +153,9 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
         }),
         "renaming" | "exec-storm" | "flood" | "reuse" | "bomb" | "listeners" => {
             storm::obey(verb, rest, slots)
+        }
+        "senders" | "syns" | "knocks" | "crowd" | "leave" | "sysctl" => {
+            packets::obey(verb, rest, slots)
         }
         _ => life::obey(verb, rest, slots),
     }

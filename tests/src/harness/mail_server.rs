@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::mail::Mail;
-use super::program::{Program, find, free_tcp_port, wait_for};
+use super::program::{Program, find, free_tcp_port, server, wait_for};
 use super::watch::scale;
 
 /// Who may log in.
@@ -52,7 +52,7 @@ impl MailServer {
     /// # Errors
     /// It does not start.
     pub fn start() -> Result<Option<Self>> {
-        let (Some(tree), Some(openssl)) = (tree(), find("openssl")) else {
+        let (Some(tree), Some(openssl)) = (server("opensmtpd"), find("openssl")) else {
             return Ok(None);
         };
         let ports = [free_tcp_port()?, free_tcp_port()?, free_tcp_port()?];
@@ -147,16 +147,6 @@ impl MailServer {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-}
-
-/// Where `cargo xtask test` unpacks it.
-fn tree() -> Option<PathBuf> {
-    let base = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
-        (Some(cache), _) if Path::new(&cache).is_absolute() => PathBuf::from(cache),
-        (_, home) => PathBuf::from(home?).join(".cache"),
-    };
-    let tree = base.join("portwatch/opensmtpd/tree");
-    tree.is_dir().then_some(tree)
 }
 
 /// A root with the program and its libraries, and as little else as it can do with.

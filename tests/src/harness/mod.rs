@@ -12,6 +12,7 @@ pub mod mail;
 pub mod mail_server;
 pub mod program;
 pub mod receiver;
+pub mod receivers;
 pub mod report;
 pub mod rungs;
 pub mod smtp_peer;

@@ -31,7 +31,11 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let more = ["/usr/sbin", "/usr/bin"].map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(more)
-        .chain(unpacked())
+        .chain(
+            unpacked()
+                .into_iter()
+                .flat_map(|tree| ["bin", "sbin"].map(|folder| tree.join(folder))),
+        )
         .map(|folder| folder.join(name))
         .find(|file| {
             fs::metadata(file)
@@ -39,12 +43,23 @@ pub fn find(name: &str) -> Option<PathBuf> {
         })
 }
 
-/// Where programs are of which the host must not have the service.
-fn unpacked() -> Option<PathBuf> {
+/// The `/usr` of programs of which the host must not have the service.
+#[must_use]
+pub fn unpacked() -> Option<PathBuf> {
+    Some(cache()?.join("tools/usr"))
+}
+
+/// Where `cargo xtask test` has unpacked a server with its libraries.
+pub(super) fn server(name: &str) -> Option<PathBuf> {
+    let tree = cache()?.join(name).join("tree");
+    tree.is_dir().then_some(tree)
+}
+
+fn cache() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = cache.filter(|cache| cache.is_absolute()).or_else(home)?;
-    Some(cache.join("portwatch/tools/usr/bin"))
+    Some(cache.join("portwatch"))
 }
 
 /// A TCP port of loopback that was free a moment ago.
@@ -112,10 +127,10 @@ impl Program {
         program: &Path,
         make: impl FnOnce(&TempDir) -> Result<Command> + Send,
     ) -> Result<Self> {
-        let Some(tree) = unpacked().filter(|bin| program.starts_with(bin)) else {
+        let Some(tree) = unpacked().filter(|tree| program.starts_with(tree)) else {
             return Self::start(make);
         };
-        let shared = tree.with_file_name("share");
+        let shared = tree.join("share");
         let start = || {
             // Of this thread alone, and of what it starts.
             unshare_mounts().context("no mounts of its own")?;

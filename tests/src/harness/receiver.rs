@@ -93,6 +93,18 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
+    /// The certificate for this host; it does for a client as well.
+    #[must_use]
+    pub fn leaf(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    /// The key of that certificate.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.folder.path().join("key.pem")
+    }
+
     fn server(&self) -> Result<Arc<ServerConfig>> {
         let path = |name: &str| self.folder.path().join(name);
         let chain = CertificateDer::pem_file_iter(path("cert.pem"))?;

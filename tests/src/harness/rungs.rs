@@ -64,7 +64,16 @@ impl Rung {
                 .unwrap_or_default();
             // These have a single mechanism, whichever rung is forced on the others.
             !signal.starts_with("process")
-                && !["tcp.state", "sctp.listen", "inventory"].contains(&signal)
+                && !signal.ends_with("knock")
+                && ![
+                    "tcp.syn",
+                    "tcp.synack",
+                    "tcp.reset",
+                    "tcp.state",
+                    "sctp.listen",
+                    "inventory",
+                ]
+                .contains(&signal)
         });
         let names: Vec<&str> = of_listeners
             .filter_map(|entry| entry.get("mechanism")?.as_str())

@@ -6,6 +6,7 @@ mod baseline;
 mod channels;
 mod checks;
 mod control;
+mod episodes;
 mod failure;
 mod flood;
 mod half;
@@ -17,6 +18,7 @@ mod identity;
 mod inventory;
 mod ladder;
 mod loss;
+mod metrics;
 mod netns;
 mod packet;
 mod placement;
@@ -25,9 +27,14 @@ mod process;
 mod program;
 mod raw;
 mod rendering;
+mod siem;
+mod sinks;
+mod sinks_net;
 mod states;
+mod stats;
 mod storm;
 mod stream;
+mod syn;
 mod tcp;
 mod toctou;
 mod udp;
@@ -68,6 +75,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         packet::ALL,
         raw::ALL,
         rendering::ALL,
+        siem::ALL,
+        episodes::ALL,
         failure::ALL,
         holders::ALL,
         uring::ALL,
@@ -79,6 +88,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         inventory::ALL,
         flood::ALL,
         loss::ALL,
+        metrics::ALL,
         stream::ALL,
         program::ALL,
         toctou::ALL,
@@ -91,10 +101,14 @@ pub(crate) fn all() -> Vec<Scenario> {
         baseline::ALL,
         channels::ALL,
         history::ALL,
+        sinks::ALL,
+        sinks_net::ALL,
         control::ALL,
         alerts::ALL,
         alerts_alone::ALL,
         storm::ALL,
+        syn::ALL,
+        stats::ALL,
     ]
     .concat()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::cpio::Archive;
-use crate::{host, mail_server};
+use crate::{host, servers};
 
 /// What is taken along where the host has it; a scenario that misses one is left out, and says so. The last three
 /// furnish the mail server's root (`tests/src/harness/mail_server.rs`).
@@ -27,7 +27,7 @@ pub(super) fn furnish(archive: &mut Archive) -> Result<()> {
     if let Ok(content) = fs::read(OPENSSL_CONFIGURATION) {
         archive.file(OPENSSL_CONFIGURATION, 0o644, &content)?;
     }
-    match mail_server::tree()? {
+    match servers::tree(servers::MAIL)? {
         Some(tree) => copy(archive, &tree, MAIL_SERVER),
         None => Ok(()),
     }

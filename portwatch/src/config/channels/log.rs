@@ -57,7 +57,7 @@ pub(super) const JOURNALD: &[(&str, Apply<Journald>)] = &[("socket", |journal, v
     set(&mut journal.socket, absolute(value))
 })];
 
-fn facility(value: &DeValue<'_>) -> Result<u8, String> {
+pub(in crate::config) fn facility(value: &DeValue<'_>) -> Result<u8, String> {
     let known = FACILITIES.iter();
     let mut found = known.filter(|(name, _)| value.as_str() == Some(*name));
     found.next().map(|(_, number)| *number).ok_or_else(|| {
@@ -66,7 +66,7 @@ fn facility(value: &DeValue<'_>) -> Result<u8, String> {
     })
 }
 
-fn tag(value: &DeValue<'_>) -> Result<String, String> {
+pub(in crate::config) fn tag(value: &DeValue<'_>) -> Result<String, String> {
     let tag = string(value)?;
     let is_right = tag.len() <= 32
         && tag

@@ -2,17 +2,15 @@
 
 mod email;
 mod exec;
-mod log;
+pub(super) mod log;
 mod webhook;
-
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::duration;
 use super::parse::{Mistakes, nearest};
-use super::values::{expression, name, set, string, time_of_day, word};
+use super::values::{
+    Apply, absolute, expression, names, plain_name, secret_file, set, span, take, time_of_day, word,
+};
 use crate::alert::{Limits, Terms};
 use crate::text::escape;
 
@@ -49,9 +47,6 @@ pub enum Kind {
 
 /// What a list of channels may be called.
 pub(super) const LISTS: [&str; 5] = ["email", "webhook", "exec", "syslog", "journald"];
-
-/// A key: checks the value and puts it in its place, or says what is expected.
-type Apply<T> = fn(&mut T, &DeValue<'_>) -> Result<(), String>;
 
 /// Keys of every channel.
 const KEYS: &[(&str, Apply<Channel>)] = &[
@@ -139,20 +134,6 @@ impl Kind {
             },
         }
     }
-}
-
-fn names<T>(keys: &[(&'static str, Apply<T>)]) -> Vec<&'static str> {
-    keys.iter().map(|(name, _)| *name).collect()
-}
-
-fn take<T>(
-    keys: &[(&'static str, Apply<T>)],
-    to: &mut T,
-    key: &str,
-    value: &DeValue<'_>,
-) -> Option<Result<(), String>> {
-    let (_, apply) = keys.iter().find(|(name, _)| *name == key)?;
-    Some(apply(to, value))
 }
 
 /// Is this the name of a list of channels?
@@ -250,55 +231,12 @@ fn unknown(list: &str, kind: &Kind, name: &str) -> String {
     }
 }
 
-/// It becomes the name of a folder.
-fn plain_name(value: &DeValue<'_>) -> Result<String, String> {
-    let name = name(value)?;
-    let is_plain = !name.starts_with(['.', '-'])
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    match is_plain {
-        true => Ok(name.to_string()),
-        false => Err("expected a name of letters, digits, `-`, `_` and `.`".to_owned()),
-    }
-}
-
-fn span(value: &DeValue<'_>, least: u64, most: u64) -> Result<Duration, String> {
-    let span = value.as_str().and_then(|text| match text {
-        "0s" => Some(Duration::ZERO),
-        text => duration::parse(text).ok(),
-    });
-    let range = Duration::from_secs(least)..=Duration::from_secs(most);
-    span.filter(|span| range.contains(span))
-        .ok_or_else(|| format!("expected a span of time of {least} s to {most} s, such as \"1h\""))
-}
-
 fn count(value: &DeValue<'_>) -> Result<u32, String> {
     value
         .as_integer()
         .and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok())
         .filter(|count| (2..=10_000).contains(count))
         .ok_or_else(|| "expected a whole number from 2 to 10000".to_owned())
-}
-
-fn absolute(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    let path = PathBuf::from(string(value)?);
-    match path.is_absolute() {
-        true => Ok(path),
-        false => Err("expected an absolute path".to_owned()),
-    }
-}
-
-/// Secrets are never in the configuration itself.
-fn secret_file(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    let text = string(value)?;
-    let is_credential = Path::new(&text).components().count() == 1 && !text.starts_with('.');
-    match is_credential || text.starts_with('/') {
-        true => Ok(text.into()),
-        false => Err(
-            "expected an absolute path, or the name of a credential of the systemd unit".to_owned(),
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ const FIRST: u64 = 1001;
 /// The variants; their order is part of what is pinned, so new ones go to the end.
 #[must_use]
 pub fn variants() -> Vec<Event> {
-    let kinds: [fn(u64) -> Event; 17] = [
+    let kinds: [fn(u64) -> Event; 24] = [
         denied,
         misused,
         abstract_name,
@@ -33,6 +33,13 @@ pub fn variants() -> Vec<Event> {
         moved,
         vsock,
         rootless,
+        super::storms::leak,
+        super::storms::failing,
+        super::storms::overflow,
+        super::storms::refused,
+        super::storms::unseen,
+        super::storms::distributed,
+        super::storms::failed_response,
     ];
     kinds
         .iter()

@@ -33,6 +33,12 @@ fn each_type_says_what_happened() {
             "udp.bind makes do with cgroup: the kernel refuses fexit programs (EPERM); not seen: binds that the kernel refuses; to mend it, boot a kernel with CONFIG_KPROBES",
             "lost 12 events on the critical ring between 2026-11-21T19:41:58.000214000Z and 2026-11-21T19:42:00.871002113Z, 12 of them of cgroup /system.slice/batch.service",
             "looked again at 214 sockets in 1.1 ms: 1 listener had not been reported, 2 were gone, 0 had changed",
+            "SYN flood on 0.0.0.0:80/tcp of nginx (pid 812, root): 480 half-open connections a second, 98 of 100 that begin, 50 % from 203.0.113.7/32",
+            "SYN flood on 0.0.0.0:80/tcp of nginx (pid 812, root) goes on for 31 s: 455 half-open connections a second, 98 of 100 that begin, 14812 so far, 50 % from 203.0.113.7/32",
+            "SYN flood on 0.0.0.0:80/tcp of nginx (pid 812, root): over after 3 m 4 s, 86034 half-open connections, at most 512 a second",
+            "203.0.113.66 scans ports: 23 closed ones tried (21, 23, 25, 53, 110, 111, 135, 139, …)",
+            "203.0.113.7/32 put into the set inet filter portwatch4 for 10 m 0 s because of syn-flood",
+            "watching for 2 h 1 m: 46 events told, 12 lost; 2 sinks, 16 events waiting",
         ]
     );
 }
@@ -198,6 +204,11 @@ fn what_others_can_reach_matters_more() {
         (EventType::SensorDegraded, Severity::Warning),
         (EventType::Gap, Severity::Warning),
         (EventType::GapReconciled, Severity::Info),
+        (EventType::StormStarted, Severity::Warning),
+        (EventType::StormUpdated, Severity::Info),
+        (EventType::StormEnded, Severity::Notice),
+        (EventType::ScanDetected, Severity::Notice),
+        (EventType::StormResponse, Severity::Notice),
     ];
     for (kind, wanted) in expected {
         assert_eq!(severity(&example(kind)), wanted, "{kind:?}");

@@ -1,5 +1,7 @@
 //! The ladders: for each signal its mechanisms, best first, with their programs and blind spots.
 
+mod storm;
+
 use super::signal::{CgroupHook, Program, Signal};
 use crate::event::Mechanism;
 
@@ -28,6 +30,11 @@ pub(super) const fn steps(signal: Signal) -> &'static [Step] {
         Signal::RawClose => RAW_CLOSE,
         Signal::BindFailed => BIND_FAILED,
         Signal::SctpListen => SCTP_LISTEN,
+        Signal::TcpSyn => storm::TCP_SYN,
+        Signal::TcpSynack => storm::TCP_SYNACK,
+        Signal::TcpReset => storm::TCP_RESET,
+        Signal::TcpKnock => storm::TCP_KNOCK,
+        Signal::UdpKnock => storm::UDP_KNOCK,
         Signal::ProcessExec => PROCESS_EXEC,
         Signal::ProcessFork => PROCESS_FORK,
         Signal::ProcessExit => PROCESS_EXIT,
@@ -49,11 +56,7 @@ const TCP_LISTEN: &[Step] = &[
             Program::kretprobe("listen_kretprobe", "inet_csk_listen_start"),
         ],
     ),
-    step(
-        Mechanism::Cgroup,
-        None,
-        &[Program::sock_ops("listen_sockops")],
-    ),
+    step(Mechanism::Cgroup, None, &[Program::sock_ops("tcp_sockops")]),
     step(
         Mechanism::TpBtf,
         Some(TENTATIVE),
@@ -404,6 +407,19 @@ pub(super) const fn reconcile_is_blind_to(signal: Signal) -> &'static str {
             "the moment of a close: it is told when the next look misses the socket"
         }
         Signal::BindFailed => "every refused bind and listen",
+        Signal::TcpSyn => {
+            "SYNs by listener and by sender: half-open connections and the namespace's counters tell of a flood"
+        }
+        Signal::TcpSynack => "clients that do not answer, by listener",
+        Signal::TcpReset => {
+            "connections of a listener that are reset: the namespace's counters tell how many were"
+        }
+        Signal::TcpKnock => {
+            "who knocks at closed TCP ports, and so scans: the namespace's counter of sent resets tells how much"
+        }
+        Signal::UdpKnock => {
+            "who knocks at closed UDP ports, and so scans: the namespace's counter of datagrams without a port tells how much"
+        }
         Signal::ProcessExec => {
             "executable, arguments and parents of short-lived processes, which end before they are looked at"
         }

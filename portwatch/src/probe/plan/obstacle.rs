@@ -120,8 +120,12 @@ fn missing_hook(features: &Features, program: &Program) -> Option<Obstacle> {
             Err(reason) => obstacle(reason.clone(), Remedy::Kprobes),
             Ok(()) => unknown_function(features, function),
         },
-        Attach::TpBtf { tracepoint } => (!features.raw_tracepoints.contains_key(tracepoint))
-            .then(|| without_remedy(format!("the kernel has no tracepoint {tracepoint}"))),
+        Attach::TpBtf { tracepoint } => match features.raw_tracepoints.get(tracepoint) {
+            None => Some(without_remedy(format!(
+                "the kernel has no tracepoint {tracepoint}"
+            ))),
+            Some(prototype) => blind(tracepoint, prototype.params.len()),
+        },
         Attach::Tracepoint { name, .. } => match &features.tracefs {
             Err(reason) => obstacle(reason.clone(), Remedy::MountTracefs),
             Ok(_) if features.tracepoints.contains_key(name) => None,
@@ -141,6 +145,15 @@ fn missing_hook(features: &Features, program: &Program) -> Option<Obstacle> {
             (!is_there).then(|| without_remedy(format!("the kernel has no iterator {target}")))
         }
     }
+}
+
+/// Before 6.10 this tracepoint gave no reason, and was silent about the one that is asked for.
+fn blind(tracepoint: &str, params: usize) -> Option<Obstacle> {
+    (tracepoint == "tcp_send_reset" && params < 3).then(|| {
+        without_remedy(
+            "the tracepoint tcp_send_reset does not tell of closed ports here".to_owned(),
+        )
+    })
 }
 
 fn unknown_function(features: &Features, function: &str) -> Option<Obstacle> {
@@ -163,7 +176,10 @@ fn known_params(function: &str) -> &'static [usize] {
         "inet_csk_listen_start" => &[1, 2],
         "inet_listen" | "unix_listen" | "unix_release_sock" => &[2],
         "inet_bind" | "inet6_bind" | "unix_bind" | "packet_bind" => &[3],
-        "packet_create" => &[4],
+        "packet_create" | "tcp_conn_request" => &[4],
+        "tcp_v4_send_reset" | "tcp_v6_send_reset" => &[2, 3],
+        "__icmp_send" => &[4, 5],
+        "icmp6_send" => &[4, 5, 6],
         _ => &[1],
     }
 }

@@ -33,6 +33,16 @@ pub enum Signal {
     BindFailed,
     /// An SCTP socket listens.
     SctpListen,
+    /// SYNs arrive at a listener.
+    TcpSyn,
+    /// A SYN-ACK is not answered.
+    TcpSynack,
+    /// A connection of a listener is reset.
+    TcpReset,
+    /// TCP at a port where nothing listens.
+    TcpKnock,
+    /// UDP at a port where nothing is bound.
+    UdpKnock,
     /// A process runs another image.
     ProcessExec,
     /// A process is made.
@@ -45,7 +55,7 @@ pub enum Signal {
 
 impl Signal {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::TcpListen,
         Self::TcpBacklog,
         Self::TcpState,
@@ -60,6 +70,11 @@ impl Signal {
         Self::RawClose,
         Self::BindFailed,
         Self::SctpListen,
+        Self::TcpSyn,
+        Self::TcpSynack,
+        Self::TcpReset,
+        Self::TcpKnock,
+        Self::UdpKnock,
         Self::ProcessExec,
         Self::ProcessFork,
         Self::ProcessExit,
@@ -84,11 +99,25 @@ impl Signal {
             Self::RawClose => "raw.close",
             Self::BindFailed => "bind.failed",
             Self::SctpListen => "sctp.listen",
+            Self::TcpSyn => "tcp.syn",
+            Self::TcpSynack => "tcp.synack",
+            Self::TcpReset => "tcp.reset",
+            Self::TcpKnock => "tcp.knock",
+            Self::UdpKnock => "udp.knock",
             Self::ProcessExec => "process.exec",
             Self::ProcessFork => "process.fork",
             Self::ProcessExit => "process.exit",
             Self::Inventory => "inventory",
         }
+    }
+
+    /// Is it a part of storms, and nothing else?
+    #[must_use]
+    pub const fn is_of_storms(self) -> bool {
+        matches!(
+            self,
+            Self::TcpSyn | Self::TcpSynack | Self::TcpReset | Self::TcpKnock | Self::UdpKnock
+        )
     }
 
     /// Does it tell of listeners that open?
@@ -198,7 +227,10 @@ impl Program {
             | Attach::Fentry { function }
             | Attach::Kprobe { function }
             | Attach::Kretprobe { function } => {
-                matches!(function, "inet6_bind" | "udpv6_destroy_sock")
+                matches!(
+                    function,
+                    "inet6_bind" | "udpv6_destroy_sock" | "tcp_v6_send_reset" | "icmp6_send"
+                )
             }
             Attach::CgroupSock(hook) => hook == CgroupHook::PostBind6,
             _ => false,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portwatch_common::settings::SyscallSignals;
+use portwatch_common::settings::{SockOpsSignals, SyscallSignals};
 
 use super::signal::Attach;
 use super::{Plan, Rung, Signal, ladder, plan};
@@ -64,19 +64,21 @@ fn names(plan: &Plan, signal: Signal) -> Vec<&'static str> {
 #[test]
 fn each_kind_of_kernel_gets_its_mechanisms() {
     // In the order of Signal::ALL: tcp.listen, .backlog, .state; udp.bind, .close; unix.bind, .listen,
-    // .close; packet.open, .close; raw.open, .close; bind.failed; sctp.listen; exec, fork, exit; inventory.
+    // .close; packet.open, .close; raw.open, .close; bind.failed; sctp.listen;
+    // tcp.syn, .synack, .reset, .knock; udp.knock; exec, fork, exit; inventory.
     let kprobes = {
         let mut features = bare();
         features.kprobes = Ok(());
         features
     };
-    let table: [(&str, Features, [Mechanism; 18]); 6] = [
+    let table: [(&str, Features, [Mechanism; 23]); 6] = [
         (
             "everything",
             Features::everything(),
             [
                 Fexit, Fexit, TpBtf, Fexit, Fentry, Fexit, Fexit, Fentry, Fexit, Fentry, Fexit,
-                Fentry, Fexit, TpBtf, TpBtf, TpBtf, TpBtf, Iterator,
+                Fentry, Fexit, TpBtf, Fentry, TpBtf, TpBtf, Fentry, Fentry, TpBtf, TpBtf, TpBtf,
+                Iterator,
             ],
         ),
         (
@@ -84,7 +86,8 @@ fn each_kind_of_kernel_gets_its_mechanisms() {
             kprobes,
             [
                 Kretprobe, Kretprobe, TpBtf, Kretprobe, Kprobe, Kretprobe, Kretprobe, Kprobe,
-                Kretprobe, Kprobe, Kprobe, Kprobe, Kretprobe, TpBtf, TpBtf, TpBtf, TpBtf, Iterator,
+                Kretprobe, Kprobe, Kprobe, Kprobe, Kretprobe, TpBtf, Kprobe, TpBtf, TpBtf, Kprobe,
+                Kprobe, TpBtf, TpBtf, TpBtf, Iterator,
             ],
         ),
         (
@@ -92,8 +95,8 @@ fn each_kind_of_kernel_gets_its_mechanisms() {
             bare(),
             [
                 Cgroup, Tracepoint, TpBtf, Cgroup, Cgroup, Tracepoint, Tracepoint, Reconcile,
-                Tracepoint, Reconcile, Cgroup, Cgroup, Tracepoint, TpBtf, TpBtf, TpBtf, TpBtf,
-                Iterator,
+                Tracepoint, Reconcile, Cgroup, Cgroup, Tracepoint, TpBtf, Cgroup, TpBtf, TpBtf,
+                TpBtf, TpBtf, TpBtf, TpBtf, TpBtf, Iterator,
             ],
         ),
         (
@@ -101,8 +104,8 @@ fn each_kind_of_kernel_gets_its_mechanisms() {
             without_cgroup2(),
             [
                 TpBtf, Tracepoint, TpBtf, Tracepoint, Reconcile, Tracepoint, Tracepoint, Reconcile,
-                Tracepoint, Reconcile, Tracepoint, Reconcile, Tracepoint, TpBtf, TpBtf, TpBtf,
-                TpBtf, Iterator,
+                Tracepoint, Reconcile, Tracepoint, Reconcile, Tracepoint, TpBtf, Reconcile, TpBtf,
+                TpBtf, TpBtf, TpBtf, TpBtf, TpBtf, TpBtf, Iterator,
             ],
         ),
         (
@@ -110,15 +113,60 @@ fn each_kind_of_kernel_gets_its_mechanisms() {
             without_tracefs(bare()),
             [
                 Cgroup, Reconcile, TpBtf, Cgroup, Cgroup, Reconcile, Reconcile, Reconcile,
-                Reconcile, Reconcile, Cgroup, Cgroup, Reconcile, TpBtf, TpBtf, TpBtf, TpBtf,
-                Iterator,
+                Reconcile, Reconcile, Cgroup, Cgroup, Reconcile, TpBtf, Cgroup, TpBtf, TpBtf,
+                TpBtf, TpBtf, TpBtf, TpBtf, TpBtf, Iterator,
             ],
         ),
-        ("no BTF", without_btf(), [Reconcile; 18]),
+        ("no BTF", without_btf(), [Reconcile; 23]),
     ];
     for (kernel, features, expected) in table {
         assert_eq!(mechanisms(&best(&features)), expected, "{kernel}");
     }
+}
+
+#[test]
+fn storms_have_their_blind_spots() {
+    let mut old = bare();
+    let two = Prototype {
+        params: vec!["void *".to_owned(); 2],
+        returns: "void".to_owned(),
+    };
+    old.raw_tracepoints.insert("tcp_send_reset", two);
+    old.raw_tracepoints.remove("icmp_send");
+    let plan = best(&old);
+    for signal in [Signal::TcpKnock, Signal::UdpKnock] {
+        let choice = plan.choice(signal).expect("there");
+        assert_eq!(choice.mechanism, Reconcile, "{signal:?}");
+        assert!(choice.is_degraded());
+    }
+    let knock = plan.choice(Signal::TcpKnock).expect("there");
+    let reasons: Vec<_> = knock
+        .rejected
+        .iter()
+        .map(|one| one.reason.as_str())
+        .collect();
+    assert!(
+        reasons[2].contains("does not tell of closed ports"),
+        "{reasons:?}"
+    );
+    let syn = plan.choice(Signal::TcpSyn).expect("there");
+    assert!(syn.blind_to.is_some_and(|text| text.contains("cookie")));
+    assert!(super::counts_alone("syn_fentry") && super::counts_alone("reset_tp_btf"));
+    assert!(
+        !super::counts_alone("state_tp_btf")
+            && !super::counts_alone("tcp_sockops")
+            && !super::counts_alone("unheard_of")
+    );
+    assert_eq!(
+        plan.sock_ops_signals(),
+        SockOpsSignals::LISTEN | SockOpsSignals::SYN
+    );
+    assert_eq!(best(&Features::everything()).sock_ops_signals(), 0);
+    let mut without_ipv6 = Features::everything();
+    without_ipv6.ipv6 = false;
+    let plan = best(&without_ipv6);
+    assert_eq!(names(&plan, Signal::TcpKnock), ["reset_fentry"]);
+    assert_eq!(names(&plan, Signal::UdpKnock), ["icmp_fentry"]);
 }
 
 #[test]
@@ -167,7 +215,7 @@ fn programs_are_listed_once() {
     let unique: BTreeSet<_> = names.iter().collect();
     assert_eq!(unique.len(), names.len(), "{names:?}");
     for name in [
-        "listen_sockops",
+        "tcp_sockops",
         "state_tp_btf",
         "sock_release",
         "task_file_iter",

@@ -50,13 +50,19 @@ pub(super) struct Ends {
 impl Ends {
     /// A listener is a server. Of a connection, source is who opened it, where the state change tells; else this host.
     pub(super) fn of(event: &Event) -> Self {
+        let source = facts::source(event).and_then(|ip| Address::of(Some(ip.to_string()), None));
         let Some(socket) = &event.socket else {
-            return Self::default();
+            return Self {
+                source,
+                ..Self::default()
+            };
         };
         let local = Address::local(socket);
         let Some(peer) = Address::peer(socket) else {
             return Self {
-                server: local,
+                server: local.clone(),
+                destination: source.is_some().then_some(local).flatten(),
+                source,
                 ..Self::default()
             };
         };

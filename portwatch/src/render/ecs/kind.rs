@@ -50,6 +50,19 @@ impl Kind {
             // Data is missing, and this is the word of ECS for that.
             EventType::Gap => row("pipeline_error", HOST, INFO, "gap", None),
             EventType::GapReconciled => row("event", HOST, INFO, "gap-reconciled", None),
+            EventType::StormStarted => row("event", NETWORK, START, "storm-started", None),
+            EventType::StormUpdated => row("event", NETWORK, INFO, "storm-updated", None),
+            EventType::StormEnded => row("event", NETWORK, END, "storm-ended", None),
+            EventType::ScanDetected => row("event", NETWORK, INFO, "scan-detected", None),
+            EventType::StormResponse => {
+                let failed = event
+                    .response
+                    .as_ref()
+                    .is_some_and(|done| done.error.is_some());
+                let outcome = if failed { FAILURE } else { SUCCESS };
+                row("event", NETWORK, INFO, "storm-response", outcome)
+            }
+            EventType::Heartbeat => row("metric", HOST, INFO, "heartbeat", None),
         };
         if facts::is_alert(event) {
             of.alert()

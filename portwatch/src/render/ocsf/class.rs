@@ -38,6 +38,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Created,
+    Updated,
     Closed,
 }
 
@@ -50,7 +51,7 @@ const START: Activity = Activity::Known(Coded(3, "Start"));
 impl Class {
     /// Of this event.
     pub(super) fn of(event: &Event) -> Self {
-        if facts::is_alert(event) {
+        if facts::is_alert(event) && event.kind != EventType::StormUpdated {
             return Self::Finding(Life::Created);
         }
         match event.kind {
@@ -65,7 +66,11 @@ impl Class {
             EventType::ListenerRecovered => Self::Finding(Life::Closed),
             EventType::SensorReady => Self::Lifecycle(START),
             EventType::GapReconciled => Self::Lifecycle(Activity::Other("Reconcile")),
+            EventType::Heartbeat => Self::Lifecycle(Activity::Other("Heartbeat")),
             EventType::SensorDegraded | EventType::Gap => Self::Error,
+            EventType::StormStarted | EventType::ScanDetected => Self::Finding(Life::Created),
+            EventType::StormUpdated | EventType::StormResponse => Self::Finding(Life::Updated),
+            EventType::StormEnded => Self::Finding(Life::Closed),
         }
     }
 
@@ -114,6 +119,7 @@ impl Class {
                 Activity::Other(name) => Coded(99, name),
             },
             Self::Finding(Life::Created) => Coded(1, "Create"),
+            Self::Finding(Life::Updated) => Coded(2, "Update"),
             Self::Finding(Life::Closed) => Coded(3, "Close"),
             Self::Error => Coded(1, "General Error"),
         }
@@ -134,6 +140,7 @@ impl Class {
                 None => None,
             },
             Self::Finding(Life::Created) => Some(Coded(1, "New")),
+            Self::Finding(Life::Updated) => Some(Coded(2, "In Progress")),
             Self::Finding(Life::Closed) => Some(Coded(4, "Resolved")),
             Self::Lifecycle(_) => Some(Coded(1, "Success")),
             Self::Error => Some(Coded(2, "Failure")),

@@ -45,6 +45,18 @@ impl<'e> Endpoint<'e> {
         }
     }
 
+    /// Whoever sends a storm, or scans.
+    pub(super) const fn source(address: IpAddr) -> Self {
+        Self {
+            hostname: None,
+            ip: Some(address),
+            port: None,
+            name: None,
+            interface_name: None,
+            interface_uid: None,
+        }
+    }
+
     /// `None` where nothing names it.
     fn peer(socket: &Socket) -> Option<Self> {
         let address = socket.peer_address.as_deref()?;

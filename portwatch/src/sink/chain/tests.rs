@@ -22,7 +22,7 @@ fn seal(format: Format) -> (Vec<Vec<u8>>, Head) {
         .map(|event| {
             let mut line = format.line(event);
             let before = line.len();
-            chain.seal(&mut line, format);
+            chain.seal(&mut line, 0, format);
             assert!(line.len() > before && line.len() <= before + GROWTH);
             line
         })
@@ -77,7 +77,7 @@ fn a_chain_goes_on_where_it_ended() {
         hash: link.claimed,
     });
     let mut line = Format::Json.line(&examples()[5]);
-    chain.seal(&mut line, Format::Json);
+    chain.seal(&mut line, 0, Format::Json);
     assert_eq!(line, lines[5]);
 }
 
@@ -113,7 +113,7 @@ fn what_is_wrong_is_named() {
     let mut anew = Vec::new();
     for event in examples().iter().skip(1) {
         let mut line = Format::Ecs.line(event);
-        chain.seal(&mut line, Format::Ecs);
+        chain.seal(&mut line, 0, Format::Ecs);
         anew.push(line);
     }
     let mixed = [&lines[..2], &anew[2..]].concat();
@@ -189,7 +189,7 @@ proptest! {
         let _ = Link::read(&bytes);
         let _ = verify(&bytes, Head::default());
         for format in Format::ALL {
-            Chain::default().seal(&mut bytes.clone(), format);
+            Chain::default().seal(&mut bytes.clone(), 0, format);
         }
     }
 }

@@ -1,0 +1,370 @@
+//! Rates of listeners, processes and sources; a rate that goes over its threshold is announced at once.
+//!
+//! The hot path is the change of a connection's state: of the ten or so that a connection makes, one looks a cell up (its
+//! listener's, when it is completed) and two an owner (when it begins and ends to connect); an ephemeral port never
+//! makes an entry. Whoever invents addresses finds only LRU tables to fill, and those one time in many.
+//!
+//! Spare programs ([`crate::spare`]) are not needed here: what the kernel skips is a count that is too low by one, and
+//! no listener that is missed. The programs of these hooks run in softirqs but for connect.
+//!
+//! Trap `rate_by_cpu`: a window's count is kept by CPU, for want of atomic operations that return a value. User space sets
+//! thresholds for one CPU, and looks at the sum when one is crossed.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::maps::RingBuf;
+use portwatch_common::counters::Ring;
+use portwatch_common::header::{EventKind, Mechanism};
+use portwatch_common::storm::{
+    ANNOUNCED_A_WINDOW, Announcement, Cell, CellKey, Connecting, CrossingRecord, Gauge, PEER_EVERY,
+    PeerKey, ProcessCell, ProcessId, StormCount, StormRate, StormSubject, TRACK_ALL, TRACK_EVERY,
+    Thresholds, WINDOW_SHIFT,
+};
+
+use crate::count::{add_one, counters};
+use crate::emit::{current, reserve_unshared, thread};
+use crate::kernel::{Object, Typed, field, offset};
+use crate::maps::{ANNOUNCED, BUDGET, CELLS, CONNECTING, CRITICAL, PEERS, PROCESSES, THRESHOLDS};
+use crate::sock;
+
+const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
+const CLOSE: u8 = 7;
+/// `BPF_NOEXIST`.
+const NOEXIST: u64 = 1;
+
+/// No process.
+pub const NOBODY: ProcessId = ProcessId {
+    pid: 0,
+    reserved: 0,
+    start: 0,
+};
+/// No listener.
+pub const NOWHERE: CellKey = CellKey {
+    netns: 0,
+    port: 0,
+    family: 0,
+};
+
+/// A TCP state changed.
+#[inline(always)]
+pub fn state(sk: Typed, old: u8, new: u8) {
+    if old == SYN_RECV && new == ESTABLISHED {
+        completed(sk);
+    } else if old == CLOSE && new == SYN_SENT {
+        connect(sk);
+    } else if old == SYN_SENT {
+        outcome(sk.address(), new == CLOSE);
+    }
+}
+
+/// Nanoseconds since boot.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments; always allowed.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// The limits that user space set.
+#[inline(always)]
+pub fn thresholds() -> Option<*const Thresholds> {
+    THRESHOLDS.get_ptr(0)
+}
+
+/// The number of the window that this moment is in.
+#[inline(always)]
+pub fn window() -> u64 {
+    now() >> WINDOW_SHIFT
+}
+
+/// As [`note`], for what one program alone counts.
+#[inline(always)]
+pub fn note_alone(what: StormCount) {
+    if let Some(counters) = counters() {
+        // SAFETY: this CPU's own counters, and only this program's; the index is one of few constants.
+        unsafe { (*counters).storm[what.0 as usize] += 1 };
+    }
+}
+
+/// Counts what the probes of storms saw; for what several programs count.
+#[inline(always)]
+pub fn note(what: StormCount) {
+    if let Some(counters) = counters() {
+        // SAFETY: this CPU's own counters; the index is one of few constants.
+        unsafe { add_one(&raw mut (*counters).storm[what.0 as usize]) };
+    }
+}
+
+/// The key of the listener that this socket is, or belongs to.
+#[inline(always)]
+pub fn key_of(sk: impl Object) -> CellKey {
+    CellKey {
+        netns: field(sk.field(offset!(sk_net)), offset!(net_inum)),
+        port: sock::port(sk),
+        family: sock::family(sk),
+    }
+}
+
+/// This CPU's cell of a listener; none for ports that nobody listens at.
+#[inline(always)]
+pub fn cell(key: &CellKey) -> Option<*mut Cell> {
+    CELLS.get_ptr_mut(key)
+}
+
+/// Adds one to a rate; gives its count in this window.
+///
+/// # Safety
+/// `gauge` must lie in a cell of this CPU, and no other program may write to it.
+#[inline(always)]
+pub unsafe fn bump(gauge: *mut Gauge, window: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*gauge).total += 1;
+        let count = if (*gauge).window == window {
+            (*gauge).count + 1
+        } else {
+            1
+        };
+        (*gauge).window = window;
+        (*gauge).count = count;
+        count
+    }
+}
+
+/// Remembers whom a busy listener or process has to do with, one time in [`PEER_EVERY`].
+#[inline(always)]
+pub fn peer(subject: CellKey, address: [u8; 16]) {
+    let key = PeerKey {
+        subject,
+        address: prefix(address),
+    };
+    if let Some(count) = PEERS.get_ptr_mut(&key) {
+        // SAFETY: a value of the map; other CPUs add to it too.
+        unsafe { crate::count::add(count, PEER_EVERY) };
+    } else {
+        let _ = PEERS.insert(&key, PEER_EVERY, 0);
+    }
+}
+
+/// The first half of an IPv6 address, which is all that a network has of its own; an IPv4 address whole.
+#[inline(always)]
+fn prefix(mut address: [u8; 16]) -> [u8; 16] {
+    if !is_mapped(&address) {
+        let mut index = 8;
+        while index < 16 {
+            address[index] = 0;
+            index += 1;
+        }
+    }
+    address
+}
+
+#[inline(always)]
+fn is_mapped(address: &[u8; 16]) -> bool {
+    let mut any = 0;
+    let mut index = 0;
+    while index < 10 {
+        any |= address[index];
+        index += 1;
+    }
+    any == 0 && address[10] == 0xff && address[11] == 0xff
+}
+
+/// An IPv4 address as IPv6 has it.
+#[inline(always)]
+pub fn mapped(address: u32) -> [u8; 16] {
+    let [a, b, c, d] = address.to_ne_bytes();
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The far end of a socket.
+#[inline(always)]
+pub fn far_end(sk: impl Object) -> [u8; 16] {
+    if sock::family(sk) == sock::AF_INET6 {
+        let mut address = [0; 16];
+        let halves: [u64; 2] = [
+            sk.field(offset!(sk_v6_daddr)),
+            sk.field(offset!(sk_v6_daddr) + 8),
+        ];
+        let mut index = 0;
+        while index < 8 {
+            address[index] = halves[0].to_ne_bytes()[index];
+            address[8 + index] = halves[1].to_ne_bytes()[index];
+            index += 1;
+        }
+        address
+    } else {
+        mapped(sk.field(offset!(sk_daddr)))
+    }
+}
+
+/// Announces that a rate of a listener went over its threshold.
+#[inline(always)]
+pub fn listener_crossed(key: CellKey, rate: StormRate, window: u64, count: u64, by: Mechanism) {
+    let announcement = Announcement {
+        subject: StormSubject {
+            listener: key,
+            process: NOBODY,
+            address: [0; 16],
+        },
+        rate,
+        protocol: u32::from(sock::IPPROTO_TCP),
+        window,
+    };
+    announce(&announcement, count, by);
+}
+
+/// Puts a crossing into the ring of listeners: one of each in a window, and so many of all. What the ring is shared
+/// out by when it is crowded does not count: in a softirq the current task has nothing to do with the packet.
+#[inline(never)]
+pub fn announce(announcement: &Announcement, count: u64, by: Mechanism) -> i32 {
+    let Some(budget) = BUDGET.get_ptr_mut(0) else {
+        return 0;
+    };
+    let window = window();
+    // SAFETY: a value of the map. CPUs that begin a window at once announce one too much each, no more.
+    unsafe {
+        if (*budget).window != window {
+            (*budget).window = window;
+            (*budget).announced = 0;
+        }
+        if (*budget).announced >= ANNOUNCED_A_WINDOW {
+            note(StormCount::HELD_BACK);
+            return 0;
+        }
+    }
+    if ANNOUNCED.insert(announcement, 1, NOEXIST).is_err() {
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe { add_one(&raw mut (*budget).announced) };
+    let ring: &'static RingBuf = &CRITICAL;
+    let Some(slot) = reserve_unshared::<CrossingRecord>(ring, Ring::CRITICAL) else {
+        return 0;
+    };
+    // SAFETY: the slot is ours until it is submitted.
+    unsafe {
+        let record = slot.place;
+        (*record).subject = announcement.subject;
+        (*record).rate = announcement.rate;
+        (*record).protocol = announcement.protocol;
+        (*record).count = count;
+        slot.submit(
+            &raw mut (*record).header,
+            EventKind::RATE_CROSSED,
+            by,
+            size_of::<CrossingRecord>() as u32,
+            0,
+        );
+    }
+    0
+}
+
+/// A connection of a listener is complete.
+#[inline(always)]
+fn completed(sk: Typed) {
+    let key = key_of(sk);
+    let Some(cell) = cell(&key) else {
+        return;
+    };
+    let Some(limits) = thresholds() else {
+        return;
+    };
+    note_alone(StormCount::ACCEPT);
+    let window = window();
+    // SAFETY: this CPU's cell, and only the program of state changes completes; a value of a map.
+    unsafe {
+        let count = bump(&raw mut (*cell).accept, window);
+        if count == (*limits).accept {
+            listener_crossed(key, StormRate::ACCEPT, window, count, Mechanism::TP_BTF);
+        }
+    }
+}
+
+/// The current process connects: CLOSE→SYN_SENT is made by `connect` itself.
+#[inline(never)]
+fn connect(sk: Typed) -> i32 {
+    let leader: u64 = field(current(), offset!(task_group_leader));
+    let process = ProcessId {
+        pid: (thread() >> 32) as u32,
+        reserved: 0,
+        start: field(leader, offset!(task_start_boottime)),
+    };
+    let window = window();
+    note_alone(StormCount::CONNECT);
+    let count = match PROCESSES.get_ptr_mut(&process) {
+        // SAFETY: a value of the map; CPUs that write at once may lose a count of the window, not of the total.
+        Some(cell) => unsafe {
+            add_one(&raw mut (*cell).connects);
+            let count = if (*cell).window == window {
+                (*cell).count + 1
+            } else {
+                1
+            };
+            (*cell).window = window;
+            (*cell).count = count;
+            count
+        },
+        None => {
+            let new = ProcessCell {
+                connects: 1,
+                failed: 0,
+                window,
+                count: 1,
+            };
+            let _ = PROCESSES.insert(&process, new, 0);
+            1
+        }
+    };
+    let weight = if count <= TRACK_ALL { 1 } else { TRACK_EVERY };
+    if count <= TRACK_ALL || count % TRACK_EVERY == 0 {
+        let awaited = Connecting { process, weight };
+        let _ = CONNECTING.insert(&sk.address(), awaited, 0);
+    }
+    let Some(limits) = thresholds() else {
+        return 0;
+    };
+    // SAFETY: a value of the map.
+    let (floor, limit) = unsafe { ((*limits).peer_floor, (*limits).connect) };
+    if count > floor && count % PEER_EVERY == 0 {
+        let subject = CellKey {
+            netns: process.pid,
+            port: 0,
+            family: 0,
+        };
+        peer(subject, far_end(sk.address()));
+    }
+    if count == limit {
+        let announcement = Announcement {
+            subject: StormSubject {
+                listener: NOWHERE,
+                process,
+                address: [0; 16],
+            },
+            rate: StormRate::CONNECT,
+            protocol: u32::from(sock::IPPROTO_TCP),
+            window,
+        };
+        announce(&announcement, count, Mechanism::TP_BTF);
+    }
+    0
+}
+
+/// A connect has ended one way or the other.
+#[inline(never)]
+fn outcome(sk: u64, has_failed: bool) -> i32 {
+    if has_failed {
+        note_alone(StormCount::FAILED);
+    }
+    let Some(awaited) = CONNECTING.get_ptr(&sk) else {
+        return 0;
+    };
+    // SAFETY: a value of the map, copied.
+    let awaited = unsafe { *awaited };
+    let _ = CONNECTING.remove(&sk);
+    if has_failed && let Some(cell) = PROCESSES.get_ptr_mut(&awaited.process) {
+        // SAFETY: a value of the map; other CPUs add to it too.
+        unsafe { crate::count::add(&raw mut (*cell).failed, awaited.weight) };
+    }
+    0
+}

@@ -1,0 +1,4 @@
+//! What a NATS server says to a sink.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portwatch::fuzzing::nats(bytes));

@@ -1,0 +1,263 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::{Bounds, Gauge, Hole, Read, Reader, Writer, open, segment};
+
+const SMALL: Bounds = Bounds {
+    bytes: 64 * 1024,
+    drop_oldest: true,
+};
+
+fn opened(folder: &Path, bounds: Bounds) -> (Writer, Reader, Gauge) {
+    let (reader, gauge) = open(folder).expect("open");
+    (gauge.writer(bounds), reader, gauge)
+}
+
+/// `count` lines of `size` bytes, from this number on.
+fn lines(first: u64, count: u64, size: usize) -> Vec<u8> {
+    let line = |number| format!("{number:0size$}\n");
+    (first..first + count).map(line).collect::<String>().into()
+}
+
+/// The numbers in the records, and the holes between them.
+fn read(reader: &mut Reader) -> Vec<Result<u64, Hole>> {
+    let mut all = Vec::new();
+    loop {
+        let some = reader.read(7, 1 << 20).expect("readable");
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some.into_iter().map(|one| {
+            match one {
+                Read::Record { payload, .. } => Ok(String::from_utf8(payload)
+                    .expect("text")
+                    .parse()
+                    .expect("a number")),
+                Read::Hole(hole) => Err(hole),
+            }
+        }));
+    }
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<Result<u64, Hole>> {
+    range.map(Ok).collect()
+}
+
+fn last_file(folder: &Path) -> PathBuf {
+    let all = segment::all(folder).expect("listed");
+    segment::path(folder, all.last().expect("some").0)
+}
+
+#[test]
+fn what_is_not_acknowledged_comes_again_after_a_restart() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut writer, mut reader, gauge) = opened(dir.path(), SMALL);
+    writer.append(&lines(0, 10, 20)).expect("written");
+    assert_eq!(read(&mut reader), numbers(0..10));
+    assert_eq!(gauge.queued(), 10);
+    reader.acknowledge(4, 77).expect("noted");
+    assert_eq!(gauge.queued(), 6);
+    // Neither is closed: killed.
+    for _ in 0..2 {
+        let (mut writer, mut reader, gauge) = opened(dir.path(), SMALL);
+        assert_eq!((gauge.queued(), reader.acknowledged_ts()), (6, 77));
+        assert_eq!(read(&mut reader), numbers(4..10));
+        writer.append(b"").expect("nothing");
+    }
+    let (mut writer, mut reader, gauge) = opened(dir.path(), SMALL);
+    writer.append(&lines(10, 2, 20)).expect("written");
+    assert_eq!(read(&mut reader), numbers(4..12));
+    reader.acknowledge(12, 78).expect("noted");
+    assert_eq!(gauge.queued(), 0);
+    let files = segment::all(dir.path()).expect("listed");
+    assert_eq!(files.len(), 1, "what is acknowledged goes");
+}
+
+#[test]
+fn a_torn_end_and_a_damaged_middle_are_holes_of_the_right_size() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut writer, ..) = opened(dir.path(), SMALL);
+    writer.append(&lines(0, 10, 20)).expect("written");
+    let path = last_file(dir.path());
+    let mut bytes = fs::read(&path).expect("read");
+    // 40 bytes a record: 3 and 4 are hit, and half of 9 is not there.
+    bytes[3 * 40 + 30..4 * 40 + 5].fill(0);
+    bytes.truncate(9 * 40 + 10);
+    fs::write(&path, bytes).expect("written");
+    let (mut writer, mut reader, _) = opened(dir.path(), SMALL);
+    writer.append(&lines(10, 2, 20)).expect("written");
+    let hole = |lost, next| {
+        Err(Hole {
+            lost,
+            next,
+            is_damage: true,
+        })
+    };
+    let mut expected = numbers(0..3);
+    expected.push(hole(2, 5));
+    expected.extend(numbers(5..9));
+    expected.push(hole(1, 10));
+    expected.extend(numbers(10..12));
+    assert_eq!(read(&mut reader), expected);
+}
+
+#[test]
+fn the_oldest_go_when_there_is_no_room_and_the_hole_is_where_they_were() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut writer, mut reader, gauge) = opened(dir.path(), SMALL);
+    for first in (0..4_000).step_by(10) {
+        writer.append(&lines(first, 10, 80)).expect("written");
+    }
+    let on_disk: u64 = segment::all(dir.path())
+        .expect("listed")
+        .iter()
+        .map(|(_, size)| size)
+        .sum();
+    assert!(
+        (SMALL.bytes / 2..=SMALL.bytes).contains(&on_disk),
+        "{on_disk}"
+    );
+    assert_eq!(gauge.bytes(), on_disk);
+    let all = read(&mut reader);
+    let Some(Err(hole)) = all.first().copied() else {
+        panic!("no hole");
+    };
+    assert!(!hole.is_damage && hole.lost == gauge.dropped() && hole.lost == hole.next);
+    assert_eq!(all[1..], numbers(hole.next..4_000));
+    assert_eq!(gauge.queued(), 4_000 - hole.next);
+}
+
+#[test]
+fn what_comes_goes_when_it_is_to_and_a_restart_does_not_forget_the_hole() {
+    let dir = tempfile::tempdir().expect("dir");
+    let bounds = Bounds {
+        drop_oldest: false,
+        ..SMALL
+    };
+    let (mut writer, mut reader, gauge) = opened(dir.path(), bounds);
+    for first in (0..1_000).step_by(10) {
+        writer.append(&lines(first, 10, 80)).expect("written");
+    }
+    let kept = 1_000 - gauge.dropped();
+    assert!((600..660).contains(&kept), "{kept}");
+    assert_eq!(read(&mut reader).first(), Some(&Ok(0)));
+    let (mut writer, mut reader, _) = opened(
+        dir.path(),
+        Bounds {
+            bytes: 1 << 20,
+            ..bounds
+        },
+    );
+    writer.append(&lines(1_000, 1, 80)).expect("written");
+    let mut expected = numbers(0..kept);
+    expected.push(Err(Hole {
+        lost: 1_000 - kept,
+        next: 1_000,
+        is_damage: false,
+    }));
+    expected.push(Ok(1_000));
+    assert_eq!(read(&mut reader), expected);
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let dir = tempfile::tempdir().expect("dir");
+    for name in ["head", "x.records", "1.records"] {
+        fs::write(dir.path().join(name), "not ours").expect("written");
+    }
+    let (mut writer, mut reader, _) = opened(dir.path(), SMALL);
+    writer.append(&lines(0, 1, 8)).expect("written");
+    assert_eq!(read(&mut reader), numbers(0..1));
+    assert_eq!(
+        fs::read(dir.path().join("head")).expect("there"),
+        b"not ours"
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(u64),
+    Read,
+    Acknowledge,
+    /// Killed.
+    Restart,
+    /// A byte of a file is another one.
+    Damage(prop::sample::Index, prop::sample::Index),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let place = any::<(prop::sample::Index, prop::sample::Index)>();
+    let step = prop_oneof![
+        8 => (1_u64..40).prop_map(Step::Append),
+        6 => Just(Step::Read),
+        4 => Just(Step::Acknowledge),
+        2 => Just(Step::Restart),
+        1 => place.prop_map(|(file, byte)| Step::Damage(file, byte)),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+fn damage(folder: &Path, file: prop::sample::Index, byte: prop::sample::Index) -> bool {
+    let mut all = segment::all(folder).expect("listed");
+    all.retain(|(_, size)| *size > 0);
+    if all.is_empty() {
+        return false;
+    }
+    let path = segment::path(folder, all[file.index(all.len())].0);
+    let mut bytes = fs::read(&path).expect("read");
+    let at = byte.index(bytes.len());
+    bytes[at] ^= 0x5a;
+    fs::write(&path, bytes).expect("written");
+    true
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever happens: records come in their order, and each is there, or in a hole; after a restart, from the first
+    /// on that was not acknowledged.
+    #[test]
+    fn records_and_holes_add_up(steps in steps(), drop_oldest in any::<bool>()) {
+        let dir = tempfile::tempdir().expect("dir");
+        let bounds = Bounds { bytes: 16 * 1024, drop_oldest };
+        let (mut writer, mut reader, mut gauge) = opened(dir.path(), bounds);
+        let (mut next, mut told, mut acknowledged, mut is_harmed) = (0, 0, 0, false);
+        for step in steps {
+            match step {
+                Step::Append(count) => {
+                    writer.append(&lines(next, count, 60)).expect("written");
+                    next += count;
+                }
+                Step::Read => for one in read(&mut reader) {
+                    match one {
+                        Ok(number) => {
+                            prop_assert!(is_harmed || number == told, "{} {}", number, told);
+                            told += 1;
+                        }
+                        Err(hole) => {
+                            prop_assert!(hole.lost >= 1 && hole.next - hole.lost == told);
+                            prop_assert!(is_harmed || !hole.is_damage);
+                            told = hole.next;
+                        }
+                    }
+                },
+                Step::Acknowledge => {
+                    reader.acknowledge(told, 1).expect("noted");
+                    acknowledged = told;
+                }
+                Step::Restart => {
+                    (writer, reader, gauge) = opened(dir.path(), bounds);
+                    told = acknowledged;
+                }
+                Step::Damage(file, byte) => is_harmed |= damage(dir.path(), file, byte),
+            }
+            let all = segment::all(dir.path()).expect("listed");
+            let on_disk: u64 = all.iter().map(|(_, size)| size).sum();
+            // One batch may pass where there is nothing else.
+            prop_assert!(on_disk <= bounds.bytes + 4096, "{}", on_disk);
+            prop_assert_eq!(gauge.bytes(), on_disk);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! From the bus to one sink: takes what the sink wants, makes lines of it, and writes them. On a thread of its own, so
+//! that neither a disk nor a filter holds the pipeline up.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::chain::{Chain, Head};
+use super::figures::{Figures, Side};
+use super::pace::{Pace, Sync};
+use super::wait::wait;
+use super::{Item, Line, Numbering, Selection, States, Subscriber};
+use crate::event::Event;
+use crate::render::Format;
+
+/// Bytes that are taken from the bus at once.
+const BATCH: usize = 256 * 1024;
+/// A batch is written when it has so many bytes.
+const FULL: usize = 256 * 1024;
+/// How often the place is looked after.
+const BEAT: Duration = Duration::from_secs(1);
+/// Pause after the disk took nothing.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where lines go. What it does may wait for a disk.
+pub trait Place: Send {
+    /// Writes whole lines, each with its newline: all of them or, after an error, none.
+    ///
+    /// # Errors
+    /// When they cannot be written now, a full disk for example.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()>;
+
+    /// What was written survives the end of the machine from here on.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn settle(&mut self) -> io::Result<()>;
+
+    /// The lines that were written last end the chain here.
+    fn sealed(&mut self, _head: Head) {}
+
+    /// Looks after it, about every second.
+    ///
+    /// # Errors
+    /// When it is no longer as it should be.
+    fn beat(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Opens it anew: somebody may have put it away.
+    fn reopen(&mut self) {}
+}
+
+/// What becomes of events.
+#[derive(Debug)]
+pub struct Shape {
+    /// How lines are made.
+    pub format: Format,
+    /// Their hash chain.
+    pub chain: Option<Chain>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            format: Format::Json,
+            chain: None,
+        }
+    }
+}
+
+/// A place that is open.
+pub struct Opened {
+    /// The place.
+    pub place: Box<dyn Place>,
+    /// What it is to get.
+    pub shape: Shape,
+    /// What is told before all else.
+    pub first: Option<Event>,
+}
+
+/// What a thread is asked while it runs.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Opens its place anew.
+    pub reopen: AtomicBool,
+    /// Tries no longer what fails: the daemon ends.
+    pub give_up: AtomicBool,
+}
+
+/// The reader of the bus for one sink.
+pub struct Intake {
+    /// What it is called.
+    pub name: String,
+    /// Its end of the bus.
+    pub subscriber: Subscriber,
+    /// What it wants of it.
+    pub selection: Selection,
+    /// When it syncs.
+    pub sync: Sync,
+    /// Who delivers what was written; where nobody does, it is delivered.
+    pub wake: Option<SyncSender<()>>,
+    /// How it does.
+    pub figures: Arc<Figures>,
+    /// What it is asked.
+    pub orders: Arc<Orders>,
+}
+
+/// Lines on their way.
+struct Batch {
+    place: Box<dyn Place>,
+    shape: Shape,
+    numbering: Numbering,
+    pace: Pace,
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+impl Intake {
+    /// Opens a place, again and again; nothing when the daemon ends before.
+    pub fn open(&mut self, mut open: impl FnMut() -> io::Result<Opened>) -> Option<Opened> {
+        loop {
+            match open() {
+                Ok(opened) => return Some(opened),
+                Err(error) => self.judge(Some(error)),
+            }
+            if self.orders.give_up.load(Ordering::Relaxed) {
+                return None;
+            }
+            thread::sleep(RETRY);
+        }
+    }
+
+    /// Works until the bus has no more for it. The numbers go on behind `numbering`, which comes back.
+    #[must_use]
+    pub fn run(mut self, opened: Opened, numbering: Numbering) -> Numbering {
+        let mut batch = Batch {
+            place: opened.place,
+            shape: opened.shape,
+            numbering,
+            pace: Pace::new(self.sync),
+            bytes: Vec::with_capacity(FULL + FULL / 4),
+            lines: 0,
+        };
+        if let Some(event) = opened.first {
+            batch.line(&Line::new(event.into()));
+        }
+        self.write(&mut batch);
+        let mut beat = Instant::now() + BEAT;
+        loop {
+            let until = batch.pace.due().map_or(beat, |due| due.min(beat));
+            let items = wait(self.subscriber.next_batch(BATCH), Some(until));
+            if self.orders.reopen.swap(false, Ordering::Relaxed) {
+                batch.place.reopen();
+            }
+            match items {
+                Some(Some(items)) => {
+                    let taken = items.iter().map(Item::count).sum::<usize>() as u64;
+                    for item in items {
+                        self.take(&item, &mut batch);
+                    }
+                    self.write(&mut batch);
+                    self.subscriber.count_delivered(taken);
+                }
+                Some(None) => break,
+                None => {}
+            }
+            let now = Instant::now();
+            if batch.pace.is_due(now)
+                && let Err(error) = batch.place.settle()
+            {
+                self.judge(Some(error));
+            }
+            if now >= beat {
+                beat = now + BEAT;
+                if let Err(error) = batch.place.beat() {
+                    self.judge(Some(error));
+                }
+            }
+        }
+        if self.sync != Sync::Never
+            && let Err(error) = batch.place.settle()
+        {
+            self.judge(Some(error));
+        }
+        batch.numbering
+    }
+
+    fn take(&self, item: &Item, batch: &mut Batch) {
+        match item {
+            Item::Line(line) if self.selection.admits(line.event()) => {
+                batch.line(line);
+                if batch.bytes.len() >= FULL {
+                    self.write(batch);
+                }
+            }
+            Item::Line(_) => {}
+            Item::States(states) => {
+                for index in 0..states.count() {
+                    if self.selection.admits_state(states, index) {
+                        batch.state(states, index);
+                        if batch.bytes.len() >= FULL {
+                            self.write(batch);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the batch, again and again: meanwhile the queue of the bus fills, and tells what did not fit.
+    fn write(&self, batch: &mut Batch) {
+        if batch.bytes.is_empty() {
+            return;
+        }
+        while let Err(error) = batch.place.write(&batch.bytes) {
+            self.judge(Some(error));
+            if self.orders.give_up.load(Ordering::Relaxed) {
+                let events = batch.lines;
+                tracing::error!(
+                    sink = self.name,
+                    events,
+                    "the last events could not be written"
+                );
+                batch.clear();
+                return;
+            }
+            thread::sleep(RETRY);
+            // Perhaps there is a good one in its place by now.
+            if let Err(error) = batch.place.beat() {
+                self.judge(Some(error));
+            }
+        }
+        if let Some(chain) = &batch.shape.chain {
+            batch.place.sealed(chain.head());
+            self.figures.sealed(chain.head());
+        }
+        let now = Instant::now();
+        batch.pace.wrote(now);
+        let settled = match batch.pace.is_due(now) {
+            true => batch.place.settle(),
+            false => Ok(()),
+        };
+        self.judge(settled.err());
+        match &self.wake {
+            // It is awake, then.
+            Some(wake) => drop(wake.try_send(())),
+            None => self.figures.delivered(batch.lines),
+        }
+        batch.clear();
+    }
+
+    fn judge(&self, error: Option<io::Error>) {
+        let why = error.map(|error| error.to_string());
+        let shown = why.clone().unwrap_or_default();
+        if self.figures.judge(Side::Disk, why) {
+            match shown.is_empty() {
+                true => tracing::info!(sink = self.name, "writes again"),
+                false => {
+                    tracing::error!(sink = self.name, error = shown, "cannot write; events wait");
+                }
+            }
+        }
+    }
+}
+
+impl Batch {
+    fn line(&mut self, line: &Line) {
+        let start = self.bytes.len();
+        match self.shape.format {
+            Format::Json => self.numbering.append(line, &mut self.bytes),
+            other => other.append(&self.numbering.event(line), &mut self.bytes),
+        }
+        self.seal(start);
+    }
+
+    fn state(&mut self, states: &States, index: usize) {
+        let start = self.bytes.len();
+        match self.shape.format {
+            Format::Json => self.numbering.append_state(states, index, &mut self.bytes),
+            other => {
+                if let Some(event) = self.numbering.state_event(states, index) {
+                    other.append(&event, &mut self.bytes);
+                }
+            }
+        }
+        self.seal(start);
+    }
+
+    fn seal(&mut self, start: usize) {
+        self.lines += 1;
+        if let Some(chain) = &mut self.shape.chain {
+            chain.seal(&mut self.bytes, start, self.shape.format);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines = 0;
+    }
+}
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -1,0 +1,371 @@
+//! From growth to judgement: what one reading says of one listener, process or namespace. Pure.
+
+use super::episode::{Signal, Standing};
+use super::peers::percent;
+use super::reading::{
+    ListenerKey, ListenerReading, NamespaceReading, ProcessReading, Rate, Subject,
+};
+use super::settings::Settings;
+use super::track::{Growth, Track};
+use crate::event::StormKind;
+
+/// Over how long a flood is measured, and how long a handshake may take: what began in a span that ended so long ago must have
+/// been completed by now. A little less than two beats of reading.
+const SPAN_NS: u64 = 360_000_000;
+const LAG_NS: u64 = 360_000_000;
+/// Other rates are measured over this span at least: a little less than a second.
+const SECOND_NS: u64 = 900_000_000;
+/// Resets of a reset storm, in percent of the connections that begin.
+const RESETS: u32 = 150;
+/// Of a hundred SYNs, so many are not completed where one look is enough.
+const MOST: u32 = 50;
+/// Of a hundred connections of a process, so many fail in a connect storm.
+const FAILS: u32 = 50;
+/// Of a hundred places in an accept queue, so many are taken where it is the one that overflows.
+const FULL: u32 = 90;
+
+/// Totals of a listener.
+pub(super) type Listener = Track<4>;
+pub(super) const SYNS: usize = 0;
+pub(super) const ACCEPTED: usize = 1;
+pub(super) const UNANSWERED: usize = 2;
+pub(super) const RESET: usize = 3;
+
+/// Totals of a process.
+pub(super) type Process = Track<2>;
+pub(super) const CONNECTS: usize = 0;
+pub(super) const FAILED: usize = 1;
+
+/// Totals of a namespace.
+pub(super) type Namespace = Track<5>;
+pub(super) const COOKIES: usize = 0;
+pub(super) const OVERFLOWS: usize = 1;
+pub(super) const KNOCKS: usize = 2;
+pub(super) const REFUSED: usize = 3;
+pub(super) const RESET_CONNECTIONS: usize = 4;
+
+/// The totals of a reading.
+pub(super) const fn listener_totals(of: &ListenerReading) -> [Option<u64>; 4] {
+    [of.syns, of.accepted, of.unanswered, of.resets]
+}
+
+/// See [`listener_totals`].
+pub(super) const fn process_totals(of: &ProcessReading) -> [Option<u64>; 2] {
+    [of.connects, of.failed]
+}
+
+/// See [`listener_totals`]; `knocks` are those at closed ports that no scan explains.
+pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Option<u64>; 5] {
+    [
+        of.cookies_sent,
+        of.listen_overflows,
+        Some(knocks),
+        of.refused,
+        of.reset_connections,
+    ]
+}
+
+/// Judges by settings, and by what is normal.
+pub(super) struct Judge<'a> {
+    pub(super) settings: &'a Settings,
+    /// What a subject is used to, in this hour.
+    pub(super) normal: &'a dyn Fn(Rate, Subject) -> u64,
+}
+
+impl Judge<'_> {
+    /// Never below the floor.
+    pub(super) fn adaptive(&self, floor: u32, rate: Rate, subject: Subject) -> u64 {
+        let normal = if self.settings.learn {
+            (self.normal)(rate, subject)
+        } else {
+            0
+        };
+        let factor = u64::from(self.settings.factor);
+        u64::from(floor).max(normal.saturating_mul(factor))
+    }
+
+    pub(super) fn syn_flood(
+        &self,
+        track: &Listener,
+        reading: &ListenerReading,
+        namespace: Option<&Namespace>,
+        was_full: bool,
+    ) -> Signal {
+        let unknown = Signal::unknown(StormKind::SynFlood, Subject::Listener(reading.key));
+        let threshold = u64::from(self.settings.syn_flood_rate);
+        let of_namespace = |which| namespace.and_then(|of| of.lately(which, SPAN_NS));
+        let cookies = of_namespace(COOKIES).map(Growth::rate);
+        let (rate, ratio) = if reading.syns.is_some() {
+            let Some(found) = track.unended(SYNS, ACCEPTED, SPAN_NS, LAG_NS) else {
+                return unknown;
+            };
+            // What a full accept queue drops is not the fault of who sends.
+            let is_roomy = !was_full && reading.accept_queue.is_some();
+            let dropped = namespace.and_then(|of| of.lately(OVERFLOWS, SPAN_NS + LAG_NS));
+            let dropped = dropped.filter(|_| !is_roomy).map_or(0, |grown| grown.count);
+            let unended = found.unended.saturating_sub(dropped);
+            let grown = Growth {
+                count: unended,
+                ns: found.ns,
+            };
+            (grown.rate(), Some(percent(unended, found.began)))
+        } else {
+            let Some(unanswered) = track.lately(UNANSWERED, SPAN_NS) else {
+                return unknown;
+            };
+            let accepted = track.lately(ACCEPTED, SPAN_NS);
+            let ratio = accepted.map(|accepted| {
+                percent(
+                    unanswered.count,
+                    unanswered.count.saturating_add(accepted.count),
+                )
+            });
+            (unanswered.rate(), ratio)
+        };
+        let half_open = reading.half_open.unwrap_or(0);
+        let is_most = ratio.is_none_or(|ratio| ratio >= MOST);
+        let is_seen = u64::from(half_open) >= threshold || cookies >= Some(threshold);
+        let step = |which| track.step(which).map(|grown| grown.count);
+        let mut signal = Signal {
+            is_sure: is_seen && is_most,
+            begun: step(SYNS),
+            completed: step(ACCEPTED),
+            grown: match (step(SYNS), step(ACCEPTED)) {
+                (Some(syns), accepted) => syns.saturating_sub(accepted.unwrap_or(0)),
+                (None, _) => step(UNANSWERED).unwrap_or(0),
+            },
+            cookies: namespace
+                .and_then(|of| of.step(COOKIES))
+                .map(|grown| grown.count),
+            half_open: reading.half_open,
+            accept_queue: reading.accept_queue,
+            ..unknown.stands(rate, threshold)
+        };
+        let wanted = self.settings.syn_flood_ratio;
+        match ratio {
+            Some(ratio) if ratio < wanted / 2 => signal.standing = Standing::Under,
+            Some(ratio) if ratio < wanted && signal.standing == Standing::Over => {
+                signal.standing = Standing::Between;
+            }
+            _ => {}
+        }
+        signal
+    }
+
+    /// Cookies that brought no connection, where no listener of the namespace is seen to get SYNs.
+    pub(super) fn cookies(
+        &self,
+        track: &Namespace,
+        netns: u32,
+        accepted: Option<Growth>,
+    ) -> Signal {
+        let unknown = Signal::unknown(StormKind::SynFlood, Subject::Namespace(netns));
+        let (Some(sent), Some(accepted)) = (track.lately(COOKIES, SECOND_NS), accepted) else {
+            return unknown;
+        };
+        let unended = Growth {
+            count: sent.count.saturating_sub(per(sent.ns, accepted)),
+            ns: sent.ns,
+        };
+        let step = track.step(COOKIES).map(|grown| grown.count);
+        let mut signal = Signal {
+            grown: step.unwrap_or(0).min(unended.count),
+            cookies: step,
+            ..unknown.stands(unended.rate(), self.settings.syn_flood_rate.into())
+        };
+        let ratio = percent(unended.count, sent.count);
+        if ratio < self.settings.syn_flood_ratio && signal.standing == Standing::Over {
+            signal.standing = Standing::Between;
+        }
+        signal
+    }
+
+    /// Does this listener deserve a closer look? More arrives than is completed, since it was read last.
+    pub(super) fn is_suspect(&self, track: &Listener) -> bool {
+        let grown = |which| track.step(which);
+        let (syns, accepted) = (grown(SYNS), grown(ACCEPTED));
+        let open = syns.map_or(0, |syns| {
+            let accepted = accepted.map_or(0, |accepted| accepted.count);
+            Growth {
+                count: syns.count.saturating_sub(accepted),
+                ns: syns.ns,
+            }
+            .rate()
+        });
+        let unanswered = grown(UNANSWERED).map_or(0, Growth::rate);
+        open.max(unanswered) >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
+    }
+
+    pub(super) fn connection_storm(&self, track: &Listener, reading: &ListenerReading) -> Signal {
+        let subject = Subject::Listener(reading.key);
+        let unknown = Signal::unknown(StormKind::ConnectionStorm, subject);
+        let Some(accepted) = track.lately(ACCEPTED, SECOND_NS) else {
+            return unknown;
+        };
+        let floor = self.settings.connection_storm_rate;
+        let step = track.step(ACCEPTED).map(|grown| grown.count);
+        Signal {
+            grown: step.unwrap_or(0),
+            completed: step,
+            accept_queue: reading.accept_queue,
+            half_open: reading.half_open,
+            ..unknown.stands(accepted.rate(), self.adaptive(floor, Rate::Accept, subject))
+        }
+    }
+
+    pub(super) fn listener_resets(&self, track: &Listener, key: ListenerKey) -> Signal {
+        let unknown = Signal::unknown(StormKind::ResetStorm, Subject::Listener(key));
+        let (resets, begun) = (
+            track.lately(RESET, SECOND_NS),
+            track.lately(ACCEPTED, SECOND_NS),
+        );
+        let step = |which| track.step(which).map(|grown| grown.count);
+        self.resets(unknown, resets, begun, (step(RESET), step(ACCEPTED)))
+    }
+
+    /// Resets beyond those of listeners; `begun` is what began in the namespace, on either side.
+    pub(super) fn namespace_resets(
+        &self,
+        track: &Namespace,
+        netns: u32,
+        begun: Option<Growth>,
+        of_listeners: u64,
+    ) -> Signal {
+        let unknown = Signal::unknown(StormKind::ResetStorm, Subject::Namespace(netns));
+        let most = track
+            .lately(RESET_CONNECTIONS, SECOND_NS)
+            .map(|grown| Growth {
+                count: grown.count.saturating_sub(of_listeners),
+                ns: grown.ns,
+            });
+        let step = track.step(RESET_CONNECTIONS).map(|grown| grown.count);
+        self.resets(unknown, most, begun, (step, None))
+    }
+
+    fn resets(
+        &self,
+        unknown: Signal,
+        resets: Option<Growth>,
+        begun: Option<Growth>,
+        (grown, begun_step): (Option<u64>, Option<u64>),
+    ) -> Signal {
+        // Clients that end each connection with a reset are rude, and no storm.
+        let (Some(resets), Some(begun)) = (resets, begun) else {
+            return unknown;
+        };
+        let threshold = u64::from(self.settings.reset_storm_rate);
+        let mut signal = Signal {
+            grown: grown.unwrap_or(0),
+            begun: begun_step,
+            ..unknown.stands(resets.rate(), threshold)
+        };
+        if percent(resets.rate(), begun.rate()) < RESETS && signal.standing == Standing::Over {
+            signal.standing = Standing::Under;
+        }
+        signal
+    }
+
+    pub(super) fn connect_storm(&self, track: &Process, reading: &ProcessReading) -> Signal {
+        let subject = Subject::Process(reading.pid, reading.start);
+        let unknown = Signal::unknown(StormKind::ConnectStorm, subject);
+        let Some(connects) = track.lately(CONNECTS, SECOND_NS) else {
+            return unknown;
+        };
+        let step = |which| track.step(which).map(|grown| grown.count);
+        if let Some(failed) = track.lately(FAILED, SECOND_NS)
+            && percent(failed.count, connects.count) >= FAILS
+            && failed.rate() >= u64::from(self.settings.connect_storm_failed).div_ceil(2)
+        {
+            return Signal {
+                grown: step(FAILED).unwrap_or(0),
+                begun: step(CONNECTS),
+                ..unknown.stands(failed.rate(), self.settings.connect_storm_failed.into())
+            };
+        }
+        let floor = self.settings.connect_storm_rate;
+        Signal {
+            grown: step(CONNECTS).unwrap_or(0),
+            ..unknown.stands(
+                connects.rate(),
+                self.adaptive(floor, Rate::Connect, subject),
+            )
+        }
+    }
+
+    /// `before` is how many there were at the reading before: where some are closed, it is no leak.
+    pub(super) fn close_wait(&self, reading: &ProcessReading, before: Option<u32>) -> Signal {
+        let subject = Subject::Process(reading.pid, reading.start);
+        let unknown = Signal::unknown(StormKind::CloseWaitLeak, subject);
+        let Some(now) = reading.close_wait else {
+            return unknown;
+        };
+        let mut signal = unknown.stands(now.into(), self.settings.close_wait_sockets.into());
+        let falls = before.is_some_and(|before| now < before);
+        if falls && signal.standing == Standing::Over {
+            signal.standing = Standing::Between;
+        }
+        signal
+    }
+
+    /// What this host was refused, or what it refused, whichever is more.
+    pub(super) fn refused(&self, track: &Namespace, netns: u32) -> Signal {
+        let subject = Subject::Namespace(netns);
+        let unknown = Signal::unknown(StormKind::RefusedStorm, subject);
+        let most = |growth: [Option<Growth>; 2]| {
+            growth.into_iter().flatten().max_by_key(|grown| grown.count)
+        };
+        let lately = |which| track.lately(which, SECOND_NS);
+        let Some(refused) = most([lately(REFUSED), lately(KNOCKS)]) else {
+            return unknown;
+        };
+        let step = most([track.step(REFUSED), track.step(KNOCKS)]);
+        let floor = self.settings.refused_storm_rate;
+        let threshold = self.adaptive(floor, Rate::Reset, subject);
+        Signal {
+            grown: step.map_or(0, |grown| grown.count),
+            ..unknown.stands(refused.rate(), threshold)
+        }
+    }
+
+    pub(super) fn time_wait(&self, reading: &NamespaceReading) -> Signal {
+        let subject = Subject::Namespace(reading.netns);
+        let unknown = Signal::unknown(StormKind::TimeWaitPressure, subject);
+        let Some(ports) = reading.ephemeral_ports.filter(|ports| *ports > 0) else {
+            return unknown;
+        };
+        let threshold = u64::from(ports) * u64::from(self.settings.time_wait_percent) / 100;
+        match (reading.busiest, reading.time_wait) {
+            (Some(busiest), _) => unknown.stands(busiest.taken.into(), threshold),
+            // All of them together are too few.
+            (None, Some(all)) if u64::from(all) < threshold / 2 => {
+                unknown.stands(all.into(), threshold)
+            }
+            (None, _) => unknown,
+        }
+    }
+
+    /// Where connections are dropped for want of `accept`, in this namespace.
+    pub(super) fn overflow(&self, track: &Namespace, subject: Subject) -> Signal {
+        let unknown = Signal::unknown(StormKind::AcceptQueueOverflow, subject);
+        let Some(dropped) = track.lately(OVERFLOWS, SECOND_NS) else {
+            return unknown;
+        };
+        Signal {
+            grown: track.step(OVERFLOWS).map_or(0, |grown| grown.count),
+            ..unknown.stands(dropped.rate(), self.settings.accept_queue_rate.into())
+        }
+    }
+}
+
+/// Is this the listener whose queue overflows? One that did so before is believed as long as half of it is full.
+pub(super) fn is_full(reading: &ListenerReading, was_before: bool) -> bool {
+    reading.accept_queue.is_some_and(|(now, most)| {
+        percent(now.into(), most.into()) >= if was_before { FULL / 2 } else { FULL }
+    })
+}
+
+/// So much of it as falls to a span of that length.
+fn per(ns: u64, grown: Growth) -> u64 {
+    let part = u128::from(grown.count) * u128::from(ns) / u128::from(grown.ns.max(1));
+    u64::try_from(part).unwrap_or(u64::MAX)
+}

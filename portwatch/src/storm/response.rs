@@ -1,0 +1,333 @@
+//! What is done about a storm or a scan, and never to whom. Pure: it decides, and others do.
+//!
+//! Sources of packets can be forged: whoever answers a flood may be made to shut out others. So nothing is done unless it is
+//! configured for this kind, nothing to addresses of one's own kind, and no more than so much an hour; and what is done is
+//! undone, by the kernel if need be.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::episode::Episode;
+use super::peers::{Prefix, Share};
+use super::scan::Found;
+use crate::event::words::Word as _;
+use crate::event::{ResponseAction, ScanShape, StormKind};
+use crate::time::BootNs;
+
+/// What scans are called where kinds of storms are named.
+pub const SCAN: &str = "port-scan";
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Longest name of a set, of nftables.
+const NAME: usize = 128;
+
+/// `[response]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Storms that are answered.
+    pub storms: BTreeSet<StormKind>,
+    /// Scans are.
+    pub scans: bool,
+    /// It is only told what would be done.
+    pub dry_run: bool,
+    /// Where IPv4 addresses go.
+    pub ipv4_set: Option<Set>,
+    /// Where IPv6 networks of 64 bits go.
+    pub ipv6_set: Option<Set>,
+    /// For how long.
+    pub timeout: Duration,
+    /// Of a hundred, so many must come from one source.
+    pub share: u32,
+    /// Addresses in an hour.
+    pub per_hour: u32,
+    /// Networks to which nothing is done.
+    pub never: Vec<Prefix>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            storms: BTreeSet::new(),
+            scans: false,
+            dry_run: true,
+            ipv4_set: None,
+            ipv6_set: None,
+            timeout: Duration::from_secs(600),
+            share: 10,
+            per_hour: 60,
+            never: Vec::new(),
+        }
+    }
+}
+
+/// A set of nftables: family, table, name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Set {
+    family: &'static str,
+    table: String,
+    name: String,
+}
+
+impl Set {
+    /// `inet filter portwatch4`. Names are of letters, digits and `_`, so that nothing of them is anything else to nft.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let family = words.next()?;
+        let families = ["ip", "ip6", "inet", "netdev", "bridge"];
+        let family = families.into_iter().find(|known| *known == family)?;
+        let name = |word: Option<&str>| {
+            let word = word?;
+            let is_first = word.starts_with(|c: char| c.is_ascii_alphabetic());
+            let is_rest = word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            (is_first && is_rest && word.len() <= NAME).then(|| word.to_owned())
+        };
+        let set = Self {
+            family,
+            table: name(words.next())?,
+            name: name(words.next())?,
+        };
+        words.next().is_none().then_some(set)
+    }
+}
+
+impl std::fmt::Display for Set {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.name)
+    }
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What.
+    pub action: ResponseAction,
+    /// To whom; never empty.
+    pub prefixes: Vec<Prefix>,
+    /// By which set.
+    pub set: Set,
+    /// For how long.
+    pub timeout: Duration,
+    /// Why.
+    pub cause: &'static str,
+    /// The episode, unless it is a scan.
+    pub episode: Option<u64>,
+    /// It is not done.
+    pub dry_run: bool,
+}
+
+impl Order {
+    /// The scripts for `nft -f -`. Blocking is one transaction; of unblocking each part is its own, since what has run out
+    /// is no longer there.
+    #[must_use]
+    pub fn scripts(&self) -> Vec<String> {
+        let element = |prefix: &Prefix| match prefix.address {
+            IpAddr::V4(address) if prefix.bits == 32 => address.to_string(),
+            _ => prefix.to_string(),
+        };
+        let seconds = self.timeout.as_secs().max(1);
+        match self.action {
+            ResponseAction::Block => {
+                let elements = self.prefixes.iter().map(element);
+                let elements: Vec<String> = elements
+                    .map(|one| format!("{one} timeout {seconds}s"))
+                    .collect();
+                vec![format!(
+                    "add element {} {{ {} }}\n",
+                    self.set,
+                    elements.join(", ")
+                )]
+            }
+            ResponseAction::Unblock => self
+                .prefixes
+                .iter()
+                .map(|prefix| format!("delete element {} {{ {} }}\n", self.set, element(prefix)))
+                .collect(),
+        }
+    }
+}
+
+/// Decides, and remembers what was ordered.
+#[derive(Debug, Default)]
+pub struct Responder {
+    terms: Terms,
+    /// Until when, and by which episode.
+    blocked: HashMap<Prefix, (BootNs, Option<u64>, Set)>,
+    /// When addresses were blocked, within the last hour.
+    recent: VecDeque<BootNs>,
+    /// Addresses that the limit kept from being blocked.
+    pub capped: u64,
+}
+
+impl Responder {
+    /// By these terms.
+    #[must_use]
+    pub fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            ..Self::default()
+        }
+    }
+
+    /// Other terms from now on. What is blocked stays until its time is over, or its episode.
+    pub fn configure(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    /// Is anything ever done?
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        self.terms.scans || !self.terms.storms.is_empty()
+    }
+
+    /// An episode begins or goes on; `own` are the addresses of this host.
+    pub fn storm(&mut self, episode: &Episode, own: &[IpAddr], now: BootNs) -> Vec<Order> {
+        if !self.terms.storms.contains(&episode.kind) {
+            return Vec::new();
+        }
+        let is_single = |share: &&Share| matches!(share.prefix.bits, 32 | 64);
+        let share = self.terms.share;
+        let worst = episode.peers.iter().filter(is_single);
+        let worst = worst.filter(|peer| peer.percent >= share);
+        let worst: Vec<Prefix> = worst.map(|peer| peer.prefix).collect();
+        self.block(&worst, own, episode.kind.word(), Some(episode.number), now)
+    }
+
+    /// Somebody scans.
+    pub fn scan(&mut self, found: &Found, own: &[IpAddr], now: BootNs) -> Vec<Order> {
+        let source = found.source.filter(|_| found.shape == ScanShape::Vertical);
+        match source {
+            Some(source) if self.terms.scans => {
+                self.block(&[Prefix::single(source)], own, SCAN, None, now)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// An episode is over: what it had blocked is unblocked.
+    pub fn over(&mut self, episode: &Episode, now: BootNs) -> Vec<Order> {
+        let mine = |(_, (until, by, _)): &(&Prefix, &(BootNs, Option<u64>, Set))| {
+            *by == Some(episode.number) && *until > now
+        };
+        let mine = self.blocked.iter().filter(mine);
+        let mut mine: Vec<(Prefix, Set)> = mine
+            .map(|(prefix, (_, _, set))| (*prefix, set.clone()))
+            .collect();
+        mine.sort_by_key(|(prefix, _)| *prefix);
+        for (prefix, _) in &mine {
+            self.blocked.remove(prefix);
+        }
+        self.orders(
+            ResponseAction::Unblock,
+            mine,
+            episode.kind.word(),
+            Some(episode.number),
+        )
+    }
+
+    fn block(
+        &mut self,
+        prefixes: &[Prefix],
+        own: &[IpAddr],
+        cause: &'static str,
+        episode: Option<u64>,
+        now: BootNs,
+    ) -> Vec<Order> {
+        self.blocked.retain(|_, (until, ..)| *until > now);
+        while self
+            .recent
+            .front()
+            .is_some_and(|at| now.since(*at) >= HOUR_NS)
+        {
+            self.recent.pop_front();
+        }
+        let timeout = u64::try_from(self.terms.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let most = usize::try_from(self.terms.per_hour).unwrap_or(usize::MAX);
+        let mut fresh = Vec::new();
+        for &prefix in prefixes {
+            let set = match prefix.address {
+                IpAddr::V4(_) => &self.terms.ipv4_set,
+                IpAddr::V6(_) => &self.terms.ipv6_set,
+            };
+            let Some(set) = set.clone() else { continue };
+            if self.blocked.contains_key(&prefix) || !self.may(prefix, own) {
+                continue;
+            }
+            if self.recent.len() >= most {
+                self.capped += 1;
+                continue;
+            }
+            self.recent.push_back(now);
+            let until = BootNs(now.0.saturating_add(timeout));
+            self.blocked.insert(prefix, (until, episode, set.clone()));
+            fresh.push((prefix, set));
+        }
+        self.orders(ResponseAction::Block, fresh, cause, episode)
+    }
+
+    /// One for each set.
+    fn orders(
+        &self,
+        action: ResponseAction,
+        all: Vec<(Prefix, Set)>,
+        cause: &'static str,
+        episode: Option<u64>,
+    ) -> Vec<Order> {
+        let mut orders: Vec<Order> = Vec::new();
+        for (prefix, set) in all {
+            match orders.iter_mut().find(|order| order.set == set) {
+                Some(order) => order.prefixes.push(prefix),
+                None => orders.push(Order {
+                    action,
+                    prefixes: vec![prefix],
+                    set,
+                    timeout: self.terms.timeout,
+                    cause,
+                    episode,
+                    dry_run: self.terms.dry_run,
+                }),
+            }
+        }
+        orders
+    }
+
+    fn may(&self, prefix: Prefix, own: &[IpAddr]) -> bool {
+        let is_own = own.iter().any(|own| prefix.contains(own.to_canonical()));
+        let is_named = self.terms.never.iter().any(|never| never.overlaps(&prefix));
+        !is_own && !is_named && !is_of_inside(prefix)
+    }
+}
+
+/// Networks that are nobody's on the Internet, or everybody's: whoever shuts them out shuts himself out.
+fn is_of_inside(prefix: Prefix) -> bool {
+    const INSIDE: [&str; 21] = [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/128",
+        "::1/128",
+        "::ffff:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+        "2002::/16",
+    ];
+    let mut inside = INSIDE.iter().filter_map(|text| Prefix::parse(text));
+    inside.any(|inside| inside.overlaps(&prefix))
+}
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

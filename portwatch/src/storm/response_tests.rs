@@ -1,0 +1,165 @@
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::super::reading::Subject;
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn terms() -> Terms {
+    Terms {
+        storms: [StormKind::SynFlood].into(),
+        scans: true,
+        dry_run: false,
+        ipv4_set: Set::parse("inet filter bad4"),
+        ipv6_set: Set::parse("inet filter bad6"),
+        per_hour: 5,
+        never: vec![Prefix::parse("203.0.113.128/25").expect("a network")],
+        ..Terms::default()
+    }
+}
+
+fn episode(number: u64, peers: &[(&str, u32)]) -> Episode {
+    let share = |(text, percent): &(&str, u32)| Share {
+        prefix: Prefix::parse(text).expect("a prefix"),
+        count: 100,
+        percent: *percent,
+    };
+    Episode {
+        number,
+        kind: StormKind::SynFlood,
+        subject: Subject::Namespace(1),
+        began: BootNs(1),
+        at: BootNs(1),
+        value: 0,
+        peak: 0,
+        threshold: 0,
+        total: 0,
+        completed: None,
+        begun: None,
+        cookies: None,
+        half_open: None,
+        accept_queue: None,
+        peers: peers.iter().map(share).collect(),
+    }
+}
+
+fn names(orders: &[Order]) -> Vec<String> {
+    let prefixes = orders.iter().flat_map(|order| &order.prefixes);
+    prefixes.map(ToString::to_string).collect()
+}
+
+#[test]
+fn only_what_matters_and_may_be_is_blocked() {
+    let mut responder = Responder::new(terms());
+    let storm = episode(
+        1,
+        &[
+            ("203.0.113.7/32", 30),
+            ("198.51.100.9/32", 20),
+            ("203.0.113.200/32", 20),
+            ("10.1.2.3/32", 20),
+            ("2001:db8:1:2::/64", 15),
+            ("fe80::/64", 15),
+            ("203.0.113.8/32", 3),
+            ("198.51.100.0/24", 50),
+        ],
+    );
+    let own = ["198.51.100.9".parse().expect("an address")];
+    let orders = responder.storm(&storm, &own, BootNs(SECOND));
+    assert_eq!(names(&orders), ["203.0.113.7/32", "2001:db8:1:2::/64"]);
+    assert_eq!(
+        orders[0].scripts(),
+        ["add element inet filter bad4 { 203.0.113.7 timeout 600s }\n"]
+    );
+    assert_eq!(
+        orders[1].scripts(),
+        ["add element inet filter bad6 { 2001:db8:1:2::/64 timeout 600s }\n"]
+    );
+    assert!(
+        responder.storm(&storm, &own, BootNs(2 * SECOND)).is_empty(),
+        "once"
+    );
+}
+
+#[test]
+fn the_end_undoes_what_its_episode_did_and_has_not_run_out() {
+    let mut responder = Responder::new(terms());
+    let (first, second) = (
+        episode(1, &[("203.0.113.7/32", 30)]),
+        episode(2, &[("203.0.113.8/32", 30)]),
+    );
+    responder.storm(&first, &[], BootNs(SECOND));
+    responder.storm(&second, &[], BootNs(SECOND));
+    let orders = responder.over(&first, BootNs(60 * SECOND));
+    assert_eq!(names(&orders), ["203.0.113.7/32"]);
+    assert_eq!(
+        orders[0].scripts(),
+        ["delete element inet filter bad4 { 203.0.113.7 }\n"]
+    );
+    assert!(responder.over(&second, BootNs(700 * SECOND)).is_empty());
+}
+
+#[test]
+fn an_hour_has_its_limit() {
+    let mut responder = Responder::new(terms());
+    let peers: Vec<String> = (1..=9).map(|n| format!("203.0.113.{n}/32")).collect();
+    let peers: Vec<(&str, u32)> = peers.iter().map(|peer| (peer.as_str(), 11)).collect();
+    let orders = responder.storm(&episode(1, &peers), &[], BootNs(SECOND));
+    assert_eq!(names(&orders).len(), 5);
+    assert_eq!(responder.capped, 4);
+    let later = BootNs(2 * HOUR_NS);
+    assert_eq!(
+        names(&responder.storm(&episode(1, &peers), &[], later)).len(),
+        5
+    );
+}
+
+#[test]
+fn what_is_not_configured_is_not_done() {
+    let mut responder = Responder::new(Terms::default());
+    let storm = episode(1, &[("203.0.113.7/32", 90)]);
+    assert!(!responder.is_needed());
+    assert!(responder.storm(&storm, &[], BootNs(1)).is_empty());
+    let mut other = storm;
+    other.kind = StormKind::ConnectionStorm;
+    let mut responder = Responder::new(terms());
+    assert!(responder.storm(&other, &[], BootNs(1)).is_empty());
+}
+
+#[test]
+fn names_of_sets_are_names() {
+    assert!(Set::parse("inet filter bad_4").is_some());
+    for text in [
+        "",
+        "inet filter",
+        "inet filter a b",
+        "x filter a",
+        "inet filter a;flush",
+        "inet filter 4",
+        "inet  filter a",
+        "inet fil\nter a",
+    ] {
+        assert_eq!(Set::parse(text), None, "{text:?}");
+    }
+}
+
+proptest! {
+    /// Nobody of the inside is ever blocked, and the limit holds.
+    #[test]
+    fn whoever_is_inside_stays(bits in prop::collection::vec(any::<u32>(), 1..200)) {
+        let mut responder = Responder::new(terms());
+        let mut blocked = 0;
+        for (bits, n) in bits.into_iter().zip(1..) {
+            let address = Ipv4Addr::from_bits(bits);
+            let text = format!("{address}/32");
+            let orders = responder.storm(&episode(n, &[(&text, 99)]), &[], BootNs(n * SECOND));
+            blocked += orders.len();
+            let is_inside = address.is_private() || address.is_loopback() || address.is_link_local()
+                || address.is_multicast() || address.is_broadcast() || address.is_unspecified();
+            prop_assert!(orders.is_empty() || !is_inside, "{address}");
+        }
+        prop_assert!(blocked <= 5);
+    }
+}

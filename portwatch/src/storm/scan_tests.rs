@@ -1,0 +1,146 @@
+use super::super::simulation::{HOUR, SECOND, source};
+use super::*;
+
+fn settings() -> Settings {
+    Settings::default()
+}
+
+fn read(scans: &mut Scans, sources: &[SourceReading], at: u64) -> Vec<Found> {
+    scans.read(sources, BootNs(at), &settings(), |_| false)
+}
+
+fn services(count: u16) -> Vec<u16> {
+    (0..count).map(|n| 20 + n * 3).collect()
+}
+
+#[test]
+fn a_slow_scan_is_one_scan_however_slow() {
+    let (mut scans, mut found) = (Scans::default(), Vec::new());
+    // A port every fifteen minutes, and the kernel forgets each before the next.
+    for (port, n) in services(40).into_iter().zip(1_u64..) {
+        let at = n * HOUR / 4;
+        let mut one = source(7, &[port], at);
+        one.first = BootNs(at);
+        found.extend(read(&mut scans, &[one], at));
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].shape, found[0].ports), (ScanShape::Vertical, 20));
+    assert!(found[0].last.since(found[0].first) > 4 * HOUR);
+}
+
+#[test]
+fn a_scan_is_told_once_and_again_after_it_was_silent() {
+    let mut scans = Scans::default();
+    let ports = services(30);
+    assert_eq!(
+        read(&mut scans, &[source(7, &ports, SECOND)], SECOND).len(),
+        1
+    );
+    for n in 2..100 {
+        let at = n * SECOND;
+        assert!(read(&mut scans, &[source(7, &ports, at)], at).is_empty());
+    }
+    let later = 3 * HOUR;
+    assert_eq!(
+        read(&mut scans, &[source(7, &ports, later)], later).len(),
+        1
+    );
+}
+
+#[test]
+fn what_comes_late_to_ports_that_the_kernel_chose_is_no_scan() {
+    let mut scans = Scans::default();
+    let ports: Vec<u16> = (0..100).map(|n| 33_000 + n * 97).collect();
+    assert!(read(&mut scans, &[source(7, &ports, SECOND)], SECOND).is_empty());
+    // Answers of a name server: of UDP nothing is believed that is not seen.
+    let mut answers = source(8, &[], 2 * SECOND);
+    (answers.is_udp, answers.ports) = (true, 500);
+    assert!(read(&mut scans, &[answers], 2 * SECOND).is_empty());
+    let mut scan = source(9, &services(30), 3 * SECOND);
+    scan.is_udp = true;
+    let found = read(&mut scans, &[scan], 3 * SECOND);
+    assert!(found.len() == 1 && found[0].is_udp, "{found:?}");
+}
+
+#[test]
+fn few_ports_are_no_scan() {
+    let mut scans = Scans::default();
+    for n in 1..200 {
+        let at = n * 60 * SECOND;
+        let told = read(&mut scans, &[source(7, &services(19), at)], at);
+        assert!(told.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn a_crossing_is_told_even_if_the_kernel_has_forgotten_its_source() {
+    let mut scans = Scans::default();
+    let address = "198.51.100.4".parse().expect("an address");
+    scans.crossed(&Crossing {
+        at: BootNs(SECOND),
+        subject: Subject::Source(1, address),
+        rate: Rate::Ports,
+        count: 20,
+        window_ns: SECOND,
+    });
+    let found = read(&mut scans, &[], 2 * SECOND);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].source, found[0].ports), (Some(address), 20));
+}
+
+#[test]
+fn many_sources_at_one_port_are_told_once() {
+    let mut scans = Scans::default();
+    let knock = |n: u8| source(n, &[23], 10 * SECOND);
+    let few: Vec<SourceReading> = (0..99).map(knock).collect();
+    assert!(read(&mut scans, &few, 10 * SECOND).is_empty());
+    let many: Vec<SourceReading> = (0..120).map(knock).collect();
+    let found = read(&mut scans, &many, 20 * SECOND);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].shape, found[0].sources, found[0].sample.clone()),
+        (ScanShape::Distributed, 120, vec![23])
+    );
+    assert!(read(&mut scans, &many, 30 * SECOND).is_empty());
+    // Where connections are refused in a storm, that is told already.
+    let mut scans = Scans::default();
+    let told = scans.read(&many, BootNs(10 * SECOND), &settings(), |_| true);
+    assert!(told.is_empty());
+}
+
+#[test]
+fn one_port_in_many_namespaces_is_told_once() {
+    let mut scans = Scans::default();
+    let everywhere: Vec<SourceReading> = (1..=3)
+        .map(|netns| SourceReading {
+            netns,
+            ..source(5, &[445], 10 * SECOND)
+        })
+        .collect();
+    assert!(read(&mut scans, &everywhere[..2], 10 * SECOND).is_empty());
+    let found = read(&mut scans, &everywhere, 20 * SECOND);
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].shape, found[0].namespaces),
+        (ScanShape::Horizontal, 3)
+    );
+    assert!(read(&mut scans, &everywhere, 30 * SECOND).is_empty());
+}
+
+#[test]
+fn whoever_tries_more_takes_the_place_of_whoever_tried_least() {
+    let mut scans = Scans::default();
+    let address = |n: u32| IpAddr::V4(std::net::Ipv4Addr::from_bits(n));
+    for n in 0..10_000_u32 {
+        let one = SourceReading {
+            address: address(n),
+            ..source(1, &[22], SECOND)
+        };
+        read(&mut scans, &[one], SECOND);
+    }
+    assert_eq!(scans.len(), SOURCES);
+    assert_eq!(scans.dropped, 10_000 - SOURCES as u64);
+    let scan = source(7, &services(25), 2 * SECOND);
+    assert_eq!(read(&mut scans, &[scan], 2 * SECOND).len(), 1);
+    assert_eq!(scans.len(), SOURCES);
+}
