@@ -7,8 +7,9 @@ use toml::de::DeValue;
 use super::keys::{Key, key};
 use super::storm::{kinds, span};
 use super::values::{number, set, truth};
+use crate::event::words::Word as _;
 use crate::storm::Prefix;
-use crate::storm::response::{Set, Terms};
+use crate::storm::response::{ANSWERABLE, SCAN, Set, Terms};
 
 /// Networks that are never blocked, at most.
 const MOST: usize = 256;
@@ -43,6 +44,15 @@ pub(super) const KEYS: &[Key] = &[
 
 fn on(terms: &mut Terms, value: &DeValue<'_>) -> Result<(), String> {
     let kinds = kinds(value)?;
+    let other = kinds.storms.iter().find(|kind| !ANSWERABLE.contains(kind));
+    if let Some(other) = other {
+        let words: Vec<&str> = ANSWERABLE.iter().map(|kind| kind.word()).collect();
+        return Err(format!(
+            "nobody in particular is the source of a {}; expected some of {}, {SCAN}",
+            other.word(),
+            words.join(", ")
+        ));
+    }
     terms.storms = kinds.storms;
     terms.scans = kinds.has_scans;
     Ok(())
@@ -99,6 +109,10 @@ mod tests {
             (
                 "[response]\nnever = [\"198.51.100.0/33\"]\n",
                 "expected a list",
+            ),
+            (
+                "[response]\non = [\"connect-storm\"]\n",
+                "nobody in particular is the source of a connect-storm",
             ),
             (
                 "[response]\non = \"syn-flood\"\n",

@@ -320,6 +320,9 @@ impl Pipeline {
     pub(super) fn responded(&mut self, done: Done) {
         let now = BootNs::now();
         let (order, error) = (done.order, done.error);
+        if error.is_some() {
+            self.episodes.responder.failed(&order);
+        }
         let mut event = self.surroundings.event(EventType::StormResponse, now);
         event.response = Some(Response {
             action: order.action,

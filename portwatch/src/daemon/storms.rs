@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portwatch_common::counters::Counters;
 use portwatch_common::socket::TcpState;
-use portwatch_common::storm::{PeerKey, STORM_COUNTS, StormCount, Thresholds};
+use portwatch_common::storm::{PeerKey, STORM_COUNTS, StormCount, Thresholds, WINDOW_SHIFT};
 use tokio::sync::mpsc;
 
 use super::outside::{CLOSE_WAIT_FLOOR, Outside, complete, look_outside};
@@ -31,6 +31,8 @@ const SLOW: u64 = 10 * 1_000_000_000;
 const FAST: u64 = 1_000_000_000;
 /// Between two looks, however many crossings there are, ns.
 const PAUSE: u64 = 200_000_000;
+/// A process that did not connect for so many windows of about a second is forgotten: tables and walks stay short.
+const SILENT_WINDOWS: u64 = 120;
 /// Peers of one listener or process that are told.
 const PEERS_TOLD: usize = 32;
 /// One CPU announces no less than this, or a host with many of them would announce everything.
@@ -238,8 +240,9 @@ impl Storms {
         }
     }
 
-    /// The maps' part of a reading.
-    fn read(&self, maps: Option<&mut StormMaps>, now: BootNs, wants_sources: bool) -> Reading {
+    /// The maps' part of a reading. While all is calm peers are forgotten instead: those of a storm must not be the ones of
+    /// the days before it.
+    fn read(&self, maps: Option<&mut StormMaps>, now: BootNs, wanted: Wanted) -> Reading {
         let mut reading = Reading {
             at: now,
             ..Reading::default()
@@ -247,7 +250,13 @@ impl Storms {
         let Some(maps) = maps else {
             return reading;
         };
-        let mut peers = by_subject(maps.peers());
+        let mut peers = match wanted.peers {
+            Peers::Told => by_subject(maps.peers()),
+            Peers::Forgotten => {
+                maps.forget_peers();
+                HashMap::new()
+            }
+        };
         for &key in self.keys.keys() {
             if let Some(cell) = maps.cell(cell_key(key)) {
                 reading.listeners.push(ListenerReading {
@@ -262,7 +271,12 @@ impl Storms {
                 });
             }
         }
+        let window = now.0 >> WINDOW_SHIFT;
         for (id, cell) in maps.processes() {
+            if window.saturating_sub(cell.window) > SILENT_WINDOWS {
+                maps.forget_process(id);
+                continue;
+            }
             reading.processes.push(ProcessReading {
                 pid: id.pid,
                 start: id.start,
@@ -272,7 +286,7 @@ impl Storms {
                 peers: peers.remove(&u64::from(id.pid)).unwrap_or_default(),
             });
         }
-        if wants_sources {
+        if wanted.sources {
             let sources = maps.sources().into_iter();
             reading.sources = sources
                 .map(|(key, source)| {
@@ -339,9 +353,15 @@ impl Pipeline {
         }
         let maps = self.sensors.as_mut().map(Sensors::storms);
         self.storms.settle(self.inventory.iter(), maps);
-        let wants_sources =
-            std::mem::take(&mut self.storms.sources_moved) || self.episodes.is_knocked(now);
-        self.storms.latest = Some(self.read_maps_with(now, wants_sources));
+        let wanted = Wanted {
+            sources: std::mem::take(&mut self.storms.sources_moved)
+                || self.episodes.is_knocked(now),
+            peers: match self.episodes.beat(now) {
+                Some(_) => Peers::Told,
+                None => Peers::Forgotten,
+            },
+        };
+        self.storms.latest = Some(self.read_maps_with(now, wanted));
         let sender = self.storms.outside.0.clone();
         tokio::task::spawn_blocking(move || {
             // The pipeline is gone when nobody receives.
@@ -351,12 +371,16 @@ impl Pipeline {
 
     /// Everything that the probes' maps hold.
     pub(super) fn read_maps(&mut self, now: BootNs) -> Reading {
-        self.read_maps_with(now, true)
+        let wanted = Wanted {
+            sources: true,
+            peers: Peers::Told,
+        };
+        self.read_maps_with(now, wanted)
     }
 
-    fn read_maps_with(&mut self, now: BootNs, wants_sources: bool) -> Reading {
+    fn read_maps_with(&mut self, now: BootNs, wanted: Wanted) -> Reading {
         let maps = self.sensors.as_mut().map(Sensors::storms);
-        self.storms.read(maps, now, wants_sources)
+        self.storms.read(maps, now, wanted)
     }
 
     /// The rest has come: the reading is whole.
@@ -380,6 +404,21 @@ impl Pipeline {
         }
         self.storms.latest = Some(reading);
     }
+}
+
+/// What of the maps is wanted besides cells and processes.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Who knocks.
+    sources: bool,
+    peers: Peers,
+}
+
+/// What becomes of peers.
+#[derive(Clone, Copy)]
+enum Peers {
+    Told,
+    Forgotten,
 }
 
 /// Only TCP's listeners have cells. MPTCP listens by a subflow of the same port.

@@ -8,6 +8,9 @@ use super::DecodeError;
 use crate::storm::{Crossing, ListenerKey, Rate, Subject};
 use crate::time::BootNs;
 
+/// `IPPROTO_UDP`.
+const IPPROTO_UDP: u32 = 17;
+
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
@@ -24,6 +27,7 @@ pub(super) fn crossing(wire: &CrossingRecord) -> Result<Crossing, DecodeError> {
         at: BootNs(wire.header.boot_ns),
         subject,
         rate,
+        is_udp: wire.protocol == IPPROTO_UDP,
         count: wire.count,
         window_ns: if rate == Rate::Ports { 0 } else { WINDOW_NS },
     })

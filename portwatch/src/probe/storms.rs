@@ -109,6 +109,21 @@ impl StormMaps {
             .collect()
     }
 
+    /// Forgets all of them: what is counted from here on is news.
+    pub fn forget_peers(&mut self) {
+        let keys = self.peers.keys().take(bound(PEERS)).flatten();
+        for key in keys.collect::<Vec<PeerWords>>() {
+            // It may have given way to another one meanwhile.
+            let _ = self.peers.remove(&key);
+        }
+    }
+
+    /// Forgets a process.
+    pub fn forget_process(&mut self, id: ProcessId) {
+        // As above.
+        let _ = self.processes.remove(&transmute!(id));
+    }
+
     /// Processes that connected lately.
     #[must_use]
     pub fn processes(&self) -> Vec<(ProcessId, ProcessCell)> {

@@ -14,7 +14,8 @@ use super::judge::{
 use super::learned::Learned;
 use super::peers::{Share, shares};
 use super::reading::{
-    Crossing, ListenerKey, NamespaceReading, PeerReading, Rate, Reading, Subject,
+    Crossing, ListenerKey, ListenerReading, NamespaceReading, PeerReading, ProcessReading, Rate,
+    Reading, Subject,
 };
 use super::scan::{Found, Scans};
 use super::settings::Settings;
@@ -339,7 +340,7 @@ impl Detector {
                 ns: accepted.ns,
             });
             signals.push(judge.namespace_resets(track, one.netns, begun, resets));
-            let is_blind = |of: &&super::reading::ListenerReading| {
+            let is_blind = |of: &&ListenerReading| {
                 of.key.netns == one.netns && (of.syns.is_some() || of.unanswered.is_some())
             };
             if reading.listeners.iter().find(is_blind).is_none() {
@@ -387,32 +388,44 @@ impl Detector {
         }
     }
 
-    /// How much a total of all listeners of a namespace grew in the last second; none where one of them is not known.
+    /// How much a total of all listeners of a namespace grew in the last second. One that is too young to be known must not
+    /// hide the others; none where there are some, and none is known.
     fn grown(&self, reading: &Reading, netns: u32, which: usize) -> Option<Growth> {
-        let here = reading.listeners.iter();
+        let here = reading
+            .listeners
+            .iter()
+            .filter(|one| one.key.netns == netns);
+        let of =
+            |one: &ListenerReading| self.listeners.get(&one.key)?.track.lately(which, LEARN_NS);
+        let mut known = 0;
         let mut sum = Growth {
             count: 0,
             ns: LEARN_NS,
         };
-        for one in here.filter(|one| one.key.netns == netns) {
-            let grown = self
-                .listeners
-                .get(&one.key)?
-                .track
-                .lately(which, LEARN_NS)?;
+        for grown in here.clone().filter_map(of) {
+            known += 1;
             sum.count = sum.count.saturating_add(grown.count);
             sum.ns = sum.ns.max(grown.ns);
         }
-        Some(sum)
+        (known > 0 || here.count() == 0).then_some(sum)
     }
 
+    /// Connects of all processes in the last second; as [`Detector::grown`].
     fn connects(&self, reading: &Reading) -> Option<u64> {
-        let mut sum = 0_u64;
-        for one in &reading.processes {
+        let told = reading
+            .processes
+            .iter()
+            .filter(|one| one.connects.is_some());
+        let of = |one: &ProcessReading| {
             let known = self.processes.get(&(one.pid, one.start))?;
-            sum = sum.saturating_add(known.track.lately(CONNECTS, LEARN_NS)?.count);
+            known.track.lately(CONNECTS, LEARN_NS)
+        };
+        let (mut known, mut sum) = (0, 0_u64);
+        for grown in told.clone().filter_map(of) {
+            known += 1;
+            sum = sum.saturating_add(grown.count);
         }
-        Some(sum)
+        (known > 0 || told.count() == 0).then_some(sum)
     }
 
     /// What is no storm is normal.
@@ -472,7 +485,7 @@ impl Detector {
         let candidate = self.candidates.get_mut(&key)?;
         let turn = candidate.take(signal, at, terms, may_open);
         if matches!(turn, Turn::Starts | Turn::GoesOn) || candidate.is_open {
-            let peers = peers_of(reading, signal.subject);
+            let peers = peers_of(reading, signal.kind, signal.subject);
             if !peers.is_empty() {
                 candidate.episode.peers = peers;
             }
@@ -533,7 +546,7 @@ fn place<K: std::hash::Hash + Eq, V: Default>(
 }
 
 /// Where it comes from, or goes to.
-fn peers_of(reading: &Reading, subject: Subject) -> Vec<Share> {
+fn peers_of(reading: &Reading, kind: StormKind, subject: Subject) -> Vec<Share> {
     match subject {
         Subject::Listener(key) => {
             let one = reading.listeners.iter().find(|one| one.key == key);
@@ -544,7 +557,8 @@ fn peers_of(reading: &Reading, subject: Subject) -> Vec<Share> {
             let one = all.find(|one| (one.pid, one.start) == (pid, start));
             shares(one.map_or(&[][..], |one| &one.peers))
         }
-        Subject::Namespace(netns) => {
+        // Who knocks has to do with what is refused, and with nothing else of a namespace.
+        Subject::Namespace(netns) if kind == StormKind::RefusedStorm => {
             let here = reading.sources.iter().filter(|one| one.netns == netns);
             let peers = here.map(|one| PeerReading {
                 address: one.address,
@@ -552,7 +566,7 @@ fn peers_of(reading: &Reading, subject: Subject) -> Vec<Share> {
             });
             shares(&peers.collect::<Vec<_>>())
         }
-        Subject::Source(..) => Vec::new(),
+        Subject::Namespace(_) | Subject::Source(..) => Vec::new(),
     }
 }
 

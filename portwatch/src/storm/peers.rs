@@ -48,6 +48,15 @@ impl Prefix {
         }
     }
 
+    /// Is it one peer, as [`Prefix::single`] makes them?
+    #[must_use]
+    pub const fn is_single(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.bits == 32,
+            IpAddr::V6(_) => self.bits == 64,
+        }
+    }
+
     /// The network of this length that the address is in.
     #[must_use]
     pub fn of(address: IpAddr, bits: u8) -> Self {

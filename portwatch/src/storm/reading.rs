@@ -183,6 +183,8 @@ pub struct Crossing {
     pub subject: Subject,
     /// Of which rate.
     pub rate: Rate,
+    /// UDP, not TCP; of ports alone.
+    pub is_udp: bool,
     /// How many in this window so far.
     pub count: u64,
     /// Length of the window, ns; 0 for the ports of a source, which are counted since its first knock.

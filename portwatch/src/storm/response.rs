@@ -22,6 +22,14 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 /// Longest name of a set, of nftables.
 const NAME: usize = 128;
 
+/// Storms that come from somebody. Of the others the peers are those that this host itself connects to, or nobody in particular:
+/// whoever shuts those out shuts himself out.
+pub const ANSWERABLE: [StormKind; 3] = [
+    StormKind::SynFlood,
+    StormKind::ConnectionStorm,
+    StormKind::RefusedStorm,
+];
+
 /// `[response]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -148,12 +156,22 @@ impl Order {
     }
 }
 
+/// A network that was ordered to be blocked.
+#[derive(Debug)]
+struct Blocked {
+    until: BootNs,
+    /// By which episode.
+    episode: Option<u64>,
+    set: Set,
+    /// It was only told.
+    dry_run: bool,
+}
+
 /// Decides, and remembers what was ordered.
 #[derive(Debug, Default)]
 pub struct Responder {
     terms: Terms,
-    /// Until when, and by which episode.
-    blocked: HashMap<Prefix, (BootNs, Option<u64>, Set)>,
+    blocked: HashMap<Prefix, Blocked>,
     /// When addresses were blocked, within the last hour.
     recent: VecDeque<BootNs>,
     /// Addresses that the limit kept from being blocked.
@@ -170,9 +188,21 @@ impl Responder {
         }
     }
 
-    /// Other terms from now on. What is blocked stays until its time is over, or its episode.
+    /// Other terms from now on. What is blocked stays until its time is over, or its episode; what was only told to be is
+    /// not blocked.
     pub fn configure(&mut self, terms: Terms) {
+        if terms.dry_run != self.terms.dry_run {
+            self.blocked.retain(|_, one| !one.dry_run);
+        }
         self.terms = terms;
+    }
+
+    /// What was ordered could not be done: it is not blocked, and may be ordered again.
+    pub fn failed(&mut self, order: &Order) {
+        if order.action == ResponseAction::Block {
+            self.blocked
+                .retain(|prefix, _| !order.prefixes.contains(prefix));
+        }
     }
 
     /// Is anything ever done?
@@ -183,13 +213,20 @@ impl Responder {
 
     /// An episode begins or goes on; `own` are the addresses of this host.
     pub fn storm(&mut self, episode: &Episode, own: &[IpAddr], now: BootNs) -> Vec<Order> {
-        if !self.terms.storms.contains(&episode.kind) {
+        let is_answered = self.terms.storms.contains(&episode.kind);
+        if !is_answered || !ANSWERABLE.contains(&episode.kind) {
             return Vec::new();
         }
-        let is_single = |share: &&Share| matches!(share.prefix.bits, 32 | 64);
+        let is_single = |share: &&Share| share.prefix.is_single();
         let share = self.terms.share;
         let worst = episode.peers.iter().filter(is_single);
         let worst = worst.filter(|peer| peer.percent >= share);
+        // Whoever sends no more SYNs than are completed may be one of those who complete them: a proxy, not the flood.
+        let completed = match episode.kind {
+            StormKind::SynFlood => episode.completed.unwrap_or(0),
+            _ => 0,
+        };
+        let worst = worst.filter(|peer| peer.count > completed);
         let worst: Vec<Prefix> = worst.map(|peer| peer.prefix).collect();
         self.block(&worst, own, episode.kind.word(), Some(episode.number), now)
     }
@@ -207,17 +244,12 @@ impl Responder {
 
     /// An episode is over: what it had blocked is unblocked.
     pub fn over(&mut self, episode: &Episode, now: BootNs) -> Vec<Order> {
-        let mine = |(_, (until, by, _)): &(&Prefix, &(BootNs, Option<u64>, Set))| {
-            *by == Some(episode.number) && *until > now
-        };
-        let mine = self.blocked.iter().filter(mine);
-        let mut mine: Vec<(Prefix, Set)> = mine
-            .map(|(prefix, (_, _, set))| (*prefix, set.clone()))
+        let is_mine = |one: &Blocked| one.episode == Some(episode.number) && one.until > now;
+        let mine = self.blocked.extract_if(|_, one| is_mine(one));
+        let mut mine: Vec<(Prefix, Set, bool)> = mine
+            .map(|(prefix, one)| (prefix, one.set, one.dry_run))
             .collect();
-        mine.sort_by_key(|(prefix, _)| *prefix);
-        for (prefix, _) in &mine {
-            self.blocked.remove(prefix);
-        }
+        mine.sort_by_key(|(prefix, ..)| *prefix);
         self.orders(
             ResponseAction::Unblock,
             mine,
@@ -234,7 +266,7 @@ impl Responder {
         episode: Option<u64>,
         now: BootNs,
     ) -> Vec<Order> {
-        self.blocked.retain(|_, (until, ..)| *until > now);
+        self.blocked.retain(|_, one| one.until > now);
         while self
             .recent
             .front()
@@ -260,8 +292,15 @@ impl Responder {
             }
             self.recent.push_back(now);
             let until = BootNs(now.0.saturating_add(timeout));
-            self.blocked.insert(prefix, (until, episode, set.clone()));
-            fresh.push((prefix, set));
+            let dry_run = self.terms.dry_run;
+            fresh.push((prefix, set.clone(), dry_run));
+            let blocked = Blocked {
+                until,
+                episode,
+                set,
+                dry_run,
+            };
+            self.blocked.insert(prefix, blocked);
         }
         self.orders(ResponseAction::Block, fresh, cause, episode)
     }
@@ -270,13 +309,14 @@ impl Responder {
     fn orders(
         &self,
         action: ResponseAction,
-        all: Vec<(Prefix, Set)>,
+        all: Vec<(Prefix, Set, bool)>,
         cause: &'static str,
         episode: Option<u64>,
     ) -> Vec<Order> {
         let mut orders: Vec<Order> = Vec::new();
-        for (prefix, set) in all {
-            match orders.iter_mut().find(|order| order.set == set) {
+        for (prefix, set, dry_run) in all {
+            let is_its = |order: &&mut Order| order.set == set && order.dry_run == dry_run;
+            match orders.iter_mut().find(is_its) {
                 Some(order) => order.prefixes.push(prefix),
                 None => orders.push(Order {
                     action,
@@ -285,7 +325,7 @@ impl Responder {
                     timeout: self.terms.timeout,
                     cause,
                     episode,
-                    dry_run: self.terms.dry_run,
+                    dry_run,
                 }),
             }
         }

@@ -128,6 +128,62 @@ fn what_is_not_configured_is_not_done() {
     assert!(responder.storm(&other, &[], BootNs(1)).is_empty());
 }
 
+/// Networks that many share are told, and shut out by nobody: 32 bits of IPv6 are a whole provider.
+#[test]
+fn whole_networks_are_not_blocked() {
+    let mut responder = Responder::new(terms());
+    let peers = [
+        ("2600:1700::/32", 60),
+        ("2600:1700:1::/48", 50),
+        ("203.0.0.0/8", 50),
+    ];
+    assert!(
+        responder
+            .storm(&episode(1, &peers), &[], BootNs(1))
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_source_that_completes_what_it_begins_is_not_the_flood() {
+    let mut responder = Responder::new(terms());
+    let mut storm = episode(1, &[("203.0.113.7/32", 40)]);
+    storm.completed = Some(100);
+    assert!(responder.storm(&storm, &[], BootNs(1)).is_empty());
+    storm.completed = Some(99);
+    assert_eq!(responder.storm(&storm, &[], BootNs(1)).len(), 1);
+}
+
+#[test]
+fn what_this_host_connects_to_is_not_blocked() {
+    let mut terms = terms();
+    terms.storms.insert(StormKind::ConnectStorm);
+    let mut responder = Responder::new(terms);
+    let mut storm = episode(1, &[("203.0.113.7/32", 90)]);
+    storm.kind = StormKind::ConnectStorm;
+    assert!(responder.storm(&storm, &[], BootNs(1)).is_empty());
+}
+
+#[test]
+fn what_was_only_told_or_failed_is_not_blocked() {
+    let dry = Terms {
+        dry_run: true,
+        ..terms()
+    };
+    let storm = episode(1, &[("203.0.113.7/32", 90)]);
+    let mut responder = Responder::new(dry.clone());
+    assert!(responder.storm(&storm, &[], BootNs(1))[0].dry_run);
+    responder.configure(terms());
+    let ordered = responder.storm(&storm, &[], BootNs(2));
+    assert!(!ordered[0].dry_run, "{ordered:?}");
+    responder.failed(&ordered[0]);
+    assert_eq!(responder.storm(&storm, &[], BootNs(3)).len(), 1);
+    // What is blocked is unblocked, whatever is configured by then.
+    responder.configure(dry);
+    let undone = responder.over(&storm, BootNs(4));
+    assert!(undone.len() == 1 && !undone[0].dry_run, "{undone:?}");
+}
+
 #[test]
 fn names_of_sets_are_names() {
     assert!(Set::parse("inet filter bad_4").is_some());

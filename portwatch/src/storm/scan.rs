@@ -82,7 +82,7 @@ struct Source {
 #[derive(Debug, Default)]
 pub(super) struct Scans {
     sources: HashMap<Place, Source>,
-    awaited: Vec<(u32, IpAddr, u64, BootNs)>,
+    awaited: Vec<(Place, u64, BootNs)>,
     told: HashMap<(u32, u16), BootNs>,
     told_sources: HashMap<IpAddr, BootNs>,
     looked: BootNs,
@@ -116,8 +116,8 @@ impl Scans {
         if let (Rate::Ports, Subject::Source(netns, address)) = (crossing.rate, crossing.subject)
             && self.awaited.len() < AWAITED
         {
-            let one = (netns, address.to_canonical(), crossing.count, crossing.at);
-            self.awaited.push(one);
+            let place = (netns, address.to_canonical(), crossing.is_udp);
+            self.awaited.push((place, crossing.count, crossing.at));
         }
     }
 
@@ -165,15 +165,18 @@ impl Scans {
             self.add_knocks(place, reading, settings.scan_ports);
         }
         self.last = at;
-        for (netns, address, count, seen) in std::mem::take(&mut self.awaited) {
-            let place = (netns, address, false);
-            let udp = (netns, address, true);
+        for (place, count, seen) in std::mem::take(&mut self.awaited) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            if self.sources.contains_key(&place) || self.sources.contains_key(&udp) {
+            if self.sources.contains_key(&place) {
                 let counted = self.vertical(place, settings.scan_ports, count);
                 found.extend(counted);
             } else if count >= settings.scan_ports {
-                // The kernel has forgotten it meanwhile, and knows no more of it.
+                // The kernel has forgotten it meanwhile, and knows no more of it. Those who are told of stay, and must not
+                // become more than there is room for.
+                if self.sources.len() >= SOURCES {
+                    self.dropped += 1;
+                    continue;
+                }
                 self.insert(place, seen).counted = count;
                 found.extend(self.vertical(place, settings.scan_ports, 0));
             }
@@ -343,7 +346,8 @@ impl Scans {
     fn horizontal(&mut self, at: BootNs) -> Vec<Found> {
         let mut places: HashMap<(IpAddr, u16), HashSet<u32>> = HashMap::new();
         for ((netns, address, is_udp), source) in &self.sources {
-            if *is_udp || at.since(source.last) > TOGETHER_NS {
+            // Every namespace has a loopback of its own: its addresses are not one source.
+            if *is_udp || address.is_loopback() || at.since(source.last) > TOGETHER_NS {
                 continue;
             }
             for port in source.ports.range(..EPHEMERAL) {

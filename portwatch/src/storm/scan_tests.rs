@@ -77,6 +77,7 @@ fn a_crossing_is_told_even_if_the_kernel_has_forgotten_its_source() {
     let mut scans = Scans::default();
     let address = "198.51.100.4".parse().expect("an address");
     scans.crossed(&Crossing {
+        is_udp: false,
         at: BootNs(SECOND),
         subject: Subject::Source(1, address),
         rate: Rate::Ports,
@@ -86,6 +87,45 @@ fn a_crossing_is_told_even_if_the_kernel_has_forgotten_its_source() {
     let found = read(&mut scans, &[], 2 * SECOND);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].source, found[0].ports), (Some(address), 20));
+}
+
+/// Each namespace has a loopback of its own.
+#[test]
+fn loopback_is_not_one_source() {
+    let mut scans = Scans::default();
+    let at = 10 * SECOND;
+    let knock = |address: &str, netns| SourceReading {
+        netns,
+        address: address.parse().expect("an address"),
+        ..source(1, &[8080], at)
+    };
+    let here: Vec<_> = (1..=4).map(|netns| knock("127.0.0.1", netns)).collect();
+    assert!(read(&mut scans, &here, at).is_empty());
+    let there: Vec<_> = (1..=4).map(|netns| knock("198.51.100.9", netns)).collect();
+    assert_eq!(read(&mut scans, &there, 2 * at).len(), 1);
+}
+
+#[test]
+fn more_crossings_than_there_is_room_for_are_counted() {
+    let mut scans = Scans::default();
+    for round in 0..100_u32 {
+        for n in 0..64 {
+            let address = std::net::Ipv4Addr::from(0x0b00_0000 + round * 64 + n);
+            scans.crossed(&Crossing {
+                is_udp: false,
+                at: BootNs(SECOND),
+                subject: Subject::Source(1, address.into()),
+                rate: Rate::Ports,
+                count: 20,
+                window_ns: 0,
+            });
+        }
+        read(&mut scans, &[], 2 * SECOND + u64::from(round));
+    }
+    assert_eq!(
+        (scans.len(), scans.dropped),
+        (SOURCES, 6_400 - SOURCES as u64)
+    );
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn crossing(begin: &Reading, now: &Reading) -> Option<Crossing> {
         one.syns
     };
     let crossing = |subject, rate, count| Crossing {
+        is_udp: false,
         at: now.at,
         subject,
         rate,
