@@ -1,9 +1,7 @@
 //! From what is configured for a sink to where its lines are written: a file, standard output, or the buffer of a sink
 //! that has a peer.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +10,7 @@ use jiff::Timestamp;
 use crate::config::Sink;
 use crate::config::sinks::{self, Kind, WhenFull};
 use crate::event::{GapCause, Host};
+use crate::sink;
 use crate::sink::buffer::{Bounds, Gauge};
 use crate::sink::file::{FileSink, Turnover};
 use crate::sink::intake::Opened;
@@ -39,17 +38,9 @@ pub(super) fn check(sink: &Sink) -> Result<(), String> {
     let Kind::File(file) = &sink.kind else {
         return Ok(());
     };
-    let opened = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&file.path)
-        .and_then(|open| open.metadata());
     let path = file.path.display();
-    match opened {
-        Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(format!("{path} is not a regular file")),
+    match sink::file::append(&file.path) {
+        Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
         Err(error) => Err(format!("{path} cannot be written to: {error}")),
     }

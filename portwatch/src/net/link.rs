@@ -122,6 +122,8 @@ impl Link {
 
     /// Is a peer that has nothing to say still there? Does not wait; throws away what it said.
     pub fn is_alive(&mut self) -> bool {
+        // The steps before may have been over long ago.
+        self.wait_until(Instant::now() + Duration::from_secs(1));
         self.timed().socket.set_nonblocking(true).is_ok()
             && self.is_quiet()
             && self.timed().socket.set_nonblocking(false).is_ok()

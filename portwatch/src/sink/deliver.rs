@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,9 @@ impl Lane {
             let (why, least) = match delivery.trouble {
                 None => {
                     self.judge(None);
+                    if is_over(wake) {
+                        return;
+                    }
                     continue;
                 }
                 Some(Trouble::Refused(why)) => {
@@ -129,6 +132,9 @@ impl Lane {
                     parcels.clear();
                     parcels.extend(turn.pending.iter().map(|one| one.parcel(format)));
                     self.judge(Some(why));
+                    if is_over(wake) {
+                        return;
+                    }
                     continue;
                 }
                 Some(Trouble::Later(why)) => (why, Duration::ZERO),
@@ -165,6 +171,12 @@ impl Lane {
             }
         }
     }
+}
+
+/// Is there another one to deliver, or nobody any more? What waits must not keep this one from ending: perhaps nothing more
+/// may go to its peer. That there is something new is found out anyway.
+fn is_over(wake: &Receiver<()>) -> bool {
+    matches!(wake.try_recv(), Err(TryRecvError::Disconnected))
 }
 
 impl Turn {

@@ -105,6 +105,38 @@ impl Bench {
     }
 }
 
+/// A new configuration has another way to another peer: what waits may be none of the old one's business.
+#[test]
+fn one_that_is_replaced_ends_although_there_is_more() {
+    let dir = tempfile::tempdir().expect("dir");
+    let peer = Peer::default();
+    let one = Delivery {
+        taken: 1,
+        trouble: None,
+    };
+    peer.script
+        .lock()
+        .expect("whole")
+        .extend(std::iter::repeat_n(one, 5));
+    let (reader, gauge) = buffer::open(dir.path()).expect("open");
+    let lines: Vec<u8> = (1..=9)
+        .flat_map(|seq| encode_line(&testing::event(seq, EventType::ListenerOpened)))
+        .collect();
+    gauge.writer(BOUNDS).append(&lines).expect("written");
+    let lane = Lane::new("x", reader, testing::host(), Arc::default());
+    let (wake, woken) = sync_channel(1);
+    drop(wake);
+    lane.deliver(&mut peer.clone(), Format::Json, &woken);
+    assert_eq!(peer.got.lock().expect("whole").len(), 1);
+    // The next one goes on where it ended.
+    let (wake, woken) = sync_channel(1);
+    lane.end();
+    drop(wake);
+    peer.script.lock().expect("whole").clear();
+    lane.deliver(&mut peer.clone(), Format::Json, &woken);
+    assert_eq!(peer.got.lock().expect("whole").len(), 9);
+}
+
 #[test]
 fn what_a_peer_does_not_take_comes_again_in_its_order_and_under_its_number() {
     let dir = tempfile::tempdir().expect("dir");

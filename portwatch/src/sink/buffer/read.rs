@@ -89,10 +89,17 @@ impl Reader {
     pub fn read(&mut self, most: usize, bytes: usize) -> io::Result<Vec<Read>> {
         let (mut found, mut size) = (Vec::new(), 0);
         while found.len() < most && size < bytes {
-            let Some(limit) = self.limit()? else {
-                break;
+            let step = match self.limit() {
+                Ok(None) => break,
+                Ok(Some(limit)) => self.read_chunk(limit, most, bytes - size, &mut found),
+                Err(error) => Err(error),
             };
-            size += self.read_chunk(limit, most, bytes - size, &mut found)?;
+            match step {
+                Ok(more) => size += more,
+                Err(error) if found.is_empty() => return Err(error),
+                // What is read already must not get lost by it; the error comes again.
+                Err(_) => break,
+            }
         }
         Ok(found)
     }

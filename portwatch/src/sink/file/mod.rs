@@ -107,11 +107,17 @@ impl FileSink {
         Ok(self.open.insert(open))
     }
 
+    /// Closes the file. What was written to it is on the disk from here on, wherever its name leads by now.
+    fn put_down(&mut self) -> io::Result<()> {
+        match self.open.take() {
+            Some(open) => open.file.sync_data(),
+            None => Ok(()),
+        }
+    }
+
     /// Puts the file away under a name with its time, and begins another one.
     fn rotate(&mut self) -> io::Result<()> {
-        if let Some(open) = self.open.take() {
-            open.file.sync_data()?;
-        }
+        self.put_down()?;
         self.predecessors.put_away()?;
         self.open()?;
         Ok(())
@@ -173,7 +179,7 @@ impl Place for FileSink {
                 Err(error) => return Err(error),
             };
             if !is_there {
-                self.open = None;
+                self.put_down()?;
             }
         }
         self.open()?;
@@ -185,24 +191,21 @@ impl Place for FileSink {
     }
 
     fn reopen(&mut self) {
-        self.open = None;
+        if let Err(error) = self.put_down() {
+            tracing::error!(file = %self.path.display(), %error, "the end of a file that was put away is not synced");
+        }
     }
 }
 
 impl Open {
     /// Opens the file, and tells whether its last line was torn and had to be cut off.
     fn begin(path: &Path) -> io::Result<(Self, bool)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            // A FIFO must not make it wait.
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)?;
+        let is_new = !fs::exists(path)?;
+        let file = append(path)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
+        if is_new && let Some(folder) = path.parent() {
+            // That the file is there must survive, too.
+            File::open(folder)?.sync_all()?;
         }
         let whole = tail::whole(&file, metadata.len())?;
         let is_torn = whole < metadata.len();
@@ -217,6 +220,36 @@ impl Open {
         };
         Ok((open, is_torn))
     }
+}
+
+/// Opens a regular file for appending; makes it, for its owner alone, where there is none.
+///
+/// Whoever may write to the folder must not lead us elsewhere: neither by a symbolic link, nor by another name of a file
+/// that is not ours.
+///
+/// # Errors
+/// When it cannot be opened, or is something else.
+pub fn append(path: &Path) -> io::Result<File> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        // A FIFO must not make it wait.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other("it is a symbolic link: name the file itself"),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.nlink() > 1 {
+        return Err(io::Error::other("it has other names (hard links)"));
+    }
+    Ok(file)
 }
 
 fn identity(metadata: &fs::Metadata) -> (u64, u64) {

@@ -1,7 +1,7 @@
 //! Files that were put away: named after their time, packed on a thread of their own, removed when there are too many.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -140,7 +140,8 @@ impl Predecessors {
                 Some((time, ending)) if [PACKED, UNFINISHED].contains(&ending) => (time, ending),
                 _ => (rest, ""),
             };
-            if !is_stamp(time) {
+            // Whoever may write to the folder must not lead us elsewhere.
+            if !is_stamp(time) || !entry.file_type()?.is_file() {
                 continue;
             }
             if ending == UNFINISHED {
@@ -193,16 +194,23 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 
 /// Packs a file, whole or not at all. The file may go meanwhile.
 fn pack(path: &Path) -> io::Result<()> {
-    let file = match File::open(path) {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path);
+    let file = match file {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     let unfinished = with_ending(path, UNFINISHED);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let packed = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&unfinished)
         .and_then(|into| {

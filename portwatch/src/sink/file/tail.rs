@@ -23,8 +23,9 @@ pub(super) fn whole(file: &File, size: u64) -> io::Result<u64> {
     })
 }
 
-/// The head of the newest record in the file or in one that was put away beside it, under a name that begins with the
-/// file's. Packed ones are not looked at: what they hold is older than what the daemon kept by itself.
+/// The head of the newest record in the file or in one that was put away beside it: under the file's name with a time, as
+/// we do, or with a number, as logrotate does. Another sink's file may begin with the same name. Packed ones are not
+/// looked at: what they hold is older than what the daemon kept by itself.
 pub(super) fn last_head(path: &Path) -> io::Result<Option<Head>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(None);
@@ -33,10 +34,10 @@ pub(super) fn last_head(path: &Path) -> io::Result<Option<Head>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let other = entry.file_name();
-        let is_beside = other
+        let rest = other
             .as_encoded_bytes()
-            .starts_with(name.as_encoded_bytes());
-        if !is_beside || !entry.metadata()?.is_file() {
+            .strip_prefix(name.as_encoded_bytes());
+        if !rest.is_some_and(is_of_the_file) || !entry.metadata()?.is_file() {
             continue;
         }
         let file = File::open(entry.path())?;
@@ -47,6 +48,16 @@ pub(super) fn last_head(path: &Path) -> io::Result<Option<Head>> {
             .max_by_key(|head| head.number);
     }
     Ok(newest)
+}
+
+/// Is that the end of the name of the file itself, or of one that was put away?
+fn is_of_the_file(rest: &[u8]) -> bool {
+    let is_time = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'T' | b'.' | b'-');
+    match rest {
+        [] => true,
+        [b'.' | b'-', time @ ..] => !time.is_empty() && time.iter().all(is_time),
+        _ => false,
+    }
 }
 
 fn head_of(file: &File) -> io::Result<Option<Head>> {

@@ -50,6 +50,59 @@ fn predecessors(path: &Path) -> Vec<(PathBuf, String)> {
     all.into_iter().map(content).collect()
 }
 
+/// Whoever may write to the folder must not have us write elsewhere.
+#[test]
+fn links_are_not_followed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (other, path) = (dir.path().join("other"), dir.path().join("x.jsonl"));
+    fs::write(&other, "no end").expect("written");
+    let refused = |why: &str| {
+        let error = FileSink::begin(&path, NEVER, None).expect_err("refused");
+        assert!(error.to_string().contains(why), "{error}");
+        assert_eq!(text(&other), "no end");
+    };
+    std::os::unix::fs::symlink(&other, &path).expect("linked");
+    refused("symbolic link");
+    fs::remove_file(&path).expect("removed");
+    fs::hard_link(&other, &path).expect("linked");
+    refused("hard links");
+    fs::remove_file(&path).expect("removed");
+    // Nor by what is packed.
+    let mut sink = begin(
+        &path,
+        Turnover {
+            compress: true,
+            ..NEVER
+        },
+    );
+    sink.write(b"a\n").expect("written");
+    let put_away = dir.path().join("x.jsonl.20200101T000000.000000");
+    std::os::unix::fs::symlink(&other, &put_away).expect("linked");
+    sink.beat().expect("a beat");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(text(&other), "no end");
+    assert!(fs::symlink_metadata(&put_away).expect("there").is_symlink());
+}
+
+/// Two sinks whose names begin alike have a chain each.
+#[test]
+fn a_chain_does_not_go_on_behind_another_ones() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (short, long) = (dir.path().join("events"), dir.path().join("events.ecs"));
+    let heads = |name: &str| {
+        let folder = dir.path().join(format!("heads-{name}"));
+        fs::create_dir(&folder).expect("made");
+        folder
+    };
+    let begin = FileSink::begin(&long, NEVER, Some(&heads("long"))).expect("open");
+    let (mut sink, mut chain) = (begin.sink, begin.chain.expect("a chain"));
+    let mut line = b"{\"a\":1}\n".to_vec();
+    chain.seal(&mut line, 0, Format::Json);
+    sink.write(&line).expect("written");
+    let other = FileSink::begin(&short, NEVER, Some(&heads("short"))).expect("open");
+    assert_eq!(other.chain.expect("a chain").head().number, 0);
+}
+
 #[test]
 fn it_is_for_its_owner_alone_and_goes_on_where_it_ended() {
     let dir = tempfile::tempdir().expect("dir");

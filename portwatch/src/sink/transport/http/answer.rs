@@ -38,7 +38,15 @@ fn item(item: &Value) -> Fate {
     };
     let kind = text("type").unwrap_or("an error");
     let why = format!("{status} {kind}: {}", text("reason").unwrap_or_default());
+    // Not about the record: a cluster that is full, or an index that is closed or has a wrong name.
+    const NOT_NOW: [&str; 4] = [
+        "cluster_block_exception",
+        "index_closed_exception",
+        "invalid_index_name_exception",
+        "validation_exception",
+    ];
     match status {
+        400 if NOT_NOW.contains(&kind) => Fate::Later(why),
         // It is there already: it came before, and its answer was lost.
         200..=299 | 409 => Fate::Taken,
         400 | 413 | 422 => Fate::Refused(why),

@@ -103,7 +103,12 @@ impl Http {
         let path = format!("/services/collector/ack?channel={}", self.channel);
         let deadline = Instant::now() + self.settings.patience;
         loop {
-            let reply = self.post(Some(&path), "application/json", ask.as_bytes())?;
+            let reply = self.post(Some(&path), "application/json", ask.as_bytes());
+            // That the question is refused says nothing of the records.
+            let reply = reply.map_err(|trouble| match trouble {
+                Trouble::Refused(why) => Trouble::Later(why),
+                other => other,
+            })?;
             if answer::is_confirmed(&reply.body, number) {
                 return Ok(());
             }

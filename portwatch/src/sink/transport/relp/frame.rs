@@ -49,10 +49,9 @@ pub(super) struct Heard {
 impl Heard {
     /// Takes bytes in.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if self.at == self.unread.len() {
-            self.unread.clear();
-            self.at = 0;
-        }
+        // Else a peer that never ends at the end of something would fill the memory.
+        self.unread.drain(..self.at);
+        self.at = 0;
         self.unread.extend_from_slice(bytes);
     }
 
