@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portwatch::net::Endpoint;
 use portwatch::sink::transport::syslog::{Envelope, Place, Syslog};
@@ -11,6 +11,8 @@ use portwatch_tests::harness::receivers::{Rsyslog, missing};
 
 use super::{PATIENCE, endpoint, insist, number, parcels, skip, tls};
 
+/// Which of the ways below has no end that confirms it.
+const UNCONFIRMED: usize = 2;
 /// How often the receiver is killed.
 const KILLS: usize = 20;
 
@@ -49,17 +51,35 @@ fn rsyslog_takes_records_by_each_way_as_they_are() {
         ),
         Syslog::new(local, envelope()),
     ];
-    let count = ways.len();
     for (way, mut syslog) in ways.into_iter().enumerate() {
-        let delivery = syslog.deliver(&parcels(way * 100, 100));
-        assert_eq!(delivery, Delivery::all(100), "way {way}: {}", rsyslog.log());
+        let first = way * 100;
+        // This receiver breaks a handshake now and then, for an error of a connection before.
+        insist(&mut syslog, &parcels(first, 100), |_| {
+            std::thread::sleep(Duration::from_millis(10));
+        });
+        // While the connection is there: of one that does not confirm, the end may lose what was not read.
+        let is_all = |lines: &[String]| {
+            let whole = lines.iter().filter(|line| line.ends_with('}'));
+            let numbers: BTreeSet<usize> = whole.map(|line| number(line)).collect();
+            (first..first + 100).all(|one| numbers.contains(&one))
+        };
+        let mut until = Instant::now() + PATIENCE;
+        let mut is_again = way == UNCONFIRMED;
+        while !is_all(&rsyslog.lines()) {
+            if Instant::now() > until {
+                // It may have broken this one too, and then nobody knows.
+                assert!(is_again, "way {way}: {}", rsyslog.log());
+                is_again = false;
+                until = Instant::now() + PATIENCE;
+                insist(&mut syslog, &parcels(first, 100), |_| {});
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
-    let lines = rsyslog.wait_for(count * 100, PATIENCE).expect("all");
+    let lines = rsyslog.lines();
     // Those of the host's socket have a header without a kind.
     let line = "133 listener.opened {\"n\":7,\"text\":\"größe\"}";
     assert!(lines.iter().any(|one| one == line), "{:?}", lines.first());
-    let numbers: BTreeSet<usize> = lines.iter().map(|line| number(line)).collect();
-    assert!(numbers.into_iter().eq(0..count * 100));
 }
 
 #[test]

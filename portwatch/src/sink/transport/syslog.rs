@@ -19,6 +19,8 @@ use crate::text::escape;
 
 /// Bytes that are written at once.
 const CHUNK: usize = 128 * 1024;
+/// How long a receiver may take to read the rest of a connection that is no longer needed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where the receiver is.
 #[derive(Debug)]
@@ -188,6 +190,21 @@ impl Transport for Syslog {
         match &self.place {
             Place::Local { .. } => self.local(parcels),
             Place::Remote { .. } => self.remote(parcels),
+        }
+    }
+}
+
+impl Drop for Syslog {
+    /// A connection that is closed while something of the receiver was not read, such as what TLS sends late, is reset by
+    /// the kernel; the receiver then throws away what it has not read.
+    fn drop(&mut self) {
+        let is_remote = matches!(self.place, Place::Remote { .. });
+        if let Open::Stream(mut link) = std::mem::replace(&mut self.open, Open::Nothing)
+            && is_remote
+        {
+            link.wait_until(Instant::now() + FAREWELL);
+            // One that does not close in time is left to itself.
+            let _ = link.finish();
         }
     }
 }
