@@ -163,7 +163,8 @@ async fn what_did_not_fit_into_the_queue_is_told_all_the_same() {
     }
     let (queries, mut asked) = mpsc::channel(1);
     running.pipeline.set(queries).expect("set once");
-    let Some(Query::List(answer)) = asked.recv().await else {
+    let question = tokio::time::timeout(Duration::from_secs(5), asked.recv());
+    let Some(Query::List(answer)) = question.await.expect("it asks") else {
         panic!("another question");
     };
     answer.send(opened).expect("waiting");
