@@ -17,7 +17,11 @@ wire! {
         pub spares: u32,
         /// Bits of [`SockOpsSignals`]: what the socket operations program reports because no better rung does.
         pub sock_ops: u32,
-    } size 24
+        /// Length of a tick, ns.
+        pub tick_ns: u32,
+        /// A window of storms is two to the power of this many ticks.
+        pub window_shift: u32,
+    } size 32
 }
 
 wire! {

@@ -19,10 +19,9 @@ pub const CONNECTING: u32 = 4096;
 pub const SOURCES: u32 = 4096;
 /// Crossings that were announced lately.
 pub const ANNOUNCED: u32 = 1024;
-/// A window is two to the power of this many nanoseconds: 1.07 s, and no division.
-pub const WINDOW_SHIFT: u32 = 30;
-/// Length of a window, ns.
-pub const WINDOW_NS: u64 = 1 << WINDOW_SHIFT;
+/// What a window should last, ns. It is a power of two of ticks that is near to it, for the kernel tells those for the
+/// price of a load: 1.02 s with ticks of 1 or 4 ms.
+pub const WINDOW_NS: u64 = 1_000_000_000;
 /// Crossings that are announced in one window, at most.
 pub const ANNOUNCED_A_WINDOW: u64 = 128;
 /// Words of a source's bitmap of ports.
@@ -49,33 +48,28 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// What the probes of storms saw, in the order of [`crate::counters::Counters::storm`].
+    /// What the probes of storms saw, in the order of [`crate::counters::Counters::storm`]. Connects, failed ones and
+    /// completed connections are among the transitions.
     StormCount: u32 {
         /// SYNs at listeners with a cell.
         SYN = 0,
-        /// Connections completed there.
-        ACCEPT = 1,
         /// SYN-ACKs sent again.
-        UNANSWERED = 2,
+        UNANSWERED = 1,
         /// Resets received by connections of listeners.
-        RESET = 3,
-        /// Connects.
-        CONNECT = 4,
-        /// Connects that failed.
-        FAILED = 5,
+        RESET = 2,
         /// TCP knocks at closed ports.
-        KNOCK = 6,
+        KNOCK = 3,
         /// UDP knocks at closed ports.
-        UDP_KNOCK = 7,
+        UDP_KNOCK = 4,
         /// Knocks of unknown sources that were left out, because there were too many of those.
-        PASSED_OVER = 8,
+        PASSED_OVER = 5,
         /// Crossings that were not announced, because there were too many.
-        HELD_BACK = 9,
+        HELD_BACK = 6,
     }
 }
 
 /// Number of [`StormCount`]s.
-pub const STORM_COUNTS: usize = 10;
+pub const STORM_COUNTS: usize = 7;
 
 wire! {
     /// A listener, as packets tell it.
@@ -87,6 +81,20 @@ wire! {
         /// Address family of the listener; of a process as a subject, 0.
         pub family: u16,
     } size 8
+}
+
+impl CellKey {
+    /// A process as a subject of peers: its pid, and of its start as much as tells it from the last one that had the
+    /// pid; no family.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_process(process: ProcessId) -> Self {
+        Self {
+            netns: process.pid,
+            port: (process.start >> 20) as u16,
+            family: 0,
+        }
+    }
 }
 
 wire! {
@@ -132,7 +140,8 @@ wire! {
     pub struct ProcessCell {
         /// Connects.
         pub connects: u64,
-        /// Connects that failed; where there are many, estimated from one in [`TRACK_EVERY`].
+        /// Connects that failed, while [`FOLLOW_FROM`] or more did; where there are many, estimated from one in
+        /// [`TRACK_EVERY`].
         pub failed: u64,
         /// Number of the present window.
         pub window: u64,
@@ -141,7 +150,45 @@ wire! {
     } size 32
 }
 
-/// Connects of a process in one window whose outcome is awaited each.
+wire! {
+    /// The connects of this CPU that their process was not told yet; the single value of a per-CPU array.
+    pub struct Opening {
+        /// Whose.
+        pub process: ProcessId,
+        /// In which window.
+        pub window: u64,
+        /// Connects that are not in its [`ProcessCell`] yet: fewer than [`SETTLE_EVERY`].
+        pub pending: u64,
+        /// Connects since this process had its turn, in this window.
+        pub seen: u64,
+        /// 1 when it connects so often that its peers are looked at.
+        pub is_busy: u64,
+    } size 48
+}
+
+/// So many connects of one process on one CPU are told to its [`ProcessCell`] together.
+pub const SETTLE_EVERY: u64 = 16;
+
+wire! {
+    /// How many connects fail on the whole host; the single value of an array map. CPUs write to it at the same time.
+    pub struct Failing {
+        /// Number of the present window.
+        pub window: u64,
+        /// Connects that failed in it.
+        pub count: u64,
+        /// Up to this window it is looked for whose they are; 0: it is not.
+        pub until: u64,
+        /// Which window that began in.
+        pub since: u64,
+    } size 32
+}
+
+/// Failed connects of the host in one window from which on it is looked for whose they are: waiting for each outcome
+/// is what costs most, and a few failures are no storm.
+pub const FOLLOW_FROM: u64 = 16;
+/// For how many windows after the last such one.
+pub const FOLLOWED: u64 = 16;
+/// Connects of a process on one CPU in one window whose outcome is awaited each.
 pub const TRACK_ALL: u64 = 32;
 /// Beyond those, one in this many, which counts for all of them.
 pub const TRACK_EVERY: u64 = 16;
@@ -158,14 +205,16 @@ wire! {
         /// Whose.
         pub process: ProcessId,
         /// For how many connects it stands.
-        pub weight: u64,
+        pub weight: u32,
+        /// The lower half of [`Failing::since`]: what was left over when it was last looked for says nothing now.
+        pub since: u32,
     } size 24
 }
 
 wire! {
     /// A sender of SYNs, or a peer that a process connects to. Its value is a count.
     pub struct PeerKey {
-        /// The listener, or the process: its pid stands for the namespace, and family and port are 0.
+        /// The listener, or the process: see [`CellKey::of_process`].
         pub subject: CellKey,
         /// IPv4 address (v4-mapped), or the first 64 bits of an IPv6 one.
         pub address: [u8; 16],
@@ -280,5 +329,7 @@ wire! {
         pub protocol: u32,
         /// How many in this window so far, on this CPU (process and source: on all).
         pub count: u64,
-    } size 32 + 40 + 8 + 8
+        /// Length of a window, ns.
+        pub window_ns: u64,
+    } size 32 + 40 + 8 + 8 + 8
 }

@@ -22,6 +22,8 @@ pub static SETTINGS: Settings = Settings {
     sockfs_magic: 0,
     spares: 0,
     sock_ops: 0,
+    tick_ns: 0,
+    window_shift: 0,
 };
 
 /// The offset of a kernel field.
@@ -129,6 +131,11 @@ pub trait Object: Copy {
     fn address(self) -> u64;
     /// Reads a field; zero when this kernel does not have it.
     fn field<T: Plain>(self, offset: u32) -> T;
+    /// Reads a field of the structure that a pointer in this one leads to.
+    #[inline(always)]
+    fn behind<T: Plain>(self, pointer: u32, offset: u32) -> T {
+        field(self.field(pointer), offset)
+    }
 }
 
 /// An address: each field is a call of the helper.
@@ -208,6 +215,16 @@ impl Object for Typed {
     #[inline(always)]
     fn field<T: Plain>(self, offset: u32) -> T {
         Self::field(self, offset)
+    }
+
+    /// Two loads instead of one and a call of the helper.
+    #[inline(always)]
+    fn behind<T: Plain>(self, pointer: u32, offset: u32) -> T {
+        if pointer == ABSENT {
+            return T::ZERO;
+        }
+        // SAFETY: the caller names a pointer to a kernel structure, or the verifier refuses the load behind it.
+        unsafe { self.follow(pointer) }.field(offset)
     }
 }
 

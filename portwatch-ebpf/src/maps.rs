@@ -8,8 +8,8 @@ use portwatch_common::listener::HeldRecord;
 use portwatch_common::settings::Control;
 use portwatch_common::share::{SHARES, Share};
 use portwatch_common::storm::{
-    self, Announcement, Budget, Cell, CellKey, Connecting, PeerKey, ProcessCell, ProcessId, Source,
-    SourceKey, Thresholds,
+    self, Announcement, Budget, Cell, CellKey, Connecting, Failing, Opening, PeerKey, ProcessCell,
+    ProcessId, Source, SourceKey, Thresholds,
 };
 
 use crate::kernel::CopyPlace;
@@ -72,6 +72,14 @@ pub static PEERS: LruHashMap<PeerKey, u64> = LruHashMap::with_max_entries(storm:
 #[map]
 pub static PROCESSES: LruHashMap<ProcessId, ProcessCell> =
     LruHashMap::with_max_entries(storm::PROCESSES, 0);
+
+/// Connects of this CPU that are not told yet.
+#[map]
+pub static OPENING: PerCpuArray<Opening> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many connects fail.
+#[map]
+pub static FAILING: Array<Failing> = Array::with_max_entries(1, 0);
 
 /// Connects whose outcome is awaited, by socket.
 #[map]

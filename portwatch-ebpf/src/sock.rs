@@ -84,6 +84,12 @@ pub fn last_port(sk: u64) -> u16 {
     field::<u16>(sk, offset!(inet_sport)).swap_bytes()
 }
 
+/// Inode of the network namespace.
+#[inline(always)]
+pub fn netns(sk: impl Object) -> u32 {
+    sk.behind(offset!(sk_net), offset!(net_inum))
+}
+
 /// The longest accept queue.
 #[inline(always)]
 pub fn backlog(sk: impl Object) -> u32 {
@@ -179,7 +185,7 @@ pub unsafe fn fill_with(sk: impl Object, inode: u64, out: *mut Sock) {
         (*out).sk = sk.address();
         (*out).cookie = sk.field(offset!(sk_cookie));
         (*out).inode = inode;
-        (*out).netns = field(sk.field(offset!(sk_net)), offset!(net_inum));
+        (*out).netns = netns(sk);
         (*out).family = family;
         (*out).kind = kind;
         (*out).protocol = protocol(sk);

@@ -1,7 +1,7 @@
 //! Rates of listeners, processes and sources; a rate that goes over its threshold is announced at once.
 //!
 //! The hot path is the change of a connection's state: of the ten or so that a connection makes, one looks a cell up (its
-//! listener's, when it is completed) and two an owner (when it begins and ends to connect); an ephemeral port never
+//! listener's, when it is completed) and one adds to a count of its CPU (when it is begun); an ephemeral port never
 //! makes an entry. Whoever invents addresses finds only LRU tables to fill, and those one time in many.
 //!
 //! Spare programs ([`crate::spare`]) are not needed here: what the kernel skips is a count that is too low by one, and
@@ -10,20 +10,22 @@
 //! Trap `rate_by_cpu`: a window's count is kept by CPU, for want of atomic operations that return a value. User space sets
 //! thresholds for one CPU, and looks at the sum when one is crossed.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::maps::RingBuf;
 use portwatch_common::counters::Ring;
 use portwatch_common::header::{EventKind, Mechanism};
 use portwatch_common::storm::{
-    ANNOUNCED_A_WINDOW, Announcement, Cell, CellKey, Connecting, CrossingRecord, Gauge, PEER_EVERY,
-    PeerKey, ProcessCell, ProcessId, StormCount, StormRate, StormSubject, TRACK_ALL, TRACK_EVERY,
-    Thresholds, WINDOW_SHIFT,
+    ANNOUNCED_A_WINDOW, Announcement, Cell, CellKey, Connecting, CrossingRecord, FOLLOW_FROM,
+    FOLLOWED, Failing, Gauge, Opening, PEER_EVERY, PeerKey, ProcessCell, ProcessId, SETTLE_EVERY,
+    StormCount, StormRate, StormSubject, TRACK_ALL, TRACK_EVERY, Thresholds,
 };
 
-use crate::count::{add_one, counters};
+use crate::count::{add, add_one, counters};
 use crate::emit::{current, reserve_unshared, thread};
-use crate::kernel::{Object, Typed, field, offset};
-use crate::maps::{ANNOUNCED, BUDGET, CELLS, CONNECTING, CRITICAL, PEERS, PROCESSES, THRESHOLDS};
+use crate::kernel::{Object, Typed, field, offset, setting};
+use crate::maps::{
+    ANNOUNCED, BUDGET, CELLS, CONNECTING, CRITICAL, FAILING, OPENING, PEERS, PROCESSES, THRESHOLDS,
+};
 use crate::sock;
 
 const ESTABLISHED: u8 = 1;
@@ -71,10 +73,11 @@ pub fn thresholds() -> Option<*const Thresholds> {
     THRESHOLDS.get_ptr(0)
 }
 
-/// The number of the window that this moment is in.
+/// The number of the window that this moment is in. Ticks are near enough: a clock costs ten times as much.
 #[inline(always)]
 pub fn window() -> u64 {
-    now() >> WINDOW_SHIFT
+    // SAFETY: no arguments; always allowed.
+    unsafe { bpf_jiffies64() >> setting!(window_shift) }
 }
 
 /// As [`note`], for what one program alone counts.
@@ -99,7 +102,7 @@ pub fn note(what: StormCount) {
 #[inline(always)]
 pub fn key_of(sk: impl Object) -> CellKey {
     CellKey {
-        netns: field(sk.field(offset!(sk_net)), offset!(net_inum)),
+        netns: sock::netns(sk),
         port: sock::port(sk),
         family: sock::family(sk),
     }
@@ -140,7 +143,7 @@ pub fn peer(subject: CellKey, address: [u8; 16]) {
     };
     if let Some(count) = PEERS.get_ptr_mut(&key) {
         // SAFETY: a value of the map; other CPUs add to it too.
-        unsafe { crate::count::add(count, PEER_EVERY) };
+        unsafe { add(count, PEER_EVERY) };
     } else {
         let _ = PEERS.insert(&key, PEER_EVERY, 0);
     }
@@ -249,6 +252,7 @@ pub fn announce(announcement: &Announcement, count: u64, by: Mechanism) -> i32 {
         (*record).rate = announcement.rate;
         (*record).protocol = announcement.protocol;
         (*record).count = count;
+        (*record).window_ns = (setting!(tick_ns) as u64) << setting!(window_shift);
         slot.submit(
             &raw mut (*record).header,
             EventKind::RATE_CROSSED,
@@ -270,7 +274,6 @@ fn completed(sk: Typed) {
     let Some(limits) = thresholds() else {
         return;
     };
-    note_alone(StormCount::ACCEPT);
     let window = window();
     // SAFETY: this CPU's cell, and only the program of state changes completes; a value of a map.
     unsafe {
@@ -281,60 +284,103 @@ fn completed(sk: Typed) {
     }
 }
 
-/// The current process connects: CLOSE→SYN_SENT is made by `connect` itself.
+/// The current process connects: CLOSE→SYN_SENT is made by `connect` itself. Who connects often is told to the table of
+/// processes once in [`SETTLE_EVERY`] times: to find it there costs more than all the rest.
 #[inline(never)]
 fn connect(sk: Typed) -> i32 {
-    let leader: u64 = field(current(), offset!(task_group_leader));
-    let process = ProcessId {
-        pid: (thread() >> 32) as u32,
-        reserved: 0,
-        start: field(leader, offset!(task_start_boottime)),
+    let Some(opening) = OPENING.get_ptr_mut(0) else {
+        return 0;
     };
+    let thread = thread();
+    let pid = (thread >> 32) as u32;
     let window = window();
-    note_alone(StormCount::CONNECT);
-    let count = match PROCESSES.get_ptr_mut(&process) {
+    // SAFETY: this CPU's own, and only this program's.
+    let (process, seen, is_busy) = unsafe {
+        if (*opening).process.pid != pid || (*opening).window != window {
+            settle(opening);
+            (*opening).process = ProcessId {
+                pid,
+                reserved: 0,
+                start: start_of(thread),
+            };
+            (*opening).window = window;
+            (*opening).seen = 0;
+            (*opening).is_busy = 0;
+        }
+        (*opening).pending += 1;
+        (*opening).seen += 1;
+        if (*opening).pending >= SETTLE_EVERY {
+            settle(opening);
+        }
+        ((*opening).process, (*opening).seen, (*opening).is_busy)
+    };
+    follow(sk.address(), process, seen, window);
+    if is_busy != 0 && seen % PEER_EVERY == 0 {
+        peer(CellKey::of_process(process), far_end(sk));
+    }
+    0
+}
+
+/// When the thread group of a thread began, boot clock, ns. Most of those that connect lead it.
+#[inline(always)]
+fn start_of(thread: u64) -> u64 {
+    let task = current();
+    let leader = if (thread >> 32) as u32 == thread as u32 {
+        task
+    } else {
+        field(task, offset!(task_group_leader))
+    };
+    field(leader, offset!(task_start_boottime))
+}
+
+/// Tells the table of processes what this CPU counted.
+///
+/// # Safety
+/// `opening` must be this CPU's.
+#[inline(never)]
+unsafe fn settle(opening: *mut Opening) -> i32 {
+    // SAFETY: the caller's promise.
+    let (process, window, pending) = unsafe {
+        let pending = (*opening).pending;
+        (*opening).pending = 0;
+        ((*opening).process, (*opening).window, pending)
+    };
+    if pending == 0 {
+        return 0;
+    }
+    let (before, after) = match PROCESSES.get_ptr_mut(&process) {
         // SAFETY: a value of the map; CPUs that write at once may lose a count of the window, not of the total.
         Some(cell) => unsafe {
-            add_one(&raw mut (*cell).connects);
-            let count = if (*cell).window == window {
-                (*cell).count + 1
+            add(&raw mut (*cell).connects, pending);
+            let before = if (*cell).window == window {
+                (*cell).count
             } else {
-                1
+                0
             };
             (*cell).window = window;
-            (*cell).count = count;
-            count
+            (*cell).count = before + pending;
+            (before, before + pending)
         },
         None => {
             let new = ProcessCell {
-                connects: 1,
+                connects: pending,
                 failed: 0,
                 window,
-                count: 1,
+                count: pending,
             };
             let _ = PROCESSES.insert(&process, new, 0);
-            1
+            (0, pending)
         }
     };
-    let weight = if count <= TRACK_ALL { 1 } else { TRACK_EVERY };
-    if count <= TRACK_ALL || count % TRACK_EVERY == 0 {
-        let awaited = Connecting { process, weight };
-        let _ = CONNECTING.insert(&sk.address(), awaited, 0);
-    }
     let Some(limits) = thresholds() else {
         return 0;
     };
-    // SAFETY: a value of the map.
-    let (floor, limit) = unsafe { ((*limits).peer_floor, (*limits).connect) };
-    if count > floor && count % PEER_EVERY == 0 {
-        let subject = CellKey {
-            netns: process.pid,
-            port: 0,
-            family: 0,
-        };
-        peer(subject, far_end(sk.address()));
-    }
-    if count == limit {
+    // SAFETY: a value of the map, and the caller's promise.
+    let limit = unsafe {
+        (*opening).is_busy = (after > (*limits).peer_floor) as u64;
+        (*limits).connect
+    };
+    if before < limit && limit <= after {
         let announcement = Announcement {
             subject: StormSubject {
                 listener: NOWHERE,
@@ -345,26 +391,97 @@ fn connect(sk: Typed) -> i32 {
             protocol: u32::from(sock::IPPROTO_TCP),
             window,
         };
-        announce(&announcement, count, Mechanism::TP_BTF);
+        announce(&announcement, after, Mechanism::TP_BTF);
     }
     0
 }
 
-/// A connect has ended one way or the other.
-#[inline(never)]
-fn outcome(sk: u64, has_failed: bool) -> i32 {
-    if has_failed {
-        note_alone(StormCount::FAILED);
+/// While connects fail, it is remembered whose this one is: its outcome comes in a softirq.
+#[inline(always)]
+fn follow(sk: u64, process: ProcessId, seen: u64, window: u64) {
+    let Some(failing) = FAILING.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: a value of the map.
+    let since = unsafe {
+        let until = (*failing).until;
+        if until == 0 {
+            return;
+        }
+        if until < window {
+            (*failing).until = 0;
+            return;
+        }
+        (*failing).since as u32
+    };
+    let weight = if seen <= TRACK_ALL { 1 } else { TRACK_EVERY };
+    if seen <= TRACK_ALL || seen % TRACK_EVERY == 0 {
+        let awaited = Connecting {
+            process,
+            weight: weight as u32,
+            since,
+        };
+        let _ = CONNECTING.insert(&sk, awaited, 0);
     }
+}
+
+/// A connect has ended one way or the other.
+#[inline(always)]
+fn outcome(sk: u64, has_failed: bool) {
+    let Some(failing) = FAILING.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: a value of the map.
+    unsafe {
+        if has_failed {
+            failed(failing);
+        }
+        if (*failing).until != 0 {
+            attribute(sk, has_failed, (*failing).since as u32);
+        }
+    }
+}
+
+/// One more has failed.
+///
+/// # Safety
+/// `failing` must be the value of its map. CPUs that write at once may lose a count.
+#[inline(always)]
+unsafe fn failed(failing: *mut Failing) {
+    let window = window();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let count = if (*failing).window == window {
+            (*failing).count + 1
+        } else {
+            1
+        };
+        (*failing).window = window;
+        (*failing).count = count;
+        if count >= FOLLOW_FROM {
+            if (*failing).until == 0 {
+                (*failing).since = window;
+            }
+            (*failing).until = window + FOLLOWED;
+        }
+    }
+}
+
+/// Whose connect was it?
+#[inline(never)]
+fn attribute(sk: u64, has_failed: bool, since: u32) -> i32 {
     let Some(awaited) = CONNECTING.get_ptr(&sk) else {
         return 0;
     };
     // SAFETY: a value of the map, copied.
     let awaited = unsafe { *awaited };
     let _ = CONNECTING.remove(&sk);
-    if has_failed && let Some(cell) = PROCESSES.get_ptr_mut(&awaited.process) {
+    if has_failed
+        && awaited.since == since
+        && let Some(cell) = PROCESSES.get_ptr_mut(&awaited.process)
+    {
         // SAFETY: a value of the map; other CPUs add to it too.
-        unsafe { crate::count::add(&raw mut (*cell).failed, awaited.weight) };
+        unsafe { add(&raw mut (*cell).failed, u64::from(awaited.weight)) };
     }
     0
 }

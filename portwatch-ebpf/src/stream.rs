@@ -12,7 +12,7 @@ use portwatch_common::offsets::ABSENT;
 use portwatch_common::socket::{Sock, SockFlags, TcpState};
 
 use crate::emit::{Slot, current, lazy_wakeup, reserve};
-use crate::kernel::{Typed, bits, field, offset};
+use crate::kernel::{Typed, bits, offset};
 use crate::maps::{BULK, CRITICAL};
 use crate::{sock, task};
 
@@ -150,7 +150,7 @@ unsafe fn fill_socket(sk: Typed, out: *mut Sock) {
         (*out).sk = sk.address();
         (*out).cookie = sk.field(offset!(sk_cookie));
         (*out).inode = inode;
-        (*out).netns = field(sk.field(offset!(sk_net)), offset!(net_inum));
+        (*out).netns = sock::netns(sk);
         (*out).family = family;
         (*out).kind = sk.field(offset!(sk_type));
         (*out).protocol = sock::IPPROTO_TCP;

@@ -1,6 +1,6 @@
 //! What storms are told by: cells are made for what listens, and read when the probes say that something moved.
 //!
-//! While all is quiet, this is a comparison of ten numbers a second, which were read anyway, and a look at the counters of
+//! While all is quiet, this is a comparison of eight numbers a second, which were read anyway, and a look at the counters of
 //! the namespaces every [`SLOW`] seconds. A crossing has everything read at once; so does a second in which more happened
 //! on the host than one subject may do; and while somebody watches an episode, each second does.
 
@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portwatch_common::counters::Counters;
 use portwatch_common::socket::TcpState;
-use portwatch_common::storm::{PeerKey, STORM_COUNTS, StormCount, Thresholds, WINDOW_SHIFT};
+use portwatch_common::storm::{CellKey, PeerKey, StormCount, Thresholds};
 use tokio::sync::mpsc;
 
 use super::outside::{CLOSE_WAIT_FLOOR, Outside, complete, look_outside};
@@ -21,7 +21,7 @@ use crate::probe::sensors::Sensors;
 use crate::probe::storms::StormMaps;
 use crate::storm::{
     Counts, Crossing, Kept, ListenerKey, ListenerReading, PeerReading, ProcessReading, Reading,
-    SourceReading, Subject,
+    STATES, SourceReading, Subject,
 };
 use crate::time::BootNs;
 
@@ -57,7 +57,7 @@ pub(super) struct Storms {
     without_cell: BTreeSet<ListenerKey>,
     thresholds: Thresholds,
     cpus: u64,
-    last: [u64; STORM_COUNTS],
+    last: [u64; MOVES],
     due: BootNs,
     not_before: BootNs,
     fast_until: BootNs,
@@ -78,7 +78,7 @@ impl Storms {
             without_cell: BTreeSet::new(),
             thresholds: THRESHOLDS,
             cpus: 1,
-            last: [0; STORM_COUNTS],
+            last: [0; MOVES],
             due: BootNs(now.0 + SLOW),
             not_before: now,
             fast_until: now,
@@ -218,24 +218,16 @@ impl Storms {
 
     /// What the probes counted in the last second: does any of it ask for a look?
     pub(super) fn every_second(&mut self, counters: &Counters, now: BootNs) {
-        let mut by = [0; STORM_COUNTS];
-        for ((by, &now), last) in by.iter_mut().zip(&counters.storm).zip(self.last) {
-            *by = now.wrapping_sub(last);
+        let mut is_over = false;
+        let mut by = [0; MOVES];
+        let moves = moves(counters, &self.thresholds);
+        for (((total, limit), last), by) in moves.into_iter().zip(&mut self.last).zip(&mut by) {
+            *by = total.wrapping_sub(*last);
+            *last = total;
+            is_over |= limit != 0 && *by >= limit;
         }
-        self.last = counters.storm;
-        let of = |count: StormCount| by.get(count.0 as usize).copied().unwrap_or_default();
-        let limits = self.thresholds;
-        let is_over = |count, limit: u64| limit != 0 && of(count) >= limit;
-        self.sources_moved |= of(StormCount::KNOCK) + of(StormCount::UDP_KNOCK) > 0;
-        if is_over(StormCount::SYN, limits.syn)
-            || is_over(StormCount::ACCEPT, limits.accept)
-            || is_over(StormCount::UNANSWERED, limits.unanswered)
-            || is_over(StormCount::RESET, limits.reset)
-            || is_over(StormCount::CONNECT, limits.connect)
-            || is_over(StormCount::KNOCK, limits.ports)
-            || is_over(StormCount::UDP_KNOCK, limits.ports)
-            || self.fast_until > now
-        {
+        self.sources_moved |= by.iter().rev().take(2).any(|&knocks| knocks > 0);
+        if is_over || self.fast_until > now {
             self.due = self.due.min(now);
         }
     }
@@ -271,9 +263,10 @@ impl Storms {
                 });
             }
         }
-        let window = now.0 >> WINDOW_SHIFT;
-        for (id, cell) in maps.processes() {
-            if window.saturating_sub(cell.window) > SILENT_WINDOWS {
+        let processes = maps.processes();
+        let window = processes.iter().map(|(_, cell)| cell.window).max();
+        for (id, cell) in processes {
+            if window.unwrap_or_default().saturating_sub(cell.window) > SILENT_WINDOWS {
                 maps.forget_process(id);
                 continue;
             }
@@ -283,7 +276,9 @@ impl Storms {
                 connects: Some(cell.connects),
                 failed: Some(cell.failed),
                 close_wait: None,
-                peers: peers.remove(&u64::from(id.pid)).unwrap_or_default(),
+                peers: peers
+                    .remove(&word(CellKey::of_process(id)))
+                    .unwrap_or_default(),
             });
         }
         if wanted.sources {
@@ -375,7 +370,26 @@ impl Pipeline {
             sources: true,
             peers: Peers::Told,
         };
-        self.read_maps_with(now, wanted)
+        let mut reading = self.read_maps_with(now, wanted);
+        let opening = self
+            .sensors
+            .as_mut()
+            .map(|sensors| sensors.storms().opening());
+        for (id, pending) in opening.unwrap_or_default() {
+            let is_it = |one: &&mut ProcessReading| one.pid == id.pid && one.start == id.start;
+            match reading.processes.iter_mut().find(is_it) {
+                Some(one) => one.connects = Some(one.connects.unwrap_or_default() + pending),
+                None => reading.processes.push(ProcessReading {
+                    pid: id.pid,
+                    start: id.start,
+                    connects: Some(pending),
+                    failed: Some(0),
+                    close_wait: None,
+                    peers: Vec::new(),
+                }),
+            }
+        }
+        reading
     }
 
     fn read_maps_with(&mut self, now: BootNs, wanted: Wanted) -> Reading {
@@ -404,6 +418,36 @@ impl Pipeline {
         }
         self.storms.latest = Some(reading);
     }
+}
+
+/// Counters that ask for a look.
+const MOVES: usize = 7;
+
+/// What the probes counted since they began, and from how much of it in a second on a look is due; knocks last.
+fn moves(counters: &Counters, limits: &Thresholds) -> [(u64, u64); MOVES] {
+    let of = |count: StormCount| {
+        counters
+            .storm
+            .get(count.0 as usize)
+            .copied()
+            .unwrap_or_default()
+    };
+    let changed = |old: TcpState, new: TcpState| {
+        let cell = usize::from(old.0) * STATES + usize::from(new.0);
+        counters.transitions.get(cell).copied().unwrap_or_default()
+    };
+    [
+        (of(StormCount::SYN), limits.syn),
+        (
+            changed(TcpState::SYN_RECV, TcpState::ESTABLISHED),
+            limits.accept,
+        ),
+        (of(StormCount::UNANSWERED), limits.unanswered),
+        (of(StormCount::RESET), limits.reset),
+        (changed(TcpState::CLOSE, TcpState::SYN_SENT), limits.connect),
+        (of(StormCount::KNOCK), limits.ports),
+        (of(StormCount::UDP_KNOCK), limits.ports),
+    ]
 }
 
 /// What of the maps is wanted besides cells and processes.
@@ -449,8 +493,8 @@ fn by_subject(peers: Vec<(PeerKey, u64)>) -> HashMap<u64, Vec<PeerReading>> {
     by
 }
 
-/// A subject of peers as a number: a process has its pid and nothing behind it.
-fn word(key: portwatch_common::storm::CellKey) -> u64 {
+/// A subject of peers as a number.
+fn word(key: CellKey) -> u64 {
     u64::from(key.netns) | u64::from(key.port) << 32 | u64::from(key.family) << 48
 }
 

@@ -77,6 +77,10 @@ fn a_look_comes_at_once_when_too_much_happens_and_late_when_nothing_does() {
     counters.storm[StormCount::SYN.0 as usize] += 100;
     storms.every_second(&counters, now);
     assert!(storms.is_due(now));
+    let mut connecting = Storms::new(BootNs(0));
+    counters.transitions[7 * 16 + 2] += 200;
+    connecting.every_second(&counters, now);
+    assert!(connecting.is_due(now), "connects are among the transitions");
     let mut idle = Storms::new(BootNs(0));
     assert!(!idle.is_due(BootNs(SLOW - 1)) && idle.is_due(BootNs(SLOW)));
     idle.is_looking = true;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use portwatch_common::storm::{CellKey, CrossingRecord, StormRate, WINDOW_NS};
+use portwatch_common::storm::{CellKey, CrossingRecord, StormRate};
 
 use super::DecodeError;
 use crate::storm::{Crossing, ListenerKey, Rate, Subject};
@@ -29,7 +29,11 @@ pub(super) fn crossing(wire: &CrossingRecord) -> Result<Crossing, DecodeError> {
         rate,
         is_udp: wire.protocol == IPPROTO_UDP,
         count: wire.count,
-        window_ns: if rate == Rate::Ports { 0 } else { WINDOW_NS },
+        window_ns: if rate == Rate::Ports {
+            0
+        } else {
+            wire.window_ns
+        },
     })
 }
 
@@ -120,6 +124,7 @@ pub(super) mod tests {
             rate,
             protocol: 6,
             count: 100,
+            window_ns: WINDOW_NS,
         }
     }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use aya::programs::{CgroupAttachMode, Program as Loaded, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use portwatch_common::settings::Settings;
+use portwatch_common::storm::WINDOW_NS;
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
@@ -22,6 +23,9 @@ const SOCKFS_MAGIC: u32 = 0x534f_434b;
 
 /// A link to a cgroup always stands beside others; the kernel refuses the flag that would ask for it.
 const LINK: CgroupAttachMode = CgroupAttachMode::Single;
+
+/// A tick of 250 a second, which most kernels have.
+const TICK_NS: u32 = 4_000_000;
 
 /// A plan that keeps failing ends here: more than the programs there are.
 const MAX_ATTEMPTS: usize = 64;
@@ -202,6 +206,7 @@ fn ask_kernel(features: &mut Features) -> Result<Option<Btf>, LoadError> {
 
 /// The constants of the probes; without a plan, nothing is reported by system call tracepoints.
 pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
+    let tick_ns = tick_ns();
     Settings {
         cookie_helper: u32::from(features.has_cookie_helper()),
         listen_tentative: plan.map_or(0, |plan| u32::from(plan.listen_tentative())),
@@ -209,7 +214,21 @@ pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
         sockfs_magic: SOCKFS_MAGIC,
         spares: u32::from(features.preempts_probes),
         sock_ops: plan.map_or(0, Plan::sock_ops_signals),
+        tick_ns,
+        window_shift: window_shift(tick_ns),
     }
+}
+
+/// Length of the kernel's tick, which is the grain of its coarse clocks.
+fn tick_ns() -> u32 {
+    let grain = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    u32::try_from(grain.tv_nsec).unwrap_or(TICK_NS)
+}
+
+/// Two to the power of this many ticks come nearest to [`WINDOW_NS`].
+fn window_shift(tick_ns: u32) -> u32 {
+    let off = |shift: &u32| (u64::from(tick_ns) << shift).abs_diff(WINDOW_NS);
+    (0..32).min_by_key(off).unwrap_or_default()
 }
 
 /// Parses the object and makes its maps.

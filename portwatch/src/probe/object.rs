@@ -60,6 +60,8 @@ pub mod names {
     pub const PEERS: &str = "PEERS";
     /// Processes that connect.
     pub const PROCESSES: &str = "PROCESSES";
+    /// Connects that are not told to the processes yet.
+    pub const OPENING: &str = "OPENING";
     /// Who knocks at closed ports.
     pub const SOURCES: &str = "SOURCES";
     /// From which rate on something is announced.

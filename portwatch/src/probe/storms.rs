@@ -4,11 +4,11 @@
 //! walk: entries that give way meanwhile would lead it round and round.
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::util::nr_cpus;
 use portwatch_common::storm::{
-    Cell, CellKey, PEERS, PROCESSES, PeerKey, ProcessCell, ProcessId, SOURCES, Source, SourceKey,
-    Thresholds,
+    Cell, CellKey, Opening, PEERS, PROCESSES, PeerKey, ProcessCell, ProcessId, SOURCES, Source,
+    SourceKey, Thresholds,
 };
 use zerocopy::{IntoBytes as _, transmute};
 
@@ -19,6 +19,7 @@ type CellWords = [u64; size_of::<Cell>() / 8];
 type PeerWords = [u64; size_of::<PeerKey>() / 8];
 type ProcessWords = [u64; size_of::<ProcessId>() / 8];
 type ProcessCellWords = [u64; size_of::<ProcessCell>() / 8];
+type OpeningWords = [u64; size_of::<Opening>() / 8];
 type SourceKeyWords = [u64; size_of::<SourceKey>() / 8];
 type SourceWords = [u64; size_of::<Source>() / 8];
 type ThresholdWords = [u64; size_of::<Thresholds>() / 8];
@@ -28,6 +29,7 @@ pub struct StormMaps {
     cells: PerCpuHashMap<MapData, u64, CellWords>,
     peers: HashMap<MapData, PeerWords, u64>,
     processes: HashMap<MapData, ProcessWords, ProcessCellWords>,
+    opening: PerCpuArray<MapData, OpeningWords>,
     sources: HashMap<MapData, SourceKeyWords, SourceWords>,
     thresholds: Array<MapData, ThresholdWords>,
     cpus: usize,
@@ -48,6 +50,7 @@ impl StormMaps {
             cells: PerCpuHashMap::try_from(take(names::CELLS)?).map_err(wrong)?,
             peers: HashMap::try_from(take(names::PEERS)?).map_err(wrong)?,
             processes: HashMap::try_from(take(names::PROCESSES)?).map_err(wrong)?,
+            opening: PerCpuArray::try_from(take(names::OPENING)?).map_err(wrong)?,
             sources: HashMap::try_from(take(names::SOURCES)?).map_err(wrong)?,
             thresholds: Array::try_from(take(names::THRESHOLDS)?).map_err(wrong)?,
             cpus: nr_cpus().map_err(|(_, error)| LoadError::Object(error.to_string()))?,
@@ -130,6 +133,18 @@ impl StormMaps {
         let entries = self.processes.iter().take(bound(PROCESSES)).flatten();
         entries
             .map(|(id, cell)| (transmute!(id), transmute!(cell)))
+            .collect()
+    }
+
+    /// Connects that no CPU has told to the table of processes yet. Beside it, a total may seem to fall when they are.
+    #[must_use]
+    pub fn opening(&self) -> Vec<(ProcessId, u64)> {
+        let cpus = self.opening.get(&0, 0);
+        let words = cpus.iter().flat_map(|values| values.iter().copied());
+        words
+            .map(|words| -> Opening { transmute!(words) })
+            .filter(|opening| opening.pending > 0)
+            .map(|opening| (opening.process, opening.pending))
             .collect()
     }
 
