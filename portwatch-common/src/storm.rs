@@ -140,8 +140,8 @@ wire! {
     pub struct ProcessCell {
         /// Connects.
         pub connects: u64,
-        /// Connects that failed, while [`FOLLOW_FROM`] or more did; where there are many, estimated from one in
-        /// [`TRACK_EVERY`].
+        /// Connects that failed: of the first [`TRACK_QUIET`] of a CPU in a window; where many fail, of more than those,
+        /// estimated from one in [`TRACK_EVERY`].
         pub failed: u64,
         /// Number of the present window.
         pub window: u64,
@@ -163,7 +163,9 @@ wire! {
         pub seen: u64,
         /// 1 when it connects so often that its peers are looked at.
         pub is_busy: u64,
-    } size 48
+        /// Connects of anybody in this window whose outcome is awaited.
+        pub awaited: u64,
+    } size 56
 }
 
 /// So many connects of one process on one CPU are told to its [`ProcessCell`] together.
@@ -176,19 +178,20 @@ wire! {
         pub window: u64,
         /// Connects that failed in it.
         pub count: u64,
-        /// Up to this window it is looked for whose they are; 0: it is not.
+        /// Up to this window many fail.
         pub until: u64,
-        /// Which window that began in.
-        pub since: u64,
+        /// Connects whose outcome is awaited: while there are none, none is looked for.
+        pub awaited: u64,
     } size 32
 }
 
-/// Failed connects of the host in one window from which on it is looked for whose they are: waiting for each outcome
-/// is what costs most, and a few failures are no storm.
+/// Connects on one CPU in one window whose outcome is awaited while few fail: to wait is what costs most.
+pub const TRACK_QUIET: u64 = 64;
+/// Failed connects of the host in one window which are many.
 pub const FOLLOW_FROM: u64 = 16;
-/// For how many windows after the last such one.
+/// For how many windows after the last such one it stays so.
 pub const FOLLOWED: u64 = 16;
-/// Connects of a process on one CPU in one window whose outcome is awaited each.
+/// While many fail: connects of a process on one CPU in one window whose outcome is awaited each.
 pub const TRACK_ALL: u64 = 32;
 /// Beyond those, one in this many, which counts for all of them.
 pub const TRACK_EVERY: u64 = 16;
@@ -205,9 +208,7 @@ wire! {
         /// Whose.
         pub process: ProcessId,
         /// For how many connects it stands.
-        pub weight: u32,
-        /// The lower half of [`Failing::since`]: what was left over when it was last looked for says nothing now.
-        pub since: u32,
+        pub weight: u64,
     } size 24
 }
 

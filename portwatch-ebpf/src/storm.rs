@@ -17,7 +17,7 @@ use portwatch_common::header::{EventKind, Mechanism};
 use portwatch_common::storm::{
     ANNOUNCED_A_WINDOW, Announcement, Cell, CellKey, Connecting, CrossingRecord, FOLLOW_FROM,
     FOLLOWED, Failing, Gauge, Opening, PEER_EVERY, PeerKey, ProcessCell, ProcessId, SETTLE_EVERY,
-    StormCount, StormRate, StormSubject, TRACK_ALL, TRACK_EVERY, Thresholds,
+    StormCount, StormRate, StormSubject, TRACK_ALL, TRACK_EVERY, TRACK_QUIET, Thresholds,
 };
 
 use crate::count::{add, add_one, counters};
@@ -303,6 +303,9 @@ fn connect(sk: Typed) -> i32 {
                 reserved: 0,
                 start: start_of(thread),
             };
+            if (*opening).window != window {
+                (*opening).awaited = 0;
+            }
             (*opening).window = window;
             (*opening).seen = 0;
             (*opening).is_busy = 0;
@@ -312,9 +315,10 @@ fn connect(sk: Typed) -> i32 {
         if (*opening).pending >= SETTLE_EVERY {
             settle(opening);
         }
-        ((*opening).process, (*opening).seen, (*opening).is_busy)
+        let (process, seen) = ((*opening).process, (*opening).seen);
+        follow(opening, sk.address(), process, seen, window);
+        (process, seen, (*opening).is_busy)
     };
-    follow(sk.address(), process, seen, window);
     if is_busy != 0 && seen % PEER_EVERY == 0 {
         peer(CellKey::of_process(process), far_end(sk));
     }
@@ -396,32 +400,33 @@ unsafe fn settle(opening: *mut Opening) -> i32 {
     0
 }
 
-/// While connects fail, it is remembered whose this one is: its outcome comes in a softirq.
+/// Remembers whose this connect is, for its outcome comes in a softirq: of the first ones in a window, and of a part of
+/// the others while many fail.
+///
+/// # Safety
+/// `opening` must be this CPU's.
 #[inline(always)]
-fn follow(sk: u64, process: ProcessId, seen: u64, window: u64) {
+unsafe fn follow(opening: *mut Opening, sk: u64, process: ProcessId, seen: u64, window: u64) {
     let Some(failing) = FAILING.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: a value of the map.
-    let since = unsafe {
-        let until = (*failing).until;
-        if until == 0 {
-            return;
-        }
-        if until < window {
-            (*failing).until = 0;
-            return;
-        }
-        (*failing).since as u32
-    };
-    let weight = if seen <= TRACK_ALL { 1 } else { TRACK_EVERY };
-    if seen <= TRACK_ALL || seen % TRACK_EVERY == 0 {
-        let awaited = Connecting {
-            process,
-            weight: weight as u32,
-            since,
+    // SAFETY: the caller's promise, and a value of a map, which other CPUs write to as well.
+    unsafe {
+        let do_many_fail = (*failing).until >= window;
+        let is_sampled = seen > TRACK_ALL && do_many_fail;
+        let is_followed = if do_many_fail {
+            seen <= TRACK_ALL || seen % TRACK_EVERY == 0
+        } else {
+            (*opening).awaited < TRACK_QUIET
         };
-        let _ = CONNECTING.insert(&sk, awaited, 0);
+        if !is_followed {
+            return;
+        }
+        (*opening).awaited += 1;
+        let weight = if is_sampled { TRACK_EVERY } else { 1 };
+        // Before it can be looked for. What gives way in the table stays counted: then more are looked for than there are.
+        add_one(&raw mut (*failing).awaited);
+        let _ = CONNECTING.insert(&sk, Connecting { process, weight }, 0);
     }
 }
 
@@ -436,8 +441,8 @@ fn outcome(sk: u64, has_failed: bool) {
         if has_failed {
             failed(failing);
         }
-        if (*failing).until != 0 {
-            attribute(sk, has_failed, (*failing).since as u32);
+        if (*failing).awaited != 0 {
+            attribute(failing, sk, has_failed);
         }
     }
 }
@@ -459,29 +464,41 @@ unsafe fn failed(failing: *mut Failing) {
         (*failing).window = window;
         (*failing).count = count;
         if count >= FOLLOW_FROM {
-            if (*failing).until == 0 {
-                (*failing).since = window;
-            }
             (*failing).until = window + FOLLOWED;
         }
     }
 }
 
 /// Whose connect was it?
+///
+/// # Safety
+/// `failing` must be the value of its map.
 #[inline(never)]
-fn attribute(sk: u64, has_failed: bool, since: u32) -> i32 {
+unsafe fn attribute(failing: *mut Failing, sk: u64, has_failed: bool) -> i32 {
     let Some(awaited) = CONNECTING.get_ptr(&sk) else {
         return 0;
     };
     // SAFETY: a value of the map, copied.
     let awaited = unsafe { *awaited };
-    let _ = CONNECTING.remove(&sk);
-    if has_failed
-        && awaited.since == since
-        && let Some(cell) = PROCESSES.get_ptr_mut(&awaited.process)
-    {
+    if CONNECTING.remove(&sk).is_ok() {
+        // SAFETY: the caller's promise. One less.
+        unsafe { add(&raw mut (*failing).awaited, u64::MAX) };
+    }
+    if !has_failed {
+        return 0;
+    }
+    if let Some(cell) = PROCESSES.get_ptr_mut(&awaited.process) {
         // SAFETY: a value of the map; other CPUs add to it too.
-        unsafe { add(&raw mut (*cell).failed, u64::from(awaited.weight)) };
+        unsafe { add(&raw mut (*cell).failed, awaited.weight) };
+    } else {
+        // Its connects are not settled yet.
+        let new = ProcessCell {
+            connects: 0,
+            failed: awaited.weight,
+            window: window(),
+            count: 0,
+        };
+        let _ = PROCESSES.insert(&awaited.process, new, NOEXIST);
     }
     0
 }
