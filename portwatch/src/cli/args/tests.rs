@@ -1,6 +1,8 @@
 //! The definition is sound, and its examples are true.
 
-use clap::CommandFactory as _;
+use std::num::NonZeroU64;
+
+use clap::{CommandFactory as _, ValueEnum as _};
 
 use super::*;
 
