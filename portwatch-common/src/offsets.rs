@@ -139,6 +139,8 @@ offsets! {
     fdtable_fd: "fdtable", "fd";
     /// fdtable: its size.
     fdtable_max_fds: "fdtable", "max_fds";
+    /// socket: its file.
+    socket_file: "socket", "file";
     /// socket: its sock.
     socket_sk: "socket", "sk";
     /// socket_alloc: the inode beside the socket.

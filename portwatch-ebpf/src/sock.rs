@@ -239,6 +239,22 @@ pub fn inode(socket: u64) -> u64 {
     field(socket.wrapping_add(distance as u64), offset!(inode_ino))
 }
 
+/// As [`inode`], of a typed sock whose socket has a file: four loads. 0 where there is none, and for the sockets of the
+/// kernel itself, whose inode no descriptor has.
+#[inline(always)]
+pub fn typed_inode(sk: Typed) -> u64 {
+    if sk.field::<u64>(offset!(sk_socket)) == 0 || offset!(socket_file) == ABSENT {
+        return 0;
+    }
+    // SAFETY: `sk_socket` and `file` are pointers to kernel structures.
+    let file = unsafe { sk.follow(offset!(sk_socket)).follow(offset!(socket_file)) };
+    if file.address() == 0 {
+        return 0;
+    }
+    // SAFETY: so is `f_inode`.
+    unsafe { file.follow(offset!(file_inode)) }.field(offset!(inode_ino))
+}
+
 /// Has this unix socket a name?
 #[inline(always)]
 pub fn has_unix_name(sk: impl Object) -> bool {

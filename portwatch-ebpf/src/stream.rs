@@ -143,8 +143,7 @@ unsafe fn fill_socket(sk: Typed, out: *mut Sock) {
         port = sock::last_port(sk.address());
     }
     // Half of all changes are of sockets that have no file yet, or none any more.
-    let socket: u64 = sk.field(offset!(sk_socket));
-    let inode = if socket == 0 { 0 } else { sock::inode(socket) };
+    let inode = sock::typed_inode(sk);
     // SAFETY: `out` is writable; plain integers and byte arrays, which lie on multiples of eight.
     unsafe {
         (*out).sk = sk.address();
