@@ -95,9 +95,11 @@ fn cost(field: &str) -> &'static str {
         "task_files" | "files_fdt" | "fdtable_fd" | "fdtable_max_fds" | "file_private_data" => {
             "the socket behind a descriptor: the tracepoint rungs"
         }
-        "socket_sk" | "socket_file" | "socket_alloc_inode" | "socket_alloc_socket" | "sk_socket" => {
-            "the inode of a socket"
-        }
+        "socket_sk"
+        | "socket_file"
+        | "socket_alloc_inode"
+        | "socket_alloc_socket"
+        | "sk_socket" => "the inode of a socket",
         "unix_addr" | "unix_address_len" | "unix_address_name" => "names of unix sockets",
         "unix_path" => "paths of unix sockets that were bound relatively",
         "packet_num" | "packet_ifindex" => "protocol and interface of packet sockets",
