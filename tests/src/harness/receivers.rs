@@ -3,7 +3,8 @@
 //!
 //! `cargo xtask test --only needs` unpacks them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -158,6 +159,17 @@ impl Rsyslog {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The same, one line after the other: there may be more of them than memory has room for.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn each_line(&self, mut take: impl FnMut(&[u8])) -> Result<()> {
+        for line in BufReader::new(File::open(self.path("out"))?).split(b'\n') {
+            take(&line?);
+        }
+        Ok(())
+    }
+
     /// Waits until there are so many lines.
     ///
     /// # Errors
@@ -236,7 +248,7 @@ impl NatsServer {
         };
         let text = format!(
             "listen: 127.0.0.1:{}\nhttp: 127.0.0.1:{}\nserver_name: test\n\
-             jetstream {{ store_dir: \"{}\", max_memory_store: 64MB, max_file_store: 2GB, sync_interval: always }}\n\
+             jetstream {{ store_dir: \"{}\", max_memory_store: 64MB, max_file_store: 16GB, sync_interval: always }}\n\
              tls {{ cert_file: \"{}\", key_file: \"{}\" }}\n{more}\n",
             this.port,
             this.monitor,
@@ -274,18 +286,34 @@ impl NatsServer {
     /// They cannot be read.
     pub fn stored(&self) -> Result<Vec<u8>> {
         let mut all = Vec::new();
+        self.each_stored(|bytes| all.extend_from_slice(bytes))?;
+        Ok(all)
+    }
+
+    /// Hands on all bytes that its streams have on disk, one file after the other, in the order of their messages. No
+    /// message is in two of them.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn each_stored(&self, mut take: impl FnMut(&[u8])) -> Result<()> {
+        let mut blocks = Vec::new();
         let mut folders = vec![self.path("store")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder)? {
                 let path = entry?.path();
                 match path.extension() {
                     _ if path.is_dir() => folders.push(path),
-                    Some(extension) if extension == "blk" => all.extend(fs::read(path)?),
+                    Some(extension) if extension == "blk" => blocks.push(path),
                     _ => {}
                 }
             }
         }
-        Ok(all)
+        // Their names are numbers.
+        blocks.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+        for path in blocks {
+            take(&fs::read(path)?);
+        }
+        Ok(())
     }
 
     /// Ends it without asking.

@@ -1,6 +1,6 @@
 //! What arrived at one output: which events, how often, under which numbers, and which gaps it tells.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -20,11 +20,25 @@ pub(crate) struct Output {
     pub(crate) gaps: u64,
     /// Events that they stand for.
     pub(crate) lost: u64,
-    /// Places where a number is missing.
-    pub(crate) holes: u64,
+    /// Places where a number is missing; nothing where the numbers say nothing.
+    pub(crate) holes: Option<u64>,
+    /// Events in the order in which they came first, each with the run of the daemon that told it.
+    order: Vec<(u128, u32)>,
+    /// Gaps of this output alone: no other one has them.
+    own: HashSet<u128>,
     /// Lines by number and id, to know those that come again.
     seen: HashSet<(u64, u128)>,
     last: u64,
+    run: u32,
+}
+
+/// What became of events that one output has and another one has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// The last ones before the daemon was killed: they were in its memory.
+    pub(crate) in_memory: u64,
+    /// Later ones of the same run are there: a gap has to tell of them.
+    pub(crate) on_the_way: u64,
 }
 
 impl Output {
@@ -44,13 +58,17 @@ impl Output {
             // Cut off by the end of a receiver: it came again.
             return;
         };
+        if seq == 1 {
+            self.run += 1;
+        }
         self.count(line, id);
         let is_new = self.seen.insert((seq, id));
+        let holes = self.holes.get_or_insert(0);
         if seq == self.last + 1 || seq == 1 {
             // The next, or the first of another run.
             self.last = seq;
         } else if is_new {
-            self.holes += 1;
+            *holes += 1;
             self.last = seq;
         }
     }
@@ -65,14 +83,52 @@ impl Output {
         }
     }
 
+    /// What `other` has not of what is here, where runs of the daemon are those of `file`.
+    pub(crate) fn missing_in(&self, other: &Self, file: &Self) -> Missing {
+        let runs: HashMap<u128, u32> = file.order.iter().copied().collect();
+        let (mut missing, mut waiting, mut last) = (Missing::default(), 0, 0);
+        for (id, _) in &self.order {
+            let run = runs.get(id).copied();
+            if !other.ids.contains(id) {
+                if self.own.contains(id) {
+                    continue;
+                }
+                if let Some(run) = run.filter(|run| *run != last) {
+                    missing.in_memory += std::mem::take(&mut waiting);
+                    last = run;
+                }
+                waiting += 1;
+            } else if let Some(run) = run {
+                let waited = std::mem::take(&mut waiting);
+                match run == last {
+                    true => missing.on_the_way += waited,
+                    false => missing.in_memory += waited,
+                }
+                last = run;
+            }
+        }
+        missing.in_memory += waiting;
+        missing
+    }
+
     fn count(&mut self, line: &[u8], id: u128) {
         self.lines += 1;
-        let is_gap = find(&line[..line.len().min(200)], br#","type":"gap","#).is_some();
-        if self.ids.insert(id) && is_gap {
-            self.gaps += 1;
-            let mut values = serde_json::Deserializer::from_slice(line).into_iter::<Value>();
-            let value = values.next().and_then(Result::ok).unwrap_or_default();
-            self.lost += value["gap"]["lost"].as_u64().unwrap_or(0);
+        if !self.ids.insert(id) {
+            return;
+        }
+        self.order.push((id, self.run));
+        if find(&line[..line.len().min(200)], br#","type":"gap","#).is_none() {
+            return;
+        }
+        self.gaps += 1;
+        let mut values = serde_json::Deserializer::from_slice(line).into_iter::<Value>();
+        let value = values.next().and_then(Result::ok).unwrap_or_default();
+        self.lost += value["gap"]["lost"].as_u64().unwrap_or(0);
+        if ["sink", "client"]
+            .map(Value::from)
+            .contains(&value["gap"]["ring"])
+        {
+            self.own.insert(id);
         }
     }
 }
@@ -122,4 +178,82 @@ fn seq(line: &[u8]) -> Option<u64> {
     let rest = line.get(BEGIN.len() + ID..)?.strip_prefix(br#"","seq":"#)?;
     let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
     str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(lines: &[(u64, u128)]) -> Output {
+        let mut output = Output::default();
+        for (seq, id) in lines {
+            let id = uuid_of(*id);
+            let line =
+                format!(r#"{{"schema":"portwatch.event/1","id":"{id}","seq":{seq},"ts":"x"}}"#);
+            output.line(line.as_bytes());
+        }
+        output
+    }
+
+    fn uuid_of(id: u128) -> String {
+        let digits = format!("{id:032x}");
+        let parts = [
+            &digits[..8],
+            &digits[8..12],
+            &digits[12..16],
+            &digits[16..20],
+            &digits[20..],
+        ];
+        parts.join("-")
+    }
+
+    #[test]
+    fn what_a_kill_took_is_told_apart_from_what_was_lost_on_the_way() {
+        let file = output(&[
+            (1, 10),
+            (2, 11),
+            (3, 12),
+            (4, 13),
+            (1, 20),
+            (2, 21),
+            (3, 22),
+        ]);
+        let there = output(&[(1, 10), (2, 12), (1, 21)]);
+        let missing = file.missing_in(&there, &file);
+        // 13 was the last of its run; 11 and 20 were not, nor 22 of the last run, which ended.
+        assert_eq!(
+            missing,
+            Missing {
+                in_memory: 2,
+                on_the_way: 2
+            }
+        );
+        let more = output(&[
+            (1, 10),
+            (2, 11),
+            (3, 12),
+            (4, 13),
+            (5, 14),
+            (1, 20),
+            (2, 99),
+            (3, 21),
+        ]);
+        let missing = more.missing_in(&file, &file);
+        assert_eq!(
+            missing,
+            Missing {
+                in_memory: 1,
+                on_the_way: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_number_that_is_missing_is_a_hole_and_stored_lines_have_none() {
+        assert_eq!(output(&[(1, 1), (2, 2), (2, 2), (1, 3)]).holes, Some(0));
+        assert_eq!(output(&[(1, 1), (3, 2)]).holes, Some(1));
+        let mut stored = Output::default();
+        stored.stored(b"nothing of ours");
+        assert_eq!(stored.holes, None);
+    }
 }
