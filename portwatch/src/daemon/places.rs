@@ -64,7 +64,7 @@ impl Opening {
         match &self.sink.kind {
             Kind::File(file) => self.open_file(file),
             Kind::Stdout => Ok(Opened {
-                place: Box::new(Stdout),
+                place: Box::new(Stdout::open()?),
                 shape,
                 first: None,
             }),

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::alerts::Orders;
-use super::sinks::Sinks;
+use super::sinks::{Prepared, Sinks};
 use crate::config::{Config, ConfigError};
 use crate::interface::protocol::{Fault, Reloaded};
 use crate::interface::server::{Applied, Query};
 use crate::policy::Policy;
+
+/// How long files of sinks may take to be opened.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the configuration anew, from where the first one came.
 #[derive(Clone)]
@@ -78,14 +82,11 @@ impl Reloader {
             at_restart: current.fixed_that_differ(&config),
         };
         // First what can fail: a password that cannot be read leaves the rules as they are too.
+        let prepared = self.prepare(&config).await;
+        let prepared = prepared.map_err(|why| refused(78, &why))?;
         let alerting = self.orders.apply(&config).await;
         alerting.map_err(|why| refused(78, &why))?;
-        if let Err(why) = self.sinks.apply(&config.sinks) {
-            // It has just been in force.
-            let back = self.orders.apply(&current).await;
-            back.map_err(|why| refused(78, &why))?;
-            return Err(refused(78, &why));
-        }
+        self.sinks.switch(prepared);
         let (answer, applied) = oneshot::channel();
         let applied_config = Box::new(Applied {
             policy: Policy::new(config.rules.clone()),
@@ -109,6 +110,24 @@ impl Reloader {
         self.every.send_replace(config.heartbeat.every);
         tracing::info!("{reloaded}");
         Ok(reloaded)
+    }
+}
+
+impl Reloader {
+    /// Opens what sinks need, on a thread that may wait for a disk; not for ever, which a disk of the network may take.
+    async fn prepare(&self, config: &Config) -> Result<Prepared, String> {
+        let (sinks, wanted) = (Arc::clone(&self.sinks), config.sinks.clone());
+        let prepared = spawn_blocking(move || sinks.prepare(&wanted));
+        match timeout(PATIENCE, prepared).await {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => Err(format!("sinks cannot be prepared: {error}")),
+            Err(_) => {
+                let seconds = PATIENCE.as_secs();
+                Err(format!(
+                    "the files of a sink were not opened within {seconds} s: is their disk there?"
+                ))
+            }
+        }
     }
 }
 
@@ -142,13 +161,16 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::sync::{mpsc, watch};
 
     use super::{Load, Orders, Reloader, Sinks};
-    use crate::config::{Config, ConfigError, Diagnostic};
+    use crate::config::{Config, ConfigError, Diagnostic, Sink, sinks};
     use crate::interface::server::Query;
-    use crate::sink::{Bus, Limits};
+    use crate::render::Format;
+    use crate::sink::{Bus, Limits, Sync};
 
     #[tokio::test]
     async fn a_wrong_configuration_changes_nothing_and_is_told() {
@@ -193,5 +215,63 @@ mod tests {
         let reloaded = reloader.reload().await.expect("right");
         assert_eq!(reloaded.at_restart, ["ring"]);
         assert_eq!(pipeline.await.expect("asked"), (0, 7));
+    }
+
+    /// A certificate that comes from a pipe, as from a disk of the network that hangs.
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_stop_the_pipeline() {
+        let dir = tempfile::tempdir().expect("dir");
+        let fifo = dir.path().join("ca");
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, &fifo, FileType::Fifo, mode, 0).expect("a pipe");
+        let way = sinks::Way {
+            ca_file: Some(fifo.clone()),
+            ..sinks::Way::default()
+        };
+        let sink = Sink {
+            name: "siem".to_owned(),
+            filter: None,
+            format: Format::Json,
+            states: false,
+            sync: Sync::Never,
+            buffer: sinks::Buffer::default(),
+            kind: sinks::Kind::Syslog(sinks::Syslog {
+                address: Some(sinks::Address {
+                    tls: true,
+                    host: "localhost".to_owned(),
+                    port: 6514,
+                }),
+                way,
+                ..sinks::Syslog::default()
+            }),
+        };
+        let load = Load::new(move || {
+            Ok(Config {
+                sinks: vec![sink.clone()],
+                ..Config::default()
+            })
+        });
+        let (queries, _asked) = mpsc::channel(1);
+        let bus = Bus::new(Limits::READER, Limits::REPLAY);
+        let sinks = Sinks::new(&bus, dir.path(), super::super::host::host());
+        let reloader = Reloader::new(
+            load,
+            queries,
+            Orders::to_an_obliging_desk(),
+            (sinks, watch::Sender::new(None)),
+            Config::default(),
+        );
+        let disk = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(2));
+            std::fs::write(fifo, "no certificate").expect("written");
+        });
+        let mut reload = std::pin::pin!(reloader.reload());
+        let is_stopped = tokio::select! {
+            _ = &mut reload => true,
+            () = tokio::time::sleep(Duration::from_millis(100)) => false,
+        };
+        assert!(!is_stopped, "nothing else ran meanwhile");
+        assert_eq!(reload.await.expect_err("no certificate").code, 78);
+        disk.join().expect("ended");
     }
 }

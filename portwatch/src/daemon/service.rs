@@ -278,9 +278,8 @@ fn alert(service: &Service, bus: &Arc<Bus>) -> Result<Running, ServiceError> {
 fn sinks(service: &Service, bus: &Arc<Bus>) -> Result<Arc<Sinks>, ServiceError> {
     let state_dir = &service.options.approving.state_dir;
     let sinks = Sinks::new(bus, state_dir, super::host::host());
-    sinks
-        .apply(&service.config.sinks)
-        .map_err(ServiceError::Sinks)?;
+    let prepared = sinks.prepare(&service.config.sinks);
+    sinks.switch(prepared.map_err(ServiceError::Sinks)?);
     Ok(sinks)
 }
 

@@ -1,27 +1,32 @@
 //! The sinks at work: one thread a sink that reads the bus, and one that delivers where there is a peer.
 
+mod prepare;
+mod work;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+pub(super) use self::prepare::Prepared;
+use self::prepare::Ready;
+use self::work::{Output, Work};
 use super::places;
 use super::service::myself;
-use super::transports::transport;
 use crate::config::Sink;
 use crate::event::{EventType, Host, SinkCount};
 use crate::filter::Filter;
 use crate::interface::server::{Beat, Query};
 use crate::interface::status::SinkStatus;
-use crate::sink::buffer::{self, Gauge};
+use crate::sink::buffer::Gauge;
 use crate::sink::transport::Transport;
 use crate::sink::{
     Bus, Figures, Intake, Interest, Lane, Leash, Numbering, Orders, Predicate, Selection,
@@ -29,6 +34,8 @@ use crate::sink::{
 
 /// Name of the folder in the state directory.
 const FOLDER: &str = "sinks";
+/// Sinks that were taken away are remembered for their numbers; more than so many at once are not.
+const GONE: usize = 256;
 
 /// Every sink.
 #[derive(Debug)]
@@ -37,11 +44,16 @@ pub(super) struct Sinks {
     folder: PathBuf,
     host: Arc<Host>,
     all: Mutex<All>,
+    /// Held by who prepares sinks, which may wait for a disk.
+    preparing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct All {
     running: Vec<Running>,
+    /// Those that were taken away or changed. One may wait for a disk that is full; another one may come back, and its
+    /// output goes on behind it.
+    gone: Vec<Gone>,
     /// What stays while the daemon runs, by the name of the sink: one that was taken away may come back.
     kept: BTreeMap<String, Kept>,
 }
@@ -59,8 +71,16 @@ struct Running {
     kept: Kept,
     orders: Arc<Orders>,
     leash: Leash,
-    intake: JoinHandle<Numbering>,
+    work: Arc<Work>,
     delivery: Option<Delivery>,
+}
+
+/// One that gets nothing more.
+#[derive(Debug)]
+struct Gone {
+    sink: Sink,
+    orders: Arc<Orders>,
+    work: Arc<Work>,
 }
 
 /// The thread that delivers for a sink. It ends when the wake is dropped, after its attempt.
@@ -68,12 +88,6 @@ struct Running {
 struct Delivery {
     wake: SyncSender<()>,
     thread: JoinHandle<()>,
-}
-
-/// A sink that can begin: nothing is wrong with its settings.
-struct Ready {
-    sink: Sink,
-    transport: Option<Box<dyn Transport>>,
 }
 
 impl Sinks {
@@ -84,45 +98,39 @@ impl Sinks {
             folder: state_dir.join(FOLDER),
             host: Arc::new(host),
             all: Mutex::default(),
+            preparing: Mutex::default(),
         })
     }
 
     /// These sinks from now on. Those that are as before go on, and open their files anew. No event is missed or told
-    /// twice by one that changes: nothing is published in between, because this runs where the pipeline does.
-    ///
-    /// # Errors
-    /// What is wrong with one of them, in a sentence; then all is as before.
-    pub(super) fn apply(&self, sinks: &[Sink]) -> Result<(), String> {
+    /// twice by one that changes: nothing is published in between, because this runs where the pipeline does. So it waits
+    /// for no disk.
+    pub(super) fn switch(&self, prepared: Prepared) {
+        let Prepared { sinks, ready } = prepared;
         let mut all = self.all();
-        let is_new = |sink: &&Sink| all.running.iter().all(|one| one.sink != **sink);
-        let ready = sinks.iter().filter(is_new).map(|sink| self.ready(sink));
-        let ready: Vec<Ready> = ready.collect::<Result<_, _>>()?;
-        for one in &ready {
-            self.keep(one, &mut all.kept)?;
-        }
-        let (same, mut before): (Vec<_>, Vec<_>) = std::mem::take(&mut all.running)
+        let (same, before): (Vec<_>, Vec<_>) = std::mem::take(&mut all.running)
             .into_iter()
             .partition(|one| sinks.contains(&one.sink));
         for one in &same {
             one.orders.reopen.store(true, Ordering::Relaxed);
         }
         all.running = same;
+        for one in before {
+            if ready.iter().all(|new| new.sink.name != one.sink.name) {
+                tracing::info!(sink = one.sink.name, "is no longer configured");
+            }
+            all.gone.push(one.leave());
+        }
         for one in ready {
-            let at = before.iter().position(|old| old.sink.name == one.sink.name);
-            let old = at.map(|at| before.remove(at));
-            let kept = all.kept.get(&one.sink.name).cloned().unwrap_or_default();
-            match self.begin(one, old, kept) {
+            all.kept.insert(one.sink.name.clone(), one.kept.clone());
+            match self.begin(one, &all.gone) {
                 Ok(running) => all.running.push(running),
                 Err(error) => tracing::error!(%error, "a thread for a sink cannot be had"),
             }
         }
-        for gone in &before {
-            gone.leash.cut();
-            tracing::info!(sink = gone.sink.name, "is no longer configured");
-        }
         all.running
             .sort_by_key(|one| sinks.iter().position(|sink| *sink == one.sink));
-        Ok(())
+        all.forget();
     }
 
     /// How the sinks do.
@@ -183,15 +191,15 @@ impl Sinks {
     /// After the bus is closed: waits until what came last is written, and delivered where that goes at once. What is
     /// not delivered is on the disk.
     pub(super) async fn end(&self, patience: Duration) {
-        let running = std::mem::take(&mut self.all().running);
-        for one in &running {
-            one.orders.give_up.store(true, Ordering::Relaxed);
+        let All { running, gone, .. } = std::mem::take(&mut *self.all());
+        let orders = gone.iter().map(|one| &one.orders);
+        for orders in running.iter().map(|one| &one.orders).chain(orders) {
+            orders.give_up.store(true, Ordering::Relaxed);
         }
         let ended = spawn_blocking(move || {
             let mut deliveries = Vec::new();
             for one in running {
-                // One that has panicked said so.
-                let _ = one.intake.join();
+                one.work.end();
                 deliveries.extend(one.kept.buffer.zip(one.delivery));
             }
             for ((lane, _), delivery) in &deliveries {
@@ -201,6 +209,9 @@ impl Sinks {
             }
             for (_, delivery) in deliveries {
                 let _ = delivery.thread.join();
+            }
+            for one in gone {
+                one.work.end();
             }
         });
         if timeout(patience, ended).await.is_err() {
@@ -214,41 +225,20 @@ impl Sinks {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ready(&self, sink: &Sink) -> Result<Ready, String> {
-        let of = |why| format!("sink {}: {why}", sink.name);
-        places::check(sink).map_err(of)?;
-        Ok(Ready {
-            transport: transport(sink, &self.host.name).map_err(of)?,
-            sink: sink.clone(),
-        })
-    }
-
-    /// Opens the buffer of a sink that has a peer, unless it is open.
-    fn keep(&self, ready: &Ready, kept: &mut BTreeMap<String, Kept>) -> Result<(), String> {
-        let name = &ready.sink.name;
-        let kept = kept.entry(name.clone()).or_default();
-        if ready.transport.is_none() || kept.buffer.is_some() {
-            return Ok(());
-        }
-        let folder = self.folder.join(name);
-        let opened = buffer::open(&folder).map_err(|error| {
-            let folder = folder.display();
-            format!("sink {name}: no buffer can be had in {folder}: {error}")
-        });
-        let (reader, gauge) = opened?;
-        let figures = Arc::clone(&kept.figures);
-        let lane = Lane::new(name, reader, Arc::clone(&self.host), figures);
-        kept.buffer = Some((lane, gauge));
-        Ok(())
-    }
-
-    /// Puts a sink to work, behind the one of its name that was before.
-    fn begin(&self, ready: Ready, old: Option<Running>, kept: Kept) -> io::Result<Running> {
-        let Ready { sink, transport } = ready;
-        let old = old.map(|old| {
-            old.leash.cut();
-            old.intake
-        });
+    /// Puts a sink to work, behind those that wrote to its output before.
+    fn begin(&self, ready: Ready, gone: &[Gone]) -> io::Result<Running> {
+        let Ready {
+            sink,
+            transport,
+            kept,
+        } = ready;
+        let output = Output::of(&sink);
+        let before: Vec<(Arc<Work>, bool)> = gone
+            .iter()
+            .map(|one| (one, Output::of(&one.sink) == output))
+            .filter(|(one, is_same)| *is_same || work::share_a_chain(&one.sink, &sink))
+            .map(|(one, is_same)| (Arc::clone(&one.work), is_same))
+            .collect();
         let interest = Interest {
             states: sink.states,
             since: None,
@@ -278,9 +268,14 @@ impl Sinks {
             gauge: buffer.map(|(_, gauge)| gauge.clone()),
             host: Arc::clone(&self.host),
         };
-        let thread = thread::Builder::new().name(format!("for {}", sink.name));
-        let intake = thread.spawn(move || {
-            let numbering = old.and_then(|old| old.join().ok()).unwrap_or_default();
+        let work = Work::begin(format!("for {}", sink.name), move || {
+            let mut numbering = Numbering::default();
+            for (work, is_same) in before {
+                let ended = work.end();
+                if is_same {
+                    numbering = ended;
+                }
+            }
             match intake.open(|| opening.open()) {
                 Some(opened) => intake.run(opened, numbering),
                 None => numbering,
@@ -291,7 +286,7 @@ impl Sinks {
             kept,
             orders,
             leash,
-            intake,
+            work: Arc::new(work),
             delivery,
         })
     }
@@ -316,13 +311,40 @@ fn deliver(
 ) -> io::Result<Delivery> {
     let (wake, woken) = sync_channel(1);
     let (lane, format) = (Arc::clone(lane), sink.format);
-    let thread = thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name(format!("to {}", sink.name))
         .spawn(move || lane.deliver(&mut *transport, format, &woken))?;
     Ok(Delivery { wake, thread })
 }
 
+impl All {
+    /// Forgets those whose output goes on behind them, and who have ended.
+    fn forget(&mut self) {
+        let running: Vec<Output> = self
+            .running
+            .iter()
+            .map(|one| Output::of(&one.sink))
+            .collect();
+        self.gone
+            .retain(|one| !one.work.is_over() || !running.contains(&Output::of(&one.sink)));
+        while self.gone.len() > GONE {
+            self.gone.remove(0);
+        }
+    }
+}
+
 impl Running {
+    /// Nothing more comes for it. What it missed stays in its figures.
+    fn leave(self) -> Gone {
+        self.leash.cut();
+        self.kept.figures.lost(self.leash.status().missed);
+        Gone {
+            sink: self.sink,
+            orders: self.orders,
+            work: self.work,
+        }
+    }
+
     fn status(&self) -> SinkStatus {
         let figures = &self.kept.figures;
         let reader = self.leash.status();
@@ -340,3 +362,7 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sinks_tests.rs"]
+mod tests;

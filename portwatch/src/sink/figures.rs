@@ -37,8 +37,8 @@ impl Figures {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many more were damaged on disk.
-    pub(super) fn lost(&self, events: u64) {
+    /// So many more were damaged on disk, or missed by a reader of the bus that has ended.
+    pub(crate) fn lost(&self, events: u64) {
         self.lost.fetch_add(events, Ordering::Relaxed);
     }
 
@@ -67,7 +67,7 @@ impl Figures {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Events that were damaged on disk.
+    /// Events that were damaged on disk, or missed by readers of the bus before the present one.
     #[must_use]
     pub fn all_lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)

@@ -27,11 +27,15 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Where lines go. What it does may wait for a disk.
 pub trait Place: Send {
-    /// Writes whole lines, each with its newline: all of them or, after an error, none.
+    /// Writes whole lines, each with its newline: all of them or, after an error, none. After one it is called with the
+    /// same lines again, until they are written or [`Place::give_up`] is called.
     ///
     /// # Errors
     /// When they cannot be written now, a full disk for example.
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
+
+    /// The lines that could not be written do not come again.
+    fn give_up(&mut self) {}
 
     /// What was written survives the end of the machine from here on.
     ///
@@ -169,11 +173,7 @@ impl Intake {
                 None => {}
             }
             let now = Instant::now();
-            if batch.pace.is_due(now)
-                && let Err(error) = batch.place.settle()
-            {
-                self.judge(Some(error));
-            }
+            self.settle(&mut batch, now);
             if now >= beat {
                 beat = now + BEAT;
                 if let Err(error) = batch.place.beat() {
@@ -225,6 +225,7 @@ impl Intake {
                     events,
                     "the last events could not be written"
                 );
+                batch.place.give_up();
                 batch.clear();
                 return;
             }
@@ -240,17 +241,26 @@ impl Intake {
         }
         let now = Instant::now();
         batch.pace.wrote(now);
-        let settled = match batch.pace.is_due(now) {
-            true => batch.place.settle(),
-            false => Ok(()),
-        };
-        self.judge(settled.err());
+        self.settle(batch, now);
+        if !batch.pace.has_failed() {
+            self.judge(None);
+        }
         match &self.wake {
             // It is awake, then.
             Some(wake) => drop(wake.try_send(())),
             None => self.figures.delivered(batch.lines),
         }
         batch.clear();
+    }
+
+    /// Syncs what was written, where it is time to.
+    fn settle(&self, batch: &mut Batch, now: Instant) {
+        if !batch.pace.is_due(now) {
+            return;
+        }
+        let settled = batch.place.settle();
+        batch.pace.tried(settled.is_ok(), now);
+        self.judge(settled.err());
     }
 
     fn judge(&self, error: Option<io::Error>) {

@@ -10,6 +10,9 @@ use crate::sink::{Bus, Interest, Limits, Reader};
 struct Paper {
     lines: Arc<Mutex<Vec<u8>>>,
     failures: Arc<Mutex<u32>>,
+    /// Bytes at each attempt to sync them, and how often that fails.
+    synced: Arc<Mutex<Vec<usize>>>,
+    unsynced: Arc<Mutex<u32>>,
 }
 
 impl Place for Paper {
@@ -24,6 +27,13 @@ impl Place for Paper {
     }
 
     fn settle(&mut self) -> io::Result<()> {
+        let mut unsynced = self.unsynced.lock().expect("whole");
+        if *unsynced > 0 {
+            *unsynced -= 1;
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        let written = self.lines.lock().expect("whole").len();
+        self.synced.lock().expect("whole").push(written);
         Ok(())
     }
 }
@@ -192,4 +202,32 @@ fn who_is_to_give_up_does() {
     let figures = Arc::clone(&intake.figures);
     let _ = intake.run(on(&paper), Numbering::default());
     assert!(figures.error().is_some());
+}
+
+#[test]
+fn what_a_disk_does_not_sync_is_tried_again_and_told_until_then() {
+    let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), None);
+    *paper.unsynced.lock().expect("whole") = 1;
+    let figures = Arc::clone(&intake.figures);
+    bus.publish(&opened(1));
+    let place = on(&paper);
+    let thread = thread::spawn(move || intake.run(place, Numbering::default()));
+    let until = Instant::now() + Duration::from_secs(10);
+    while figures.error().is_none() {
+        assert!(Instant::now() < until, "not told");
+        thread::yield_now();
+    }
+    // Nothing more comes, and what is written is synced all the same.
+    while paper.synced.lock().expect("whole").is_empty() {
+        assert!(Instant::now() < until, "not tried again");
+        thread::yield_now();
+    }
+    while figures.error().is_some() {
+        assert!(Instant::now() < until, "still told");
+        thread::yield_now();
+    }
+    bus.close();
+    let _ = thread.join().expect("ended");
+    let written = paper.lines.lock().expect("whole").len();
+    assert_eq!(paper.synced.lock().expect("whole").first(), Some(&written));
 }

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// What could not be synced is tried again after this span.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// When what was written is made to survive the end of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
@@ -18,11 +21,16 @@ pub enum Sync {
 pub(super) struct Pace {
     policy: Sync,
     due: Option<Instant>,
+    has_failed: bool,
 }
 
 impl Pace {
     pub(super) const fn new(policy: Sync) -> Self {
-        Self { policy, due: None }
+        Self {
+            policy,
+            due: None,
+            has_failed: false,
+        }
     }
 
     /// Something was written.
@@ -32,7 +40,8 @@ impl Pace {
             Sync::Within(span) => span,
             Sync::Never => return,
         };
-        self.due.get_or_insert(now + span);
+        let due = now + span;
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
     /// When it has to be synced; nothing when nothing has.
@@ -40,13 +49,21 @@ impl Pace {
         self.due
     }
 
-    /// Has it to be synced now? It is taken as done.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.due.is_some_and(|due| due <= now);
-        if is_due {
-            self.due = None;
-        }
-        is_due
+    /// Has it to be synced now?
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// It was tried. What failed stays due: the kernel tells a failed write only once, but what is still in memory may
+    /// yet get there.
+    pub(super) fn tried(&mut self, is_synced: bool, now: Instant) {
+        self.has_failed = !is_synced;
+        self.due = self.has_failed.then(|| now + RETRY);
+    }
+
+    /// Did the last attempt fail?
+    pub(super) const fn has_failed(&self) -> bool {
+        self.has_failed
     }
 }
 
@@ -63,7 +80,9 @@ mod tests {
         pace.wrote(at(0));
         pace.wrote(at(9));
         assert_eq!(pace.due(), Some(at(10)));
-        assert!(!pace.is_due(at(9)) && pace.is_due(at(10)) && !pace.is_due(at(11)));
+        assert!(!pace.is_due(at(9)) && pace.is_due(at(10)));
+        pace.tried(true, at(10));
+        assert!(!pace.is_due(at(11)));
         pace.wrote(at(20));
         assert_eq!(pace.due(), Some(at(30)));
         let mut always = Pace::new(Sync::Always);
@@ -72,5 +91,23 @@ mod tests {
         let mut never = Pace::new(Sync::Never);
         never.wrote(at(0));
         assert_eq!(never.due(), None);
+    }
+
+    #[test]
+    fn what_failed_stays_due() {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        for policy in [Sync::Always, Sync::Within(Duration::from_millis(10))] {
+            let mut pace = Pace::new(policy);
+            pace.wrote(at(0));
+            pace.tried(false, at(10));
+            assert!(pace.has_failed());
+            assert_eq!(pace.due(), Some(at(1_010)));
+            // Whatever is written meanwhile does not put it off.
+            pace.wrote(at(1_005));
+            assert!(pace.due() <= Some(at(1_010)));
+            pace.tried(true, at(1_010));
+            assert!(!pace.has_failed() && pace.due().is_none());
+        }
     }
 }

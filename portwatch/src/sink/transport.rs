@@ -1,5 +1,7 @@
 //! How a sink hands over what its buffer holds; each kind of peer has a file of its own.
 
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 pub mod http;
 pub mod journald;
 pub mod nats;

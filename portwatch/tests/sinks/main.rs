@@ -13,6 +13,7 @@ mod syslog;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portwatch::event::{EventType, Severity};
@@ -73,6 +74,38 @@ fn insist(transport: &mut dyn Transport, mut parcels: &[Parcel], mut trouble: im
             Some(Trouble::Refused(why)) => panic!("refused: {why}"),
         }
     }
+}
+
+/// Hands over so many records, so many at a time, while a receiver is killed and started again after about such a pause,
+/// at most so often. Tells how often it was, and how many deliveries failed.
+fn under_fire(
+    transport: &mut dyn Transport,
+    (count, batch): (usize, usize),
+    (pause, most): (Duration, usize),
+    mut restart: impl FnMut() + Send,
+) -> (usize, usize) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            let mut kills = 0;
+            while !is_over.load(Ordering::Relaxed) && kills < most {
+                // Never at the same place of what goes on.
+                std::thread::sleep(pause + pause.mul_f64(0.2) * (kills as u32 % 11));
+                restart();
+                kills += 1;
+            }
+            kills
+        });
+        let mut failures = 0;
+        for first in (0..count).step_by(batch) {
+            insist(transport, &parcels(first, batch), |_| {
+                failures += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            });
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (killer.join().expect("the killer"), failures)
+    })
 }
 
 /// Says that a test could not run.

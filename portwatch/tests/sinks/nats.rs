@@ -1,14 +1,13 @@
 //! nats-server with JetStream: logins, streams that are not there, and a server that is killed while it is written to.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portwatch::sink::transport::nats::{Login, Nats, Settings};
 use portwatch::sink::transport::{Delivery, Transport as _, Trouble};
 use portwatch_tests::harness::receivers::{NatsServer, missing};
 
-use super::{endpoint, insist, number, parcels, skip, tls};
+use super::{endpoint, number, parcels, skip, tls, under_fire};
 
 const KILLS: usize = 20;
 
@@ -148,27 +147,9 @@ fn what_a_stream_acknowledged_it_has_whenever_it_is_killed() {
         return skip(&missing());
     };
     let mut nats = Nats::new(settings(&server, true));
-    let is_over = AtomicBool::new(false);
-    let mut failures = 0;
-    let kills = std::thread::scope(|scope| {
-        let killer = scope.spawn(|| {
-            let mut kills = 0;
-            while !is_over.load(Ordering::Relaxed) && kills < KILLS {
-                std::thread::sleep(Duration::from_millis(150 + 31 * (kills as u64 % 11)));
-                server.kill().expect("killed");
-                server.restart().expect("started");
-                kills += 1;
-            }
-            kills
-        });
-        for first in (0..COUNT).step_by(BATCH) {
-            insist(&mut nats, &parcels(first, BATCH), |_| {
-                failures += 1;
-                std::thread::sleep(Duration::from_millis(20));
-            });
-        }
-        is_over.store(true, Ordering::Relaxed);
-        killer.join().expect("the killer")
+    let fire = (Duration::from_millis(150), KILLS);
+    let (kills, failures) = under_fire(&mut nats, (COUNT, BATCH), fire, || {
+        server.restart().expect("started");
     });
     let (messages, stored) = (messages(&server), stored(&server));
     println!(

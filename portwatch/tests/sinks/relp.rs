@@ -8,7 +8,7 @@ use portwatch::sink::transport::syslog::Envelope;
 use portwatch::sink::transport::{Delivery, Transport as _, Trouble};
 use portwatch_tests::harness::receivers::{Rsyslog, missing};
 
-use super::{PATIENCE, endpoint, insist, number, parcels, skip};
+use super::{PATIENCE, endpoint, number, parcels, skip, under_fire};
 
 fn relp(port: u16) -> Relp {
     let envelope = Envelope {
@@ -49,25 +49,17 @@ fn what_it_acknowledged_it_has_whenever_it_is_killed() {
         return skip(&missing());
     };
     let mut relp = relp(rsyslog.relp);
-    let kills = std::thread::scope(|scope| {
-        let killer = scope.spawn(|| {
-            for round in 0..10 {
-                std::thread::sleep(Duration::from_millis(50 + 7 * round));
-                rsyslog.kill().expect("killed");
-                rsyslog.restart().expect("started");
-            }
-            10
-        });
-        for first in (0..COUNT).step_by(500) {
-            insist(&mut relp, &parcels(first, 500), |_| {
-                std::thread::sleep(Duration::from_millis(10));
-            });
-        }
-        killer.join().expect("the killer")
+    let fire = (Duration::from_millis(50), 10);
+    let (kills, failures) = under_fire(&mut relp, (COUNT, 500), fire, || {
+        rsyslog.restart().expect("started");
     });
     let lines = rsyslog.lines();
     let whole = lines.iter().filter(|line| line.ends_with('}'));
     let numbers: BTreeSet<usize> = whole.map(|line| number(line)).collect();
-    println!("{kills} kills, {} lines for {COUNT} records", lines.len());
+    println!(
+        "{kills} kills, {failures} failed deliveries, {} lines for {COUNT} records",
+        lines.len()
+    );
+    assert!(kills > 1, "killed {kills} times only");
     assert!(numbers.into_iter().eq(0..COUNT));
 }

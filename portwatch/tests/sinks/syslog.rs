@@ -1,7 +1,6 @@
 //! rsyslog: each way to it, its certificate and ours, and a receiver that is killed while it is written to.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use portwatch::net::Endpoint;
@@ -9,7 +8,7 @@ use portwatch::sink::transport::syslog::{Envelope, Place, Syslog};
 use portwatch::sink::transport::{Delivery, Parcel, Transport as _, Trouble};
 use portwatch_tests::harness::receivers::{Rsyslog, missing};
 
-use super::{PATIENCE, endpoint, insist, number, parcels, skip, tls};
+use super::{PATIENCE, endpoint, insist, number, parcels, skip, tls, under_fire};
 
 /// Which of the ways below has no end that confirms it.
 const UNCONFIRMED: usize = 2;
@@ -136,27 +135,9 @@ fn what_a_receiver_confirmed_it_has_whenever_it_is_killed() {
     };
     let ca = rsyslog.authority.certificate();
     let mut syslog = syslog(endpoint(rsyslog.tls, Some(tls(&ca, None))), true);
-    let is_over = AtomicBool::new(false);
-    let mut failures = 0;
-    let kills = std::thread::scope(|scope| {
-        let killer = scope.spawn(|| {
-            let mut kills = 0;
-            while !is_over.load(Ordering::Relaxed) && kills < KILLS {
-                std::thread::sleep(Duration::from_millis(40 + 7 * (kills as u64 % 11)));
-                rsyslog.kill().expect("killed");
-                rsyslog.restart().expect("started");
-                kills += 1;
-            }
-            kills
-        });
-        for first in (0..COUNT).step_by(BATCH) {
-            insist(&mut syslog, &parcels(first, BATCH), |_| {
-                failures += 1;
-                std::thread::sleep(Duration::from_millis(10));
-            });
-        }
-        is_over.store(true, Ordering::Relaxed);
-        killer.join().expect("the killer")
+    let fire = (Duration::from_millis(40), KILLS);
+    let (kills, failures) = under_fire(&mut syslog, (COUNT, BATCH), fire, || {
+        rsyslog.restart().expect("started");
     });
     let lines = rsyslog.lines();
     // One that was cut off by the kill came again, whole.

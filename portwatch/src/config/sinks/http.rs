@@ -94,7 +94,7 @@ pub(super) const KEYS: &[(&str, Apply<Http>)] = &[
 const ELASTICSEARCH: &[(&str, Apply<Http>)] = &[("index", |http, value| {
     set(
         &mut http.shape,
-        name(value).map(|index| Shape::Elasticsearch { index }),
+        index(value).map(|index| Shape::Elasticsearch { index }),
     )
 })];
 
@@ -161,6 +161,22 @@ fn name(value: &DeValue<'_>) -> Result<String, String> {
         true => Ok(text),
         false => Err("expected a name of letters, digits, `-`, `_`, `.` and `:`".to_owned()),
     }
+}
+
+/// What Elasticsearch and OpenSearch take as the name of an index or data stream, of what needs no escape in a path. They
+/// refuse another one with each request, and everything would wait.
+fn index(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?;
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'+');
+    let is_name = text.bytes().all(is_plain)
+        && !text.starts_with(['-', '_', '+'])
+        && !matches!(text.as_str(), "" | "." | "..")
+        && text.len() <= 255;
+    is_name.then_some(text).ok_or_else(|| {
+        "expected an index such as \"logs-portwatch-default\": lower-case letters, digits, `.`, `-`, `_` and `+`, \
+         at most 255, none of the last three first, and neither `.` nor `..`"
+            .to_owned()
+    })
 }
 
 /// `{ job = "portwatch" }`.

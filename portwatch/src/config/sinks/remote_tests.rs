@@ -93,7 +93,7 @@ fn what_is_wrong_with_a_peer_is_told_at_its_place() {
         ),
         (
             "elasticsearch\"\nurl = \"https://e\"\nindex = \"a/b\"",
-            "expected a name",
+            "expected an index",
         ),
         ("splunk\"\nurl = \"https://s\"", "needs its token"),
         (
@@ -125,5 +125,34 @@ fn what_is_wrong_with_a_peer_is_told_at_its_place() {
     ] {
         let mistake = one_mistake(&format!("[[sink]]\ntype = \"{keys}\n"));
         assert!(mistake.contains(expected), "{keys}: {mistake}");
+    }
+}
+
+#[test]
+fn an_index_that_elasticsearch_refuses_is_refused_at_its_place() {
+    let input = |index: &str| {
+        format!("[[sink]]\ntype = \"elasticsearch\"\nurl = \"https://e\"\nindex = \"{index}\"\n")
+    };
+    let long = "x".repeat(256);
+    for index in [
+        ".", "..", "Logs", "-a", "_a", "+a", "a b", "a,b", "a#b", "a:b", "a*", "a?", "a<b", "a>b",
+        "a|b", "a\\\\b", "a\\\"b", "é", &long,
+    ] {
+        let mistake = one_mistake(&input(index));
+        assert!(
+            mistake.contains("index: expected an index such as"),
+            "{mistake}"
+        );
+        assert!(mistake.ends_with("\n            ^"), "{mistake}");
+    }
+    for index in [
+        "logs-portwatch-default",
+        ".hidden",
+        "a+b_c.d-1",
+        "7",
+        &long[1..],
+    ] {
+        let (_, mistakes) = parsed(&input(index));
+        assert_eq!(mistakes, [""; 0], "{index}");
     }
 }

@@ -1,13 +1,15 @@
 //! How far the peer has acknowledged, on disk.
 //!
-//! It is written in place and never synced: a mark that is old, torn or gone means only that records are delivered once
-//! more, and receivers know those by their ids.
+//! It is written in place, and synced only before records go for which it stands. Until then a mark that is old, torn or
+//! gone means that records are delivered once more, and receivers know those by their ids; later, it would mean that they
+//! are missed.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use super::disk;
 use super::frame::{self, Found};
 
 /// Name of the file.
@@ -40,6 +42,7 @@ impl MarkFile {
         let mark = match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => Mark::read(&bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) if disk::is_bad(&error) => None,
             Err(error) => return Err(error),
         };
         Ok((Self(file), mark))
@@ -47,6 +50,11 @@ impl MarkFile {
 
     pub(super) fn write(&self, mark: Mark) -> io::Result<()> {
         self.0.write_all_at(&mark.bytes(), 0)
+    }
+
+    /// What was written survives the end of the machine from here on.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }
 

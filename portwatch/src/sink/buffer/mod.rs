@@ -4,6 +4,7 @@
 //! is lost (dropped for want of room, torn by a crash, damaged by a bad disk) shows as a hole between two indices,
 //! also after a restart, and the reader tells of it at its place.
 
+mod disk;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -13,7 +14,7 @@ mod segment;
 mod write;
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ impl Bounds {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    marks: mark::MarkFile,
     list: Mutex<List>,
     /// Index of the next record that is appended.
     next: AtomicU64,
@@ -103,6 +105,7 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
     let next = behind.max(mark.index);
     let shared = Arc::new(Shared {
         folder: folder.to_owned(),
+        marks,
         list: Mutex::new(List {
             files,
             current: None,
@@ -112,7 +115,7 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
         read: AtomicU64::new(mark.index),
         dropped: AtomicU64::new(0),
     });
-    let reader = Reader::new(Arc::clone(&shared), marks, mark);
+    let reader = Reader::new(Arc::clone(&shared), mark);
     Ok((reader, Gauge(shared)))
 }
 
@@ -124,6 +127,14 @@ impl Shared {
 
     fn path(&self, first: u64) -> PathBuf {
         segment::path(&self.folder, first)
+    }
+
+    /// Removes a file that is in the list no longer. It may be gone.
+    fn unlink(&self, first: u64) -> io::Result<()> {
+        match fs::remove_file(self.path(first)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! The end of a buffer that records go out at, in order, with every hole at its place.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
+use super::disk::{self, Filled, fill};
 use super::frame::{self, Found, MAX_FRAME};
-use super::mark::{Mark, MarkFile};
+use super::mark::Mark;
 
 /// Bytes that are read at once; more than the longest record.
 const CHUNK: usize = 1 << 20;
@@ -44,13 +44,12 @@ pub struct Hole {
 #[derive(Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
-    marks: MarkFile,
     acknowledged: Mark,
     /// Index of what comes next.
     next: u64,
     /// The file, and how far it is read.
     place: Option<Place>,
-    /// Bytes that were no record since the last one.
+    /// Bytes that were no record, or could not be read, since the last one.
     is_damaged: bool,
     /// The bytes that were read last.
     chunk: Vec<u8>,
@@ -64,10 +63,9 @@ struct Place {
 }
 
 impl Reader {
-    pub(super) const fn new(shared: Arc<Shared>, marks: MarkFile, acknowledged: Mark) -> Self {
+    pub(super) const fn new(shared: Arc<Shared>, acknowledged: Mark) -> Self {
         Self {
             shared,
-            marks,
             acknowledged,
             next: acknowledged.index,
             place: None,
@@ -111,12 +109,13 @@ impl Reader {
     pub fn acknowledge(&mut self, next: u64, ts_ns: i64) -> io::Result<()> {
         self.acknowledged = Mark { index: next, ts_ns };
         self.shared.acknowledged.store(next, Ordering::Relaxed);
-        self.marks.write(self.acknowledged)?;
+        self.shared.marks.write(self.acknowledged)?;
         self.forget(next)
     }
 
     /// Removes files that hold only what is acknowledged. The last one stays: its name tells which index comes next.
     fn forget(&self, next: u64) -> io::Result<()> {
+        let mut is_settled = false;
         loop {
             let mut list = self.shared.list();
             let Some(first) = list.files.keys().next().copied() else {
@@ -125,12 +124,16 @@ impl Reader {
             if list.behind(first).is_none_or(|behind| behind > next) {
                 return Ok(());
             }
+            if !is_settled {
+                drop(list);
+                // With an older mark, what goes now would be missed after a power failure.
+                self.shared.marks.settle()?;
+                is_settled = true;
+                continue;
+            }
             list.files.remove(&first);
             drop(list);
-            match fs::remove_file(self.shared.path(first)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.shared.unlink(first)?;
         }
     }
 
@@ -164,9 +167,20 @@ impl Reader {
                 return Ok(None);
             };
             match File::open(self.shared.path(first)) {
-                Ok(file) => self.place = Some(Place { file, first, at: 0 }),
+                Ok(file) => {
+                    if self.place.is_some() && first < self.next {
+                        // At the start, the file before could not be read to its end, and now it could.
+                        self.next = first;
+                    }
+                    self.place = Some(Place { file, first, at: 0 });
+                }
                 // It had to go meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.shared.list().files.remove(&first);
+                }
+                // What was in it is a hole before the next file.
+                Err(error) if disk::is_bad(&error) => {
+                    self.is_damaged = true;
                     self.shared.list().files.remove(&first);
                 }
                 Err(error) => return Err(error),
@@ -188,10 +202,14 @@ impl Reader {
         let left = usize::try_from(size - place.at).unwrap_or(usize::MAX);
         let mut chunk = std::mem::take(&mut self.chunk);
         chunk.resize(left.min(CHUNK), 0);
-        let read = read_at(&place.file, &mut chunk, place.at)?;
+        let filled = fill(&place.file, &mut chunk, place.at);
+        let Filled {
+            bytes: read,
+            is_bad,
+        } = filled?;
         // What is written is whole records.
-        let is_end = read == left || read < chunk.len();
-        let (mut at, mut taken) = (0, 0);
+        let is_end = !is_bad && (read == left || read < chunk.len());
+        let (mut at, mut taken, mut is_part) = (0, 0, false);
         while at < read && found.len() < most && taken < bytes {
             let size = match frame::first(&chunk[at..read], is_end) {
                 Found::Record {
@@ -217,14 +235,22 @@ impl Reader {
                     self.is_damaged = true;
                     size
                 }
-                Found::Part => break,
+                Found::Part => {
+                    is_part = true;
+                    break;
+                }
             };
             at += size;
         }
-        place.at += at as u64;
-        if read == 0 {
+        if is_bad && (at == read || is_part) {
+            // The disk does not give what comes here; the next record is found behind it.
+            self.is_damaged = true;
+            place.at = disk::behind(place.at + read as u64).min(size);
+        } else if read == 0 {
             // It is shorter than it was: nothing more comes.
             place.at = size;
+        } else {
+            place.at += at as u64;
         }
         self.chunk = chunk;
         self.shared.read.store(self.next, Ordering::Relaxed);
@@ -242,14 +268,21 @@ fn hole(index: u64, next: u64, is_damage: bool, found: &mut Vec<Read>) {
     }
 }
 
-/// Which index comes behind everything in this file. What is torn at its end counts as one record.
+/// Which index comes behind everything in this file. What is torn at its end counts as one record; what cannot be read
+/// there, as so many as are in as many bytes before.
 pub(super) fn end_of(path: &Path, first: u64) -> io::Result<u64> {
     let file = File::open(path)?;
+    let size = file.metadata()?.len();
     let (mut next, mut at, mut is_torn) = (first, 0, false);
+    // Of what was read; and what could not be since the last record.
+    let (mut records, mut bytes, mut unread) = (0, 0, 0);
     let mut chunk = vec![0; CHUNK];
     loop {
-        let read = read_at(&file, &mut chunk, at)?;
-        let is_end = read < CHUNK;
+        let Filled {
+            bytes: read,
+            is_bad,
+        } = fill(&file, &mut chunk, at)?;
+        let is_end = !is_bad && read < CHUNK;
         let mut taken = 0;
         while taken < read {
             match frame::first(&chunk[taken..read], is_end) {
@@ -259,7 +292,9 @@ pub(super) fn end_of(path: &Path, first: u64) -> io::Result<u64> {
                     size,
                 } => {
                     next = next.max(index + u64::from(!payload.is_empty()));
-                    is_torn = false;
+                    (is_torn, unread) = (false, 0);
+                    records += 1;
+                    bytes += size as u64;
                     taken += size;
                 }
                 Found::Damage(size) => {
@@ -270,22 +305,14 @@ pub(super) fn end_of(path: &Path, first: u64) -> io::Result<u64> {
             }
         }
         at += taken as u64;
-        if is_end {
-            return Ok(next + u64::from(is_torn));
+        if is_bad {
+            let good = disk::behind(at + (read - taken) as u64).min(size);
+            unread += good - at;
+            (is_torn, at) = (true, good);
+        }
+        if is_end || at >= size {
+            let lost = (unread * records).checked_div(bytes).unwrap_or(0);
+            return Ok(next + lost.max(u64::from(is_torn)));
         }
     }
-}
-
-/// Fills the buffer as far as the file goes.
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

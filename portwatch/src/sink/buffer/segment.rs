@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk;
+
 /// Digits of a name: every index, in order when they are sorted as text.
 const DIGITS: usize = 20;
 /// What the names end with.
@@ -21,7 +23,14 @@ pub(super) fn all(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if let Some(first) = first(&path) {
-            found.push((first, fs::metadata(&path)?.len()));
+            match fs::metadata(&path) {
+                Ok(metadata) => found.push((first, metadata.len())),
+                // What was in it is missing, and the records behind it tell so.
+                Err(error) if disk::is_bad(&error) => {
+                    tracing::error!(file = %path.display(), %error, "a file of a buffer cannot be read");
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     found.sort_unstable();

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+use super::disk::bad;
 use super::{Bounds, Gauge, Hole, Read, Reader, Writer, open, segment};
 
 const SMALL: Bounds = Bounds {
@@ -176,6 +177,109 @@ fn files_of_others_are_left_alone() {
     );
 }
 
+/// The numbers and what is missing between them: how many in all, and whether it is told as damage.
+fn told(all: &[Result<u64, Hole>]) -> (Vec<u64>, u64) {
+    let numbers = all.iter().filter_map(|one| one.ok());
+    let holes = all.iter().filter_map(|one| one.err());
+    (
+        numbers.collect(),
+        holes
+            .map(|hole| {
+                assert!(hole.is_damage, "{hole:?}");
+                hole.lost
+            })
+            .sum(),
+    )
+}
+
+#[test]
+fn a_bad_sector_costs_what_is_in_it_and_is_told() {
+    let dir = tempfile::tempdir().expect("dir");
+    let bounds = Bounds {
+        bytes: 16 << 20,
+        drop_oldest: true,
+    };
+    let (mut writer, mut reader, _) = opened(dir.path(), bounds);
+    // 100 bytes a record.
+    writer.append(&lines(0, 1_000, 80)).expect("written");
+    let path = last_file(dir.path());
+    for at in [0, 50_000, 54_000] {
+        bad::sector(&path, at);
+    }
+    // Behind the begin, 40.96 records are in a sector.
+    let (numbers, lost) = told(&read(&mut reader));
+    assert_eq!(numbers.first(), Some(&41));
+    assert_eq!(numbers.last(), Some(&999));
+    assert_eq!(numbers.len() as u64 + lost, 1_000);
+    assert!((41 + 82..=41 + 84).contains(&lost), "{lost}");
+    // The daemon begins with such a disk as well.
+    let (_, mut reader, _) = opened(dir.path(), bounds);
+    assert_eq!(told(&read(&mut reader)), (numbers, lost));
+    bad::none();
+}
+
+#[test]
+fn a_bad_sector_at_the_end_costs_no_record_that_comes_later() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut writer, _, _) = opened(dir.path(), SMALL);
+    writer.append(&lines(0, 30, 80)).expect("written");
+    bad::sector(&last_file(dir.path()), 2_999);
+    writer.append(&lines(30, 2, 80)).expect("written");
+    // All of it is in one sector.
+    let (mut writer, mut reader, _) = opened(dir.path(), SMALL);
+    writer.append(&lines(32, 3, 80)).expect("written");
+    let all = read(&mut reader);
+    let (found, lost) = told(&all);
+    assert_eq!(found, [32, 33, 34]);
+    assert!(lost >= 1, "{all:?}");
+    // That it could not be read was perhaps a whim: then nothing is missing.
+    bad::none();
+    let (_, mut reader, _) = opened(dir.path(), SMALL);
+    assert_eq!(read(&mut reader), numbers(0..35));
+}
+
+#[test]
+fn how_much_is_lost_at_an_end_that_cannot_be_read_is_told_about() {
+    let dir = tempfile::tempdir().expect("dir");
+    let bounds = Bounds {
+        bytes: 16 << 20,
+        drop_oldest: true,
+    };
+    let (mut writer, _, _) = opened(dir.path(), bounds);
+    writer.append(&lines(0, 400, 80)).expect("written");
+    // The last 3136 of 40000 bytes, and the record that they cut.
+    bad::sector(&last_file(dir.path()), 39_999);
+    let (mut writer, mut reader, _) = opened(dir.path(), bounds);
+    writer.append(&lines(400, 1, 80)).expect("written");
+    let (numbers, lost) = told(&read(&mut reader));
+    assert_eq!(numbers.last(), Some(&400));
+    assert_eq!(numbers.len(), 369);
+    assert!((31..=32).contains(&lost), "{lost}");
+    bad::none();
+}
+
+#[test]
+fn nothing_goes_before_it_is_on_the_disk_that_it_was_acknowledged() {
+    let dir = tempfile::tempdir().expect("dir");
+    // It can be written to, and not synced.
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("acknowledged")).expect("a link");
+    let (mut writer, mut reader, gauge) = opened(dir.path(), SMALL);
+    for first in (0..300).step_by(10) {
+        writer.append(&lines(first, 10, 80)).expect("written");
+    }
+    let files = segment::all(dir.path()).expect("listed");
+    assert!(files.len() > 2, "{files:?}");
+    reader.acknowledge(300, 1).expect_err("not synced");
+    assert_eq!(segment::all(dir.path()).expect("listed"), files);
+    assert_eq!(gauge.queued(), 0);
+    // Neither makes it room for others by that.
+    let full = (300..3_000)
+        .step_by(10)
+        .try_for_each(|first| writer.append(&lines(first, 10, 80)));
+    full.expect_err("not synced");
+    assert_eq!(segment::all(dir.path()).expect("listed")[..2], files[..2]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(u64),
@@ -183,23 +287,28 @@ enum Step {
     Acknowledge,
     /// Killed.
     Restart,
-    /// A byte of a file is another one.
-    Damage(prop::sample::Index, prop::sample::Index),
+    /// A byte of a file is another one, or cannot be read.
+    Damage(prop::sample::Index, prop::sample::Index, bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let place = any::<(prop::sample::Index, prop::sample::Index)>();
+    let place = any::<(prop::sample::Index, prop::sample::Index, bool)>();
     let step = prop_oneof![
         8 => (1_u64..40).prop_map(Step::Append),
         6 => Just(Step::Read),
         4 => Just(Step::Acknowledge),
         2 => Just(Step::Restart),
-        1 => place.prop_map(|(file, byte)| Step::Damage(file, byte)),
+        1 => place.prop_map(|(file, byte, is_bad)| Step::Damage(file, byte, is_bad)),
     ];
     proptest::collection::vec(step, 1..60)
 }
 
-fn damage(folder: &Path, file: prop::sample::Index, byte: prop::sample::Index) -> bool {
+fn damage(
+    folder: &Path,
+    file: prop::sample::Index,
+    byte: prop::sample::Index,
+    is_bad: bool,
+) -> bool {
     let mut all = segment::all(folder).expect("listed");
     all.retain(|(_, size)| *size > 0);
     if all.is_empty() {
@@ -208,6 +317,10 @@ fn damage(folder: &Path, file: prop::sample::Index, byte: prop::sample::Index) -
     let path = segment::path(folder, all[file.index(all.len())].0);
     let mut bytes = fs::read(&path).expect("read");
     let at = byte.index(bytes.len());
+    if is_bad {
+        bad::sector(&path, at as u64);
+        return true;
+    }
     bytes[at] ^= 0x5a;
     fs::write(&path, bytes).expect("written");
     true
@@ -220,6 +333,7 @@ proptest! {
     /// on that was not acknowledged.
     #[test]
     fn records_and_holes_add_up(steps in steps(), drop_oldest in any::<bool>()) {
+        bad::none();
         let dir = tempfile::tempdir().expect("dir");
         let bounds = Bounds { bytes: 16 * 1024, drop_oldest };
         let (mut writer, mut reader, mut gauge) = opened(dir.path(), bounds);
@@ -251,7 +365,9 @@ proptest! {
                     (writer, reader, gauge) = opened(dir.path(), bounds);
                     told = acknowledged;
                 }
-                Step::Damage(file, byte) => is_harmed |= damage(dir.path(), file, byte),
+                Step::Damage(file, byte, is_bad) => {
+                    is_harmed |= damage(dir.path(), file, byte, is_bad);
+                }
             }
             let all = segment::all(dir.path()).expect("listed");
             let on_disk: u64 = all.iter().map(|(_, size)| size).sum();

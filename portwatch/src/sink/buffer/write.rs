@@ -1,6 +1,6 @@
 //! The end of a buffer that records come in at.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl Writer {
     /// Tells whether what is in the scratch may be written.
     fn make_room(&mut self) -> io::Result<bool> {
         loop {
-            let mut list = self.shared.list();
+            let list = self.shared.list();
             if list.bytes() + self.scratch.len() as u64 <= self.bounds.bytes {
                 return Ok(true);
             }
@@ -145,6 +145,14 @@ impl Writer {
                 // More than all the room there is, and nothing else: it may pass.
                 return Ok(true);
             };
+            drop(list);
+            // A part of the file may be acknowledged, and must not be missed after a power failure.
+            self.shared.marks.settle()?;
+            let mut list = self.shared.list();
+            if !list.files.contains_key(&first) {
+                // It was acknowledged meanwhile.
+                continue;
+            }
             let next = self.shared.next.load(Ordering::Relaxed);
             let behind = list.behind(first).unwrap_or(next);
             list.files.remove(&first);
@@ -158,10 +166,7 @@ impl Writer {
             self.shared
                 .dropped
                 .fetch_add(behind.saturating_sub(from), Ordering::Relaxed);
-            match fs::remove_file(self.shared.path(first)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.shared.unlink(first)?;
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Output {
     pub(crate) holes: Option<u64>,
     /// Events in the order in which they came first, each with the run of the daemon that told it.
     order: Vec<(u128, u32)>,
+    /// Openings and closings of listeners at the address that was asked for, by run.
+    made: Vec<u64>,
     /// Gaps of this output alone: no other one has them.
     own: HashSet<u128>,
     /// Lines by number and id, to know those that come again.
@@ -111,12 +113,23 @@ impl Output {
         missing
     }
 
+    /// Openings and closings of the listeners that were made, in all runs and in the last one.
+    pub(crate) fn made(&self) -> (u64, u64) {
+        let last = self.made.get(self.run as usize).copied();
+        (self.made.iter().sum(), last.unwrap_or(0))
+    }
+
     fn count(&mut self, line: &[u8], id: u128) {
         self.lines += 1;
         if !self.ids.insert(id) {
             return;
         }
         self.order.push((id, self.run));
+        if find(line, br#""address":"127.93.0.1""#).is_some() {
+            let run = self.run as usize;
+            self.made.resize(self.made.len().max(run + 1), 0);
+            self.made[run] += 1;
+        }
         if find(&line[..line.len().min(200)], br#","type":"gap","#).is_none() {
             return;
         }

@@ -92,7 +92,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
     };
     fs::create_dir(stage.home.path("logs"))?;
     stage.configure()?;
-    let pace = Arc::new(Pace::default());
+    let pace = Arc::new(Pace {
+        // Until there is somebody to see it.
+        held: AtomicBool::new(true),
+        ..Pace::default()
+    });
     let generator = {
         let pace = Arc::clone(&pace);
         thread::spawn(move || generate(&pace))
@@ -105,13 +109,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
         .map_err(|_| anyhow::anyhow!("the generator failed"))??;
     let synced = played?;
     let took = begun.elapsed().as_secs();
+    let made = pace.made.load(Ordering::Relaxed);
     println!(
-        "{} listeners opened and closed in {took} s; the daemon killed {} times, each receiver {} times",
-        pace.made.load(Ordering::Relaxed),
-        arguments.kills,
-        arguments.restarts
+        "{made} listeners opened and closed in {took} s; the daemon killed {} times, each receiver {} times",
+        arguments.kills, arguments.restarts
     );
-    stage.report(arguments.events, &synced)
+    let last = made - pace.before.load(Ordering::Relaxed);
+    stage.report(arguments.events, (2 * made, 2 * last), &synced)
 }
 
 /// What is asked of the generator, and what it has done.
@@ -123,6 +127,8 @@ struct Pace {
     ended: AtomicBool,
     /// Listeners so far.
     made: AtomicU64,
+    /// Of these, before the daemon was killed last.
+    before: AtomicU64,
 }
 
 /// Opens and closes listeners.
@@ -209,6 +215,8 @@ sync = "always"
                 before = last;
                 kills += 1;
                 self.look(&mut synced)?;
+                pace.before
+                    .store(pace.made.load(Ordering::Relaxed), Ordering::Relaxed);
                 daemon = self.home.start(None)?;
                 eprintln!("{last} events; killed {kills} times, receivers {restarts} times");
             } else if is_due(restarts, arguments.restarts) {
@@ -281,7 +289,8 @@ sync = "always"
         }
     }
 
-    fn report(&self, events: u64, synced: &Synced) -> Result<bool> {
+    /// `made` and `last` are events that there have to be: in all, and while the daemon ran that was not killed.
+    fn report(&self, events: u64, (made, last): (u64, u64), synced: &Synced) -> Result<bool> {
         let mut files: Vec<PathBuf> = fs::read_dir(self.home.path("logs"))?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
@@ -332,6 +341,11 @@ sync = "always"
             );
             is_right &= missing == 0 && output.holes.unwrap_or(0) == 0 && !synced.is_empty();
         }
+        let (told, told_last) = file.made();
+        println!(
+            "of {made} openings and closings {told} are told, the others were in a ring when the daemon was killed; of {last} behind the last kill, {told_last}"
+        );
+        is_right &= told_last <= last && told_last + file.lost >= last;
         for (name, output) in [("syslog", &syslog), ("nats", &nats)] {
             let pairs = [
                 ("the file", &file, name, output),

@@ -74,6 +74,28 @@ pub(crate) fn otlp(count: usize, body: &[u8]) -> Vec<Fate> {
     fates
 }
 
+/// Is it one of the records for which Splunk refused a request with 400? By the code in its answer, of which its manual
+/// has a table ("Possible error codes" in "Troubleshoot HTTP Event Collector",
+/// <https://help.splunk.com/en/splunk-enterprise/get-data-in/collect-http-event-data/troubleshoot-http-event-collector>):
+///
+/// | code | meaning | whose fault | so |
+/// |---|---|---|---|
+/// | 5, 6 | no data, invalid data format | a record's | refused |
+/// | 7 | incorrect index | the configuration's, here or there: the token may not write to this index | later |
+/// | 10, 11 | data channel missing, invalid | the request's; a proxy may have cut the header off | later |
+/// | 12, 13 | event field is required, cannot be blank | a record's | refused |
+/// | 14 | acknowledgement is disabled | the token's | later |
+/// | 15 | error in handling indexed fields | a record's | refused |
+/// | 16 | query string authorization is not enabled | the request's | later |
+///
+/// Those of the login (1 to 4, with 401 and 403) and of the server (8, 9 and from 17 on, with 429, 500 and 503) come with
+/// another status. What is none of these says nothing of a record.
+pub(crate) fn is_a_records_fault(body: &[u8]) -> bool {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = json.get("code").and_then(Value::as_u64);
+    matches!(code, Some(5 | 6 | 12 | 13 | 15))
+}
+
 /// The number by which Splunk is asked for an acknowledgement.
 pub(crate) fn number(body: &[u8]) -> Option<u64> {
     let json: Value = serde_json::from_slice(body).ok()?;
@@ -90,7 +112,7 @@ pub(crate) fn is_confirmed(body: &[u8], number: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, bulk, is_confirmed, number, otlp};
+    use super::{Fate, bulk, is_a_records_fault, is_confirmed, number, otlp};
 
     #[test]
     fn each_item_has_its_fate() {
@@ -141,6 +163,19 @@ mod tests {
             otlp(1, br#"{"partialSuccess":{"rejectedLogRecords":99}}"#).len(),
             1
         );
+    }
+
+    #[test]
+    fn splunk_tells_by_a_code_whose_fault_it_is() {
+        let faults: Vec<u8> = (0..=27)
+            .filter(|code| {
+                is_a_records_fault(format!(r#"{{"text":"x","code":{code}}}"#).as_bytes())
+            })
+            .collect();
+        assert_eq!(faults, [5, 6, 12, 13, 15]);
+        for body in ["", "<html>400</html>", r#"{"code":"6"}"#, "[6]"] {
+            assert!(!is_a_records_fault(body.as_bytes()), "{body}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Any bytes as an HTTP server's answer to records: one fate for each record, or none at all.
 
-use super::answer::{bulk, is_confirmed, number, otlp};
+use super::answer::{bulk, is_a_records_fault, is_confirmed, number, otlp};
 
 /// The property of the target `reply`: the first byte is the number of records.
 pub fn reply(bytes: &[u8]) {
@@ -12,6 +12,7 @@ pub fn reply(bytes: &[u8]) {
         assert_eq!(fates.len(), count);
     }
     assert_eq!(otlp(count, body).len(), count);
+    assert!(!is_a_records_fault(body) || body.windows(4).any(|part| part == b"code"));
     if let Some(number) = number(body) {
         assert!(!is_confirmed(body, number) || body.windows(4).any(|part| part == b"acks"));
     }

@@ -139,11 +139,15 @@ impl Http {
         let reply = client.post(path, &headers, body, ANSWER);
         let reply = reply.map_err(Trouble::Later)?;
         let told = client.judgement(&reply);
+        let is_splunk = matches!(self.settings.shape, Shape::Splunk { .. });
         match (reply.status, reply.put_off) {
             (200..=299, _) => Ok(reply),
             (300..=399, _) => Err(Trouble::Later(format!(
                 "{told} (redirects are not followed)"
             ))),
+            (400, _) if is_splunk && !answer::is_a_records_fault(&reply.body) => {
+                Err(Trouble::Later(told))
+            }
             // It is about what was sent. Everything else is about us, the address, or the server itself.
             (400 | 413 | 422, _) => Err(Trouble::Refused(told)),
             (_, Some(span)) => Err(Trouble::After(told, span)),

@@ -171,3 +171,44 @@ fn splunk_is_asked_until_it_has_it() {
     let bodies: Vec<String> = bodies.try_iter().collect();
     assert_eq!(bodies[1..], [r#"{"acks":[3]}"#, r#"{"acks":[3]}"#]);
 }
+
+#[test]
+fn what_splunk_refuses_for_its_configuration_waits_for_another_one() {
+    let shape = || Shape::Splunk {
+        index: Some("soc".to_owned()),
+        sourcetype: "portwatch".to_owned(),
+        acknowledged: false,
+    };
+    for (answer, is_later) in [
+        (
+            (
+                "400 Bad Request",
+                r#"{"text":"Incorrect index","code":7,"invalid-event-number":1}"#,
+            ),
+            true,
+        ),
+        (
+            (
+                "400 Bad Request",
+                r#"{"text":"Data channel is missing","code":10}"#,
+            ),
+            true,
+        ),
+        (
+            (
+                "400 Bad Request",
+                r#"{"text":"Invalid data format","code":6}"#,
+            ),
+            false,
+        ),
+    ] {
+        let (port, _bodies) = server(Vec::leak(vec![answer]));
+        let delivery = http(port, shape()).deliver(&parcels(2));
+        assert_eq!(delivery.taken, 0);
+        match delivery.trouble {
+            Some(Trouble::Later(why)) => assert!(is_later && why.contains("400"), "{why}"),
+            Some(Trouble::Refused(why)) => assert!(!is_later, "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

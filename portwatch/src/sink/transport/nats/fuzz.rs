@@ -2,36 +2,25 @@
 
 use super::wire::{Answer, Heard, Said};
 use crate::fuzzing::assert_plain;
+use crate::sink::transport::fuzz::{Hears, heard};
+
+impl Hears for Heard {
+    type Said = Said;
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
+    fn hand_on(&mut self) -> Result<Option<Said>, &'static str> {
+        self.next()
+    }
+}
 
 /// The property of the target `nats`: the first byte chooses the pieces.
 pub fn nats(bytes: &[u8]) {
-    let [pieces, said @ ..] = bytes else {
-        return;
-    };
-    let whole = listen(said, said.len().max(1));
-    assert_eq!(
-        whole,
-        listen(said, usize::from(*pieces).max(1)),
-        "in pieces of {pieces}"
-    );
-}
-
-/// What was understood, and whether it broke off.
-fn listen(said: &[u8], piece: usize) -> (Vec<Said>, Option<&'static str>) {
-    let (mut heard, mut all) = (Heard::default(), Vec::new());
-    for chunk in said.chunks(piece) {
-        heard.push(chunk);
-        loop {
-            match heard.next() {
-                Ok(Some(said)) => all.push(said),
-                Ok(None) => break,
-                Err(why) => return (all, Some(why)),
-            }
-        }
-    }
-    for one in &all {
+    for one in heard::<Heard>(bytes) {
         match one {
-            Said::Error(text) => assert_short(text),
+            Said::Error(text) => assert_short(&text),
             Said::Message(message) => {
                 match message.answer() {
                     Answer::Taken => {}
@@ -44,7 +33,6 @@ fn listen(said: &[u8], piece: usize) -> (Vec<Said>, Option<&'static str>) {
             Said::Info(_) | Said::Ping | Said::Pong | Said::Ok => {}
         }
     }
-    (all, None)
 }
 
 fn assert_short(text: &str) {

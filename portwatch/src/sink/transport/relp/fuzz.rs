@@ -2,38 +2,27 @@
 
 use super::frame::{Frame, Heard};
 use crate::fuzzing::assert_plain;
+use crate::sink::transport::fuzz::{Hears, heard};
+
+impl Hears for Heard {
+    type Said = Frame;
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
+    fn hand_on(&mut self) -> Result<Option<Frame>, &'static str> {
+        self.next()
+    }
+}
 
 /// The property of the target `relp`: the first byte chooses the pieces.
 pub fn relp(bytes: &[u8]) {
-    let [pieces, said @ ..] = bytes else {
-        return;
-    };
-    let whole = listen(said, said.len().max(1));
-    assert_eq!(
-        whole,
-        listen(said, usize::from(*pieces).max(1)),
-        "in pieces of {pieces}"
-    );
-}
-
-fn listen(said: &[u8], piece: usize) -> (Vec<Frame>, Option<&'static str>) {
-    let (mut heard, mut all) = (Heard::default(), Vec::new());
-    for chunk in said.chunks(piece) {
-        heard.push(chunk);
-        loop {
-            match heard.next() {
-                Ok(Some(frame)) => all.push(frame),
-                Ok(None) => break,
-                Err(why) => return (all, Some(why)),
-            }
-        }
-    }
-    for frame in &all {
+    for frame in heard::<Heard>(bytes) {
         let told = frame.told();
         assert_plain(&told);
         assert!(told.chars().count() <= 200, "{told}");
     }
-    (all, None)
 }
 
 /// A session as it should be, and frames that are not.

@@ -1,0 +1,141 @@
+use std::fs;
+use std::time::Instant;
+
+use super::*;
+use crate::config::sinks::{File, Kind};
+use crate::sink::testing::opened;
+use crate::sink::{Limits, Sync};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn sinks(state_dir: &Path) -> (Arc<Bus>, Arc<Sinks>) {
+    let bus = Bus::new(Limits::READER, Limits::REPLAY);
+    let sinks = Sinks::new(&bus, state_dir, super::super::host::host());
+    (bus, sinks)
+}
+
+fn file(name: &str, path: PathBuf, chain: bool) -> Sink {
+    Sink {
+        name: name.to_owned(),
+        filter: None,
+        format: crate::render::Format::Json,
+        states: false,
+        sync: Sync::Never,
+        buffer: crate::config::sinks::Buffer::default(),
+        kind: Kind::File(File {
+            path,
+            chain,
+            ..File::default()
+        }),
+    }
+}
+
+fn switch(sinks: &Sinks, to: &[Sink]) {
+    sinks.switch(sinks.prepare(to).expect("right"));
+}
+
+/// The numbers in a file, once there are so many.
+fn numbers(path: &Path, count: usize) -> Vec<u64> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let numbers: Vec<u64> = text
+            .lines()
+            .filter_map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).ok()?["seq"].as_u64()
+            })
+            .collect();
+        if numbers.len() >= count {
+            return numbers;
+        }
+        assert!(Instant::now() < until, "{numbers:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_file_goes_on_with_its_numbers_whoever_writes_to_it_and_whenever() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("events");
+    let (bus, sinks) = sinks(dir.path());
+    let (one, other) = (
+        file("one", path.clone(), false),
+        file("other", path.clone(), false),
+    );
+    for (round, now) in [&one, &other, &one].into_iter().enumerate() {
+        switch(&sinks, std::slice::from_ref(now));
+        bus.publish(&opened(1));
+        assert_eq!(numbers(&path, round + 1).len(), round + 1);
+        // Nobody writes to it for a while, or the next one comes at once.
+        if round == 0 {
+            switch(&sinks, &[]);
+            bus.publish(&opened(2));
+        }
+    }
+    assert_eq!(numbers(&path, 3), [1, 2, 3]);
+    // Another file has numbers of its own.
+    let elsewhere = dir.path().join("elsewhere");
+    switch(&sinks, &[file("one", elsewhere.clone(), false)]);
+    bus.publish(&opened(3));
+    assert_eq!(numbers(&elsewhere, 1), [1]);
+    assert!(sinks.all().gone.len() <= 3, "{:?}", sinks.all().gone);
+}
+
+/// Its folder for the head of the chain cannot be made, so it tries again and again.
+#[tokio::test]
+async fn one_that_was_taken_away_while_it_cannot_write_keeps_nobody_from_ending() {
+    let dir = tempfile::tempdir().expect("dir");
+    let state = dir.path().join("state");
+    fs::write(&state, "no folder").expect("written");
+    let (bus, sinks) = sinks(&state);
+    let stuck = file("stuck", dir.path().join("events"), true);
+    switch(&sinks, std::slice::from_ref(&stuck));
+    let until = Instant::now() + PATIENCE;
+    while sinks.status()[0].error.is_none() {
+        assert!(Instant::now() < until, "it can write");
+        std::thread::yield_now();
+    }
+    let behind = Sink {
+        states: true,
+        ..stuck
+    };
+    switch(&sinks, &[behind]);
+    bus.close();
+    let begun = Instant::now();
+    sinks.end(PATIENCE).await;
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_a_sink_missed_stays_in_its_figures_when_it_changes() {
+    let dir = tempfile::tempdir().expect("dir");
+    let state = dir.path().join("state");
+    fs::write(&state, "no folder").expect("written");
+    let bus = Bus::new(
+        Limits {
+            lines: 2,
+            bytes: 1 << 20,
+        },
+        Limits::REPLAY,
+    );
+    let sinks = Sinks::new(&bus, &state, super::super::host::host());
+    let sink = file("x", dir.path().join("events"), true);
+    switch(&sinks, std::slice::from_ref(&sink));
+    for seq in 1..=1_000 {
+        bus.publish(&opened(seq));
+    }
+    let lost = sinks.status()[0].lost;
+    assert!(lost > 0);
+    switch(
+        &sinks,
+        &[Sink {
+            states: true,
+            ..sink.clone()
+        }],
+    );
+    assert_eq!(sinks.status()[0].lost, lost);
+    switch(&sinks, &[]);
+    switch(&sinks, &[sink]);
+    assert_eq!(sinks.status()[0].lost, lost);
+}
