@@ -343,7 +343,7 @@ sync = "always"
         }
         let (told, told_last) = file.made();
         println!(
-            "of {made} openings and closings {told} are told, the others were in a ring when the daemon was killed; of {last} behind the last kill, {told_last}"
+            "of {made} openings and closings {told} are told, the others came while the daemon was killed; of {last} behind the last kill, {told_last}"
         );
         is_right &= told_last <= last && told_last + file.lost >= last;
         for (name, output) in [("syslog", &syslog), ("nats", &nats)] {
