@@ -16,6 +16,7 @@ pub use crate::inventory::fuzz::{inventory, netlink};
 pub use crate::kernel::btf::fuzz::btf;
 pub use crate::sink::buffer::fuzz::buffer;
 pub use crate::sink::transport::http::fuzz::reply;
+pub use crate::sink::transport::kafka::fuzz::kafka;
 pub use crate::sink::transport::nats::fuzz::nats;
 pub use crate::sink::transport::relp::fuzz::relp;
 pub use crate::text::fuzz::text;
@@ -43,7 +44,7 @@ mod tests {
     /// Name, property, seeds.
     type Target = (&'static str, fn(&[u8]), Seeds);
 
-    const TARGETS: [Target; 17] = [
+    const TARGETS: [Target; 18] = [
         ("answer", answer, crate::check::fuzz::seeds),
         ("btf", btf, crate::kernel::btf::fuzz::seeds),
         ("buffer", buffer, crate::sink::buffer::fuzz::seeds),
@@ -52,6 +53,7 @@ mod tests {
         ("files", files, crate::enrich::fuzz::file_seeds),
         ("filter", filter, crate::filter::fuzz::seeds),
         ("inventory", inventory, crate::inventory::fuzz::seeds),
+        ("kafka", kafka, crate::sink::transport::kafka::fuzz::seeds),
         ("line", line, crate::decode::fuzz::seeds),
         ("nats", nats, crate::sink::transport::nats::fuzz::seeds),
         ("netlink", netlink, crate::inventory::fuzz::netlink_seeds),

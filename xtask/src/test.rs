@@ -45,7 +45,7 @@ const NOT_IN_VM: [&str; 13] = [
 const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
-const NEEDS: [(&str, &str); 13] = [
+const NEEDS: [(&str, &str); 14] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("python3", "python3"),
@@ -56,6 +56,7 @@ const NEEDS: [(&str, &str); 13] = [
     // Beside the one above; it has no command of its own.
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
     ("logrotate", "logrotate"),
+    ("kcat", "kcat"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
     ("nft", "nftables"),

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use super::secret;
 use crate::config::Sink;
 use crate::config::sinks::{self, Address, Kind, Way};
+use crate::event::Host;
 use crate::net::http::{Client, Url, authorization};
 use crate::net::{self, Endpoint, Identity};
 use crate::render::Format;
 use crate::sink::transport::Transport;
 use crate::sink::transport::http::{Http, Settings, Shape, basic};
 use crate::sink::transport::journald::Journald;
+use crate::sink::transport::kafka::{self, Kafka, Mechanism};
 use crate::sink::transport::nats::{self, Login, Nats};
 use crate::sink::transport::relp::Relp;
 use crate::sink::transport::syslog::{Envelope, Place, Syslog};
@@ -20,7 +22,8 @@ use crate::sink::transport::syslog::{Envelope, Place, Syslog};
 ///
 /// # Errors
 /// What is wrong with the sink's settings, in a sentence that holds no secret.
-pub(super) fn transport(sink: &Sink, host: &str) -> Result<Option<Box<dyn Transport>>, String> {
+pub(super) fn transport(sink: &Sink, of: &Host) -> Result<Option<Box<dyn Transport>>, String> {
+    let host = of.name.as_str();
     let made: Box<dyn Transport> = match &sink.kind {
         Kind::Stdout | Kind::File(_) => return Ok(None),
         Kind::Syslog(settings) => {
@@ -48,6 +51,7 @@ pub(super) fn transport(sink: &Sink, host: &str) -> Result<Option<Box<dyn Transp
         }
         Kind::Http(settings) => Box::new(http(settings, sink.format, host)?),
         Kind::Nats(settings) => Box::new(stream(settings, host)?),
+        Kind::Kafka(settings) => Box::new(topic(settings, of)?),
     };
     Ok(Some(made))
 }
@@ -122,6 +126,29 @@ fn stream(settings: &sinks::Nats, host: &str) -> Result<Nats, String> {
         subject: settings.subject.replace("{host}", &nats::token(host)),
         stream: settings.stream.clone(),
         create: settings.create_stream,
+        login,
+    }))
+}
+
+fn topic(settings: &sinks::Kafka, host: &Host) -> Result<Kafka, String> {
+    let login = match (&settings.user, &settings.password_file) {
+        (Some(user), Some(file)) => Some(kafka::Login {
+            mechanism: settings.mechanism.unwrap_or(Mechanism::Sha512),
+            user: user.clone(),
+            password: secret::read(file)?,
+        }),
+        _ => None,
+    };
+    let servers = settings.servers.iter();
+    let servers = servers.map(|address| endpoint(address, &settings.way));
+    Ok(Kafka::new(kafka::Settings {
+        servers: servers.collect::<Result<_, _>>()?,
+        topic: settings.topic.clone(),
+        create: settings.create_topic,
+        // A name may be given anew, and be that of two hosts.
+        key: host.id.as_ref().unwrap_or(&host.name).clone(),
+        gzip: settings.gzip,
+        is_anywhere: settings.way.insecure && login.is_none(),
         login,
     }))
 }

@@ -10,7 +10,15 @@ pub use link::Link;
 pub use tls::{Identity, client};
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
+
+/// Is this name or address one of this host, so that nobody is on the way to it?
+#[must_use]
+pub fn is_here(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
 
 /// What is wrong with a connection, as a clause about the peer.
 #[must_use]

@@ -4,6 +4,7 @@
 mod fuzz;
 pub mod http;
 pub mod journald;
+pub mod kafka;
 pub mod nats;
 pub mod relp;
 pub mod syslog;

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod kafka;
 mod nats;
 mod relp;
 mod syslog;

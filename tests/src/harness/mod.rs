@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod deprived;
 pub mod event;
 pub mod expect;
+pub mod kafka;
 pub mod kind;
 pub mod locate;
 pub mod mail;

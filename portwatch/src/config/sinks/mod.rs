@@ -2,6 +2,7 @@
 
 mod file;
 mod http;
+mod kafka;
 mod nats;
 mod syslog;
 mod way;
@@ -22,6 +23,7 @@ use crate::text::escape;
 
 pub use file::File;
 pub use http::Http;
+pub use kafka::Kafka;
 pub use nats::Nats;
 pub use syslog::{Journald, Syslog};
 pub use way::{Address, Way};
@@ -89,6 +91,8 @@ pub enum Kind {
     Http(Box<Http>),
     /// A stream of NATS.
     Nats(Box<Nats>),
+    /// A topic of Kafka.
+    Kafka(Box<Kafka>),
 }
 
 impl Default for Buffer {
@@ -127,7 +131,7 @@ const BUFFER: &[(&str, Apply<Sink>)] = &[
 
 impl Kind {
     /// Every type, in the order of the documentation.
-    pub const TYPES: [&'static str; 11] = [
+    pub const TYPES: [&'static str; 12] = [
         "stdout",
         "file",
         "syslog",
@@ -139,6 +143,7 @@ impl Kind {
         "otlp",
         "http",
         "nats",
+        "kafka",
     ];
 
     fn of(name: &str) -> Option<Self> {
@@ -149,6 +154,7 @@ impl Kind {
             "relp" => Some(Self::Relp(Syslog::default())),
             "journald" => Some(Self::Journald(Journald::default())),
             "nats" => Some(Self::Nats(Box::default())),
+            "kafka" => Some(Self::Kafka(Box::default())),
             _ => {
                 let shape = match name {
                     "elasticsearch" => Shape::Elasticsearch {
@@ -181,6 +187,7 @@ impl Kind {
             Self::Relp(_) => "relp",
             Self::Journald(_) => "journald",
             Self::Nats(_) => "nats",
+            Self::Kafka(_) => "kafka",
             Self::Http(http) => match http.shape {
                 Shape::Elasticsearch { .. } => "elasticsearch",
                 Shape::Splunk { .. } => "splunk",
@@ -205,6 +212,7 @@ impl Kind {
             Self::Relp(_) => [names(syslog::RELP), names(way::KEYS)].concat(),
             Self::Journald(_) => names(syslog::JOURNALD),
             Self::Nats(_) => [names(nats::KEYS), names(way::KEYS)].concat(),
+            Self::Kafka(_) => [names(kafka::KEYS), names(way::KEYS)].concat(),
             Self::Http(http) => [names(http::KEYS), names(http.own()), names(way::KEYS)].concat(),
         }
     }
@@ -221,6 +229,8 @@ impl Kind {
             Self::Journald(journal) => take(syslog::JOURNALD, journal, key, value),
             Self::Nats(nats) => take(nats::KEYS, nats.as_mut(), key, value)
                 .or_else(|| take(way::KEYS, &mut nats.way, key, value)),
+            Self::Kafka(kafka) => take(kafka::KEYS, kafka.as_mut(), key, value)
+                .or_else(|| take(way::KEYS, &mut kafka.way, key, value)),
             Self::Http(http) => take(http::KEYS, http.as_mut(), key, value)
                 .or_else(|| take(http.own(), http.as_mut(), key, value))
                 .or_else(|| take(way::KEYS, &mut http.way, key, value)),
@@ -236,6 +246,7 @@ impl Kind {
             Self::Relp(relp) => syslog::check(relp, true, wrong),
             Self::Journald(_) => {}
             Self::Nats(nats) => nats::check(nats, wrong),
+            Self::Kafka(kafka) => kafka::check(kafka, wrong),
             Self::Http(http) => http::check(http, wrong),
         }
     }

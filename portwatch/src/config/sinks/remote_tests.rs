@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::Kind;
 use super::tests::{one_mistake, parsed};
 use crate::sink::transport::http::Shape;
+use crate::sink::transport::kafka::Mechanism;
 
 #[test]
 fn every_key_of_those_with_a_peer_is_taken() {
@@ -19,7 +20,9 @@ fn every_key_of_those_with_a_peer_is_taken() {
          [[sink]]\ntype = \"otlp\"\nurl = \"http://127.0.0.1:4318\"\n\
          [[sink]]\ntype = \"http\"\nurl = \"http://10.0.0.1/x\"\ninsecure = true\nbody = \"array\"\n\
          [[sink]]\ntype = \"nats\"\nservers = [\"tls://a:4222\", \"tls://b:4222\"]\nsubject = \"x.{type}\"\nstream = \"E\"\n\
-         create_stream = true\ncredentials_file = \"/c\"\n",
+         create_stream = true\ncredentials_file = \"/c\"\n\
+         [[sink]]\ntype = \"kafka\"\nservers = [\"tls://a:9093\", \"tls://b:9093\"]\ntopic = \"soc.events\"\n\
+         create_topic = true\ngzip = false\nuser = \"u\"\npassword_file = \"p\"\nmechanism = \"scram-sha-256\"\n",
     );
     assert_eq!(mistakes, [""; 0]);
     let kinds: Vec<&str> = sinks.iter().map(|sink| sink.kind.as_str()).collect();
@@ -56,6 +59,14 @@ fn every_key_of_those_with_a_peer_is_taken() {
         panic!("{sinks:?}")
     };
     assert_eq!((nats.servers.len(), nats.create_stream), (2, true));
+    let Kind::Kafka(kafka) = &sinks[9].kind else {
+        panic!("{sinks:?}")
+    };
+    assert_eq!(
+        (kafka.topic.as_str(), kafka.create_topic, kafka.gzip),
+        ("soc.events", true, false)
+    );
+    assert_eq!(kafka.mechanism, Some(Mechanism::Sha256));
 }
 
 #[test]
@@ -120,6 +131,31 @@ fn what_is_wrong_with_a_peer_is_told_at_its_place() {
         ),
         (
             "nats\"\nservers = \"tcp://n:1\"\ninsecure = true\ntoken_file = \"t\"",
+            "a secret never goes",
+        ),
+        ("kafka\"", "needs its `servers`"),
+        (
+            "kafka\"\nservers = \"tls://k:1\"\ntopic = \"a/b\"",
+            "expected a name of at most 249",
+        ),
+        (
+            "kafka\"\nservers = \"tls://k:1\"\nuser = \"u\"",
+            "go together",
+        ),
+        (
+            "kafka\"\nservers = \"tls://k:1\"\nmechanism = \"plain\"",
+            "give it as well",
+        ),
+        (
+            "kafka\"\nservers = \"tls://k:1\"\nuser = \"u\"\npassword_file = \"p\"\nmechanism = \"gssapi\"",
+            "expected one of plain, scram-sha-256, scram-sha-512",
+        ),
+        (
+            "kafka\"\nservers = [\"tls://k:1\", \"tcp://127.0.0.1:1\"]",
+            "all of them with tls://, or none",
+        ),
+        (
+            "kafka\"\nservers = \"tcp://k:1\"\ninsecure = true\nuser = \"u\"\npassword_file = \"p\"",
             "a secret never goes",
         ),
     ] {

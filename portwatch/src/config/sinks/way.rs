@@ -1,12 +1,12 @@
 //! What sinks with a peer on the network have in common: where it is, certificates, and how long it may take. Pure.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use crate::config::values::{Apply, absolute, secret_file, set, span, string, truth};
+use crate::net;
 
 /// How a peer is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +94,7 @@ impl Address {
     /// Is it on this host?
     #[must_use]
     pub fn is_here(&self) -> bool {
-        let address = self.host.parse::<IpAddr>();
-        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        net::is_here(&self.host)
     }
 }
 

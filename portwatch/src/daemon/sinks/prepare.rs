@@ -60,7 +60,7 @@ impl Sinks {
 
     fn ready(&self, sink: &Sink, mut kept: Kept) -> Result<Ready, String> {
         places::check(sink)?;
-        let transport = transport(sink, &self.host.name)?;
+        let transport = transport(sink, &self.host)?;
         if transport.is_some() && kept.buffer.is_none() {
             let folder = self.folder.join(&sink.name);
             let (reader, gauge) = buffer::open(&folder).map_err(|error| {
