@@ -7,6 +7,7 @@
 )]
 
 mod kafka;
+mod kafka_tls;
 mod nats;
 mod relp;
 mod syslog;

@@ -31,7 +31,9 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct KafkaCluster {
     /// Where it is found, also after it was started again.
     pub port: u16,
-    /// One of its brokers.
+    /// Its brokers of now.
+    pub brokers: Vec<u16>,
+    /// One of them.
     now: Arc<AtomicU16>,
     printed: Arc<Mutex<Vec<String>>>,
     program: Option<Program>,
@@ -75,6 +77,7 @@ impl KafkaCluster {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let mut this = Self {
             port: listener.local_addr()?.port(),
+            brokers: Vec::new(),
             now: Arc::default(),
             printed: Arc::default(),
             program: None,
@@ -101,24 +104,32 @@ impl KafkaCluster {
                 .args(["-f", r"%p\t%T\t%k\t%h\t%s\n"]);
             Ok(command)
         })?;
-        let output = BufReader::new(program.output()?);
+        let mut output = BufReader::new(program.output()?);
         let printed = Arc::clone(&self.printed);
         thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                locked(&printed).push(line);
+            let mut line = String::new();
+            // One that a kill cut off is none.
+            while output
+                .read_line(&mut line)
+                .is_ok_and(|_| line.ends_with('\n'))
+            {
+                locked(&printed).push(line.trim_end_matches('\n').to_owned());
+                line.clear();
             }
         });
         let deadline = Instant::now() + PATIENCE * scale();
-        let port = loop {
-            if let Some(port) = first_port(&program.errors()) {
-                break port;
+        let ports = loop {
+            if let Some(ports) = ports(&program.errors()) {
+                break ports;
             }
             if Instant::now() > deadline {
                 bail!("no cluster: {}", program.errors());
             }
             thread::sleep(LOOK);
         };
-        self.now.store(port, Ordering::Relaxed);
+        let first = ports.first().copied().context("a cluster of nobody")?;
+        self.now.store(first, Ordering::Relaxed);
+        self.brokers = ports;
         self.program = Some(program);
         Ok(())
     }
@@ -225,11 +236,12 @@ fn locked(printed: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
 }
 
 /// Of `… replaced with 127.0.0.1:39777,127.0.0.1:37897`.
-fn first_port(log: &str) -> Option<u16> {
+fn ports(log: &str) -> Option<Vec<u16>> {
     let (_, brokers) = log.split_once("replaced with ")?;
     // Whole only with its end.
     let (brokers, _) = brokers.split_once('\n')?;
-    brokers.split(',').next()?.rsplit_once(':')?.1.parse().ok()
+    let port = |broker: &str| broker.rsplit_once(':')?.1.parse().ok();
+    brokers.split(',').map(port).collect()
 }
 
 fn parse(line: &str) -> Option<Consumed> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use portwatch_tests::harness::daemon::Home;
+use portwatch_tests::harness::kafka::{self, KafkaCluster, TOPIC};
 use portwatch_tests::harness::receiver::{Authority, Receiver};
 use portwatch_tests::harness::receivers::{NatsServer, Rsyslog, missing};
 use portwatch_tests::harness::watch::scale;
@@ -13,7 +14,10 @@ use portwatch_tests::harness::{Actor, Context, Kind, Outcome};
 
 use super::scenarios;
 
-scenarios!("sinks_net": peers_have_every_event_whoever_is_killed, a_server_is_asked_again_until_it_takes_them);
+scenarios!(
+    "sinks_net": peers_have_every_event_whoever_is_killed, a_topic_has_every_event_of_a_host_in_one_partition,
+    a_server_is_asked_again_until_it_takes_them,
+);
 
 /// Longer than the longest pause after a few attempts that failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,6 +89,55 @@ fn arrive(inodes: &[u64], rsyslog: &Rsyslog, nats: &NatsServer) -> Result<()> {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Also those of the time when the cluster was away, and the daemon crashed.
+fn a_topic_has_every_event_of_a_host_in_one_partition(context: &Context) -> Result<Outcome> {
+    let Some(mut cluster) = KafkaCluster::start()? else {
+        return Ok(Outcome::Skipped(kafka::missing()));
+    };
+    let home = Home::new()?;
+    let text = format!(
+        "[[sink]]\ntype = \"kafka\"\nservers = \"tcp://127.0.0.1:{}\"\ntopic = \"{TOPIC}\"\nsync = \"always\"\n\
+         match = \"type == listener.opened\"\n",
+        cluster.port
+    );
+    fs::write(home.path("portwatch.toml"), text)?;
+    let mut daemon = home.start(context.rung())?;
+    let mut actor = Actor::start("sink-kafka")?;
+    let mut listen = |address| -> Result<String> {
+        let inode = actor.listener(Kind::TCP4, address, 1)?.inode;
+        Ok(format!("\"inode\":{inode},"))
+    };
+    let arrive = |cluster: &KafkaCluster, key: &str| {
+        cluster.wait(|all| all.iter().any(|record| record.value.contains(key)))
+    };
+    arrive(&cluster, &listen("127.93.0.5:0")?).context("at first")?;
+    cluster.kill()?;
+    let while_away = listen("127.93.0.6:0")?;
+    // Longer than until it is on the disk.
+    std::thread::sleep(Duration::from_millis(500));
+    daemon.crash()?;
+    cluster.restart()?;
+    let daemon = home.start(context.rung())?;
+    arrive(&cluster, &while_away).context("while it was away")?;
+    let consumed = arrive(&cluster, &listen("127.93.0.7:0")?).context("after all")?;
+    let first = consumed.first().context("nothing")?;
+    for record in &consumed {
+        let place = (&record.key, &record.partition);
+        ensure!(place == (&first.key, &first.partition), "{consumed:?}");
+        let id = record
+            .headers
+            .strip_prefix("id=")
+            .and_then(|rest| rest.split(',').next());
+        let id = id.context("no id")?;
+        ensure!(
+            record.value.contains(&format!("\"id\":\"{id}\"")),
+            "{record:?}"
+        );
+    }
+    drop(daemon);
+    Ok(Outcome::Done)
 }
 
 /// Over TLS, with a token that nobody else sees, and again after it was busy.

@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::error;
 use super::login::{Login, Mechanism, Proof};
 use super::numbers::Numbers;
-use super::wire::{Api, Heard, Metadata, Produced, Reader, Request, Versions};
+use super::wire::{Call, Heard, Metadata, Produced, Reader, Request, Versions};
 use crate::net::{Endpoint, Link};
 
 /// A connection with somebody who speaks the protocol, and has let us in.
@@ -36,7 +36,7 @@ impl Session {
             versions: Versions::default(),
             next: 0,
         };
-        let answer = this.ask_in(Api::ApiVersions, 0, |_| {})?;
+        let answer = this.ask_in(Call::ApiVersions, 0, |_| {})?;
         this.versions = this.read(Reader::new(&answer).versions())?;
         if let Some(login) = login {
             this.log_in(login)?;
@@ -46,7 +46,7 @@ impl Session {
 
     /// Who leads the partitions of a topic.
     pub(super) fn metadata(&mut self, topic: &str, create: bool) -> Result<Metadata, String> {
-        let (version, answer) = self.ask(Api::Metadata, |version, request| {
+        let (version, answer) = self.ask(Call::Metadata, |version, request| {
             request.metadata(version, topic, create);
         })?;
         self.read(Reader::new(&answer).metadata(version))
@@ -54,10 +54,10 @@ impl Session {
 
     /// A new count of what we put into this partition; none where the broker counts for nobody, or not for us.
     pub(super) fn numbers(&mut self, partition: i32) -> Result<Numbers, String> {
-        if self.versions.of(Api::InitProducerId).is_none() {
+        if self.versions.of(Call::InitProducerId).is_none() {
             return Ok(Numbers::none(partition));
         }
-        let (_, answer) = self.ask(Api::InitProducerId, |_, request| request.producer())?;
+        let (_, answer) = self.ask(Call::InitProducerId, |_, request| request.producer())?;
         match self.read(Reader::new(&answer).producer())? {
             Ok((producer, epoch)) => Ok(Numbers::new(partition, producer, epoch)),
             Err(error::NO_CLUSTER_RIGHT) => Ok(Numbers::none(partition)),
@@ -75,7 +75,7 @@ impl Session {
         // The broker waits for its replicas a little less long than we wait for it, so that we hear why.
         let millis = (self.endpoint.patience * 3 / 4).as_millis();
         let millis = i32::try_from(millis).unwrap_or(i32::MAX);
-        let (version, answer) = self.ask(Api::Produce, |_, request| {
+        let (version, answer) = self.ask(Call::Produce, |_, request| {
             request.produce(topic, partition, millis, batch);
         })?;
         self.read(Reader::new(&answer).produced(version, partition))
@@ -83,7 +83,7 @@ impl Session {
 
     fn log_in(&mut self, login: &Login) -> Result<(), String> {
         let name = login.mechanism.name();
-        let (_, answer) = self.ask(Api::SaslHandshake, |_, request| {
+        let (_, answer) = self.ask(Call::SaslHandshake, |_, request| {
             request.text(name);
         })?;
         let (code, offered) = self.read(Reader::new(&answer).mechanisms())?;
@@ -118,7 +118,7 @@ impl Session {
     }
 
     fn authenticate(&mut self, message: &[u8]) -> Result<Vec<u8>, String> {
-        let (_, answer) = self.ask(Api::SaslAuthenticate, |_, request| {
+        let (_, answer) = self.ask(Call::SaslAuthenticate, |_, request| {
             request.bytes(message);
         })?;
         match self.read(Reader::new(&answer).authenticated())? {
@@ -133,26 +133,26 @@ impl Session {
     /// Asks in the newest version that both speak; that version, and the answer.
     fn ask(
         &mut self,
-        api: Api,
+        call: Call,
         fill: impl FnOnce(i16, &mut Request),
     ) -> Result<(i16, Vec<u8>), String> {
-        let Some(version) = self.versions.of(api) else {
-            let why = format!("it has no {} of a version that we speak", api.name());
+        let Some(version) = self.versions.of(call) else {
+            let why = format!("it has no {} of a version that we speak", call.name());
             return Err(self.endpoint.says(&why));
         };
-        let answer = self.ask_in(api, version, |request| fill(version, request))?;
+        let answer = self.ask_in(call, version, |request| fill(version, request))?;
         Ok((version, answer))
     }
 
     fn ask_in(
         &mut self,
-        api: Api,
+        call: Call,
         version: i16,
         fill: impl FnOnce(&mut Request),
     ) -> Result<Vec<u8>, String> {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        let mut request = Request::new(api, version, number);
+        let mut request = Request::new(call, version, number);
         fill(&mut request);
         self.endpoint.write(&mut self.link, &request.finish())?;
         let deadline = Instant::now() + self.endpoint.patience;

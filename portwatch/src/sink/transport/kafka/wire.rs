@@ -13,7 +13,7 @@ const CLIENT: &str = "portwatch";
 
 /// What we ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Api {
+pub(crate) enum Call {
     /// Take records.
     Produce,
     /// Who leads which partition?
@@ -28,7 +28,7 @@ pub(crate) enum Api {
     SaslAuthenticate,
 }
 
-impl Api {
+impl Call {
     const ALL: [Self; 6] = [
         Self::Produce,
         Self::Metadata,
@@ -65,13 +65,13 @@ impl Api {
 
 /// Versions that both sides speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Versions([Option<i16>; Api::ALL.len()]);
+pub(crate) struct Versions([Option<i16>; Call::ALL.len()]);
 
 impl Versions {
     /// The newest one of this request.
-    pub(crate) fn of(&self, api: Api) -> Option<i16> {
-        let mut all = Api::ALL.iter().zip(self.0);
-        all.find_map(|(one, version)| (*one == api).then_some(version)?)
+    pub(crate) fn of(&self, call: Call) -> Option<i16> {
+        let mut all = Call::ALL.iter().zip(self.0);
+        all.find_map(|(one, version)| (*one == call).then_some(version)?)
     }
 }
 
@@ -226,8 +226,8 @@ impl<'a> Reader<'a> {
             return Err("it does not tell what it speaks");
         }
         let ranges = self.list(6, |this| Ok((this.i16()?, this.i16()?, this.i16()?)))?;
-        Ok(Versions(Api::ALL.map(|api| {
-            let (number, least, most) = api.numbers();
+        Ok(Versions(Call::ALL.map(|call| {
+            let (number, least, most) = call.numbers();
             let range = ranges.iter().find(|(of, ..)| *of == number)?;
             let newest = most.min(range.2);
             (newest >= least.max(range.1)).then_some(newest)
@@ -345,9 +345,9 @@ pub(crate) struct Request(Vec<u8>);
 
 impl Request {
     /// Of this version, with this number.
-    pub(crate) fn new(api: Api, version: i16, number: i32) -> Self {
+    pub(crate) fn new(call: Call, version: i16, number: i32) -> Self {
         let mut this = Self(vec![0; 4]);
-        this.i16(api.numbers().0)
+        this.i16(call.numbers().0)
             .i16(version)
             .i32(number)
             .text(CLIENT);

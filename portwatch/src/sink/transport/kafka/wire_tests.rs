@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{ANSWER, Api, Broker, Heard, Partition, Reader, Request};
+use super::{ANSWER, Broker, Call, Heard, Partition, Reader, Request};
 use crate::sink::transport::kafka::fuzz::{framed, kafka};
 use crate::sink::transport::kafka::tests::broker;
 
@@ -42,10 +42,10 @@ fn what_is_not_kafka_or_has_no_end_is_not_waited_for() {
 fn the_newest_version_that_both_speak_is_taken() {
     let answer = broker::versions(true);
     let versions = Reader::new(&answer).versions().expect("versions");
-    assert_eq!(versions.of(Api::Produce), Some(8));
-    assert_eq!(versions.of(Api::Metadata), Some(7));
-    assert_eq!(versions.of(Api::SaslAuthenticate), Some(0));
-    assert_eq!(versions.of(Api::InitProducerId), None);
+    assert_eq!(versions.of(Call::Produce), Some(8));
+    assert_eq!(versions.of(Call::Metadata), Some(7));
+    assert_eq!(versions.of(Call::SaslAuthenticate), Some(0));
+    assert_eq!(versions.of(Call::InitProducerId), None);
     // One too old, and one of a time to come.
     let answer = [
         &[0, 0, 0, 0, 0, 2][..],
@@ -55,7 +55,7 @@ fn the_newest_version_that_both_speak_is_taken() {
     .concat();
     let versions = Reader::new(&answer).versions().expect("versions");
     assert_eq!(
-        (versions.of(Api::Produce), versions.of(Api::Metadata)),
+        (versions.of(Call::Produce), versions.of(Call::Metadata)),
         (None, None)
     );
 }
@@ -97,13 +97,13 @@ fn each_version_of_an_answer_says_the_same() {
 /// As the protocol guide spells it.
 #[test]
 fn a_request_is_what_its_description_says() {
-    let mut request = Request::new(Api::Metadata, 4, 258);
+    let mut request = Request::new(Call::Metadata, 4, 258);
     request.metadata(4, "ab", true);
     assert_eq!(
         request.finish(),
         b"\0\0\0\x1c\0\x03\0\x04\0\0\x01\x02\0\x09portwatch\0\0\0\x01\0\x02ab\x01"
     );
-    let mut request = Request::new(Api::Produce, 8, 1);
+    let mut request = Request::new(Call::Produce, 8, 1);
     request.produce("ab", 3, 7_500, b"xyz");
     let rest = b"\xff\xff\xff\xff\0\0\x1d\x4c\0\0\0\x01\0\x02ab\0\0\0\x01\0\0\0\x03\0\0\0\x03xyz";
     assert!(request.finish().ends_with(rest));
