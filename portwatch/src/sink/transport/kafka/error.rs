@@ -35,7 +35,8 @@ const CODES: &[(i16, &str, Verdict)] = &[
     (19, "NOT_ENOUGH_REPLICAS", Verdict::Later),
     (20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Verdict::Later),
     (29, "TOPIC_AUTHORIZATION_FAILED", Verdict::Later),
-    (31, "CLUSTER_AUTHORIZATION_FAILED", Verdict::Later),
+    // Said to numbered batches where numbers are not given any more.
+    (31, "CLUSTER_AUTHORIZATION_FAILED", Verdict::Renumber),
     (32, "INVALID_TIMESTAMP", Verdict::Fewer),
     (33, "UNSUPPORTED_SASL_MECHANISM", Verdict::Later),
     (34, "ILLEGAL_SASL_STATE", Verdict::Later),
