@@ -19,67 +19,37 @@ const PERCENT: RangeInclusive<u32> = 1..=100;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// A key by the name of the setting that it is, what reads its value, and between which bounds.
+macro_rules! setting {
+    ($name:ident, $read:ident $(, $bounds:expr)?) => {
+        key("storm", stringify!($name), |config, value| {
+            set(&mut config.storm.$name, $read(value $(, $bounds)?))
+        })
+    };
+}
+
 pub(super) const KEYS: &[Key] = &[
     key("storm", "off", |config, value| {
         off(&mut config.storm, value)
     }),
-    key("storm", "calm", |config, value| {
-        set(&mut config.storm.calm, span(value, SECOND..=HOUR))
-    }),
-    key("storm", "beat", |config, value| {
-        let beats = Duration::from_secs(5)..=HOUR;
-        set(&mut config.storm.beat, span(value, beats))
-    }),
-    key("storm", "learn", |config, value| {
-        set(&mut config.storm.learn, truth(value))
-    }),
-    key("storm", "factor", |config, value| {
-        set(&mut config.storm.factor, number(value, 2..=1_000))
-    }),
-    key("storm", "syn_flood_rate", |config, value| {
-        set(&mut config.storm.syn_flood_rate, number(value, RATE))
-    }),
-    key("storm", "syn_flood_ratio", |config, value| {
-        set(&mut config.storm.syn_flood_ratio, number(value, PERCENT))
-    }),
-    key("storm", "connection_storm_rate", |config, value| {
-        set(&mut config.storm.connection_storm_rate, number(value, RATE))
-    }),
-    key("storm", "connect_storm_rate", |config, value| {
-        set(&mut config.storm.connect_storm_rate, number(value, RATE))
-    }),
-    key("storm", "connect_storm_failed", |config, value| {
-        set(&mut config.storm.connect_storm_failed, number(value, RATE))
-    }),
-    key("storm", "reset_storm_rate", |config, value| {
-        set(&mut config.storm.reset_storm_rate, number(value, RATE))
-    }),
-    key("storm", "refused_storm_rate", |config, value| {
-        set(&mut config.storm.refused_storm_rate, number(value, RATE))
-    }),
-    key("storm", "close_wait_sockets", |config, value| {
-        let sockets = 32..=10_000_000;
-        set(&mut config.storm.close_wait_sockets, number(value, sockets))
-    }),
-    key("storm", "close_wait_for", |config, value| {
-        set(&mut config.storm.close_wait_for, span(value, SECOND..=HOUR))
-    }),
-    key("storm", "time_wait_percent", |config, value| {
-        set(&mut config.storm.time_wait_percent, number(value, PERCENT))
-    }),
-    key("storm", "accept_queue_rate", |config, value| {
-        set(&mut config.storm.accept_queue_rate, number(value, RATE))
-    }),
-    key("storm", "scan_ports", |config, value| {
-        set(&mut config.storm.scan_ports, number(value, 2..=90))
-    }),
-    key("storm", "scan_window", |config, value| {
-        let windows = Duration::from_secs(60)..=HOUR * 24 * 7;
-        set(&mut config.storm.scan_window, span(value, windows))
-    }),
-    key("storm", "scan_sources", |config, value| {
-        set(&mut config.storm.scan_sources, number(value, 2..=2_000))
-    }),
+    setting!(calm, span, SECOND..=HOUR),
+    setting!(beat, span, SECOND * 5..=HOUR),
+    setting!(learn, truth),
+    setting!(factor, number, 2..=1_000),
+    setting!(syn_flood_rate, number, RATE),
+    setting!(syn_flood_ratio, number, PERCENT),
+    setting!(connection_storm_rate, number, RATE),
+    setting!(connect_storm_rate, number, RATE),
+    setting!(connect_storm_failed, number, RATE),
+    setting!(reset_storm_rate, number, RATE),
+    setting!(refused_storm_rate, number, RATE),
+    setting!(close_wait_sockets, number, 32..=10_000_000),
+    setting!(close_wait_for, span, SECOND..=HOUR),
+    setting!(time_wait_percent, number, PERCENT),
+    setting!(accept_queue_rate, number, RATE),
+    setting!(scan_ports, number, 2..=90),
+    setting!(scan_window, span, SECOND * 60..=HOUR * 168),
+    setting!(scan_sources, number, 2..=2_000),
 ];
 
 /// A span of time within bounds.
@@ -145,6 +115,27 @@ mod tests {
         assert!(config.storm.is_scan_off && !config.storm.learn);
         assert_eq!(config.storm.syn_flood_rate, 200);
         assert_eq!(config.storm.calm.as_secs(), 20);
+    }
+
+    /// Each key goes where it belongs: set alone, it changes the settings, and no other one changes them in the same way.
+    #[test]
+    fn every_key_sets_its_own_threshold() {
+        let mut seen = Vec::new();
+        for key in super::KEYS {
+            let value = match key.name {
+                "off" => "[\"port-scan\"]",
+                "learn" => "false",
+                "calm" | "beat" | "close_wait_for" | "scan_window" => "\"77s\"",
+                _ => "77",
+            };
+            let mut config = Config::default();
+            let text = format!("[storm]\n{} = {value}\n", key.name);
+            assert_eq!(apply_text(&mut config, &text), [""; 0], "{text}");
+            assert_ne!(config.storm, Config::default().storm, "{text}");
+            assert!(!seen.contains(&config.storm), "{text}");
+            seen.push(config.storm);
+        }
+        assert_eq!(seen.len(), 19);
     }
 
     #[test]
