@@ -20,6 +20,8 @@ pub mod signature;
 pub mod slack;
 mod smtp;
 pub mod spool;
+#[cfg(test)]
+mod storm_tests;
 pub mod syslog;
 pub mod template;
 pub mod webhook;
