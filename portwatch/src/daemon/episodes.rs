@@ -4,43 +4,40 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portwatch_common::storm::Thresholds;
 use tokio::sync::mpsc;
 
 use super::answerable::process_now;
+use super::observer::Found as Looked;
 use super::pipeline::Pipeline;
 use super::responses::{Done, Worker};
-use super::storms::{THRESHOLDS, key_of};
+use super::storms::key_of;
 use crate::decode::record::ProcessKey;
 use crate::enrich::Waits;
 use crate::event::message::{advice, scan_advice};
-use crate::event::{
-    Event, EventType, Process, Protocol, Response, Scan, Storm, StormKind, StormPeer,
-};
+use crate::event::{Event, EventType, Process, Protocol, Response, Scan, Storm, StormPeer};
 use crate::interface::status::StormStatus;
 use crate::inventory::Listener;
 use crate::storm::episode::is_level;
 use crate::storm::response::{Order, Responder, Terms};
 use crate::storm::scan::Found;
-use crate::storm::{
-    Crossing, Detector, Episode, ListenerKey, Rate, Reading, Report, Settings, Share, Subject,
-};
+use crate::storm::{Account, Detector, Episode, ListenerKey, Report, Settings, Share, Subject};
 use crate::time::BootNs;
 
 /// Episodes and scans that are remembered after they are over.
 const RECENT: usize = 256;
-/// For how long the sources of knocks are read each time, after one of them tried many ports.
-const KNOCKING_NS: u64 = 3_000_000_000;
 
 /// Episodes that go on, and those of the past.
 pub(super) struct Episodes {
-    detector: Detector,
+    settings: Settings,
+    /// As of the last look, with what other observers counted before this one.
+    account: Account,
+    before: Account,
+    next_number: u64,
     responder: Responder,
     worker: Worker,
     /// What was told of each last.
     open: BTreeMap<u64, Arc<Event>>,
     recent: VecDeque<Arc<Event>>,
-    knocking_until: BootNs,
 }
 
 impl Episodes {
@@ -48,49 +45,47 @@ impl Episodes {
     pub(super) fn new(settings: Settings, terms: Terms) -> (Self, mpsc::Receiver<Done>) {
         let (worker, done) = Worker::new();
         let episodes = Self {
-            detector: Detector::new(settings),
+            settings,
+            account: Account::default(),
+            before: Account::default(),
+            next_number: 1,
             responder: Responder::new(terms),
             worker,
             open: BTreeMap::new(),
             recent: VecDeque::new(),
-            knocking_until: BootNs(0),
         };
         (episodes, done)
     }
 
     /// What storms are.
     pub(super) const fn settings(&self) -> &Settings {
-        self.detector.settings()
+        &self.settings
     }
 
-    /// Other settings from now on.
-    pub(super) fn configure(&mut self, settings: Settings, terms: Terms) {
-        self.detector.configure(settings);
-        self.responder.configure(terms);
+    /// A detector that has seen nothing yet, and repeats no number.
+    pub(super) fn detector(&self) -> Detector {
+        Detector::new(self.settings.clone()).numbered_from(self.next_number)
     }
 
-    /// The kernel says that a rate was crossed.
-    pub(super) fn crossed(&mut self, crossing: &Crossing) {
-        self.detector.crossed(crossing);
-        if crossing.rate == Rate::Ports {
-            self.knocking_until = BootNs(crossing.at.0.saturating_add(KNOCKING_NS));
-        }
+    /// What the detector counted so far.
+    fn account_for(&mut self, account: Account) {
+        self.account = Account {
+            started: self.before.started + account.started,
+            scans: self.before.scans + account.scans,
+            untold: self.before.untold + account.untold,
+            dropped: self.before.dropped.saturating_add(account.dropped),
+            ..account
+        };
     }
 
-    /// How long to wait for the next reading, in nanoseconds, if it is wanted soon.
-    pub(super) fn beat(&self, now: BootNs) -> Option<u64> {
-        self.detector.beat(now)
-    }
-
-    /// Are all sources of knocks to be read?
-    pub(super) fn is_knocked(&self, now: BootNs) -> bool {
-        now <= self.knocking_until
-    }
-
-    /// Is it to be found out, for any of these namespaces, towards whom its local ports are taken?
-    pub(super) fn wants_busiest(&self, reading: Option<&Reading>) -> bool {
-        let mut namespaces = reading.into_iter().flat_map(|reading| &reading.namespaces);
-        namespaces.any(|one| self.detector.wants_busiest(one))
+    /// Its detector is lost: what went on comes back, each as it was told last.
+    fn give_up(&mut self) -> Vec<Arc<Event>> {
+        self.before = Account {
+            unjudged: 0,
+            sources: 0,
+            ..self.account
+        };
+        self.open.values().map(Arc::clone).collect()
     }
 
     /// Remembers what was told last.
@@ -125,60 +120,32 @@ impl Episodes {
     }
 
     /// For `status`.
-    pub(super) fn status(&self) -> StormStatus {
-        let account = self.detector.account();
+    pub(super) fn status(&self, without_cell: u64, failed_looks: u64) -> StormStatus {
+        let account = self.account;
         StormStatus {
             open: self.open.len() as u64,
             episodes: account.started,
             scans: account.scans,
             untold: account.untold,
             dropped: account.dropped,
+            unjudged: account.unjudged,
             sources: account.sources,
             capped: self.responder.capped,
+            without_cell,
+            failed_looks,
         }
     }
 }
 
-/// From where on the kernel announces, so that there is time to look before a threshold is reached.
-pub(super) fn thresholds(settings: &Settings, usual: Thresholds) -> Thresholds {
-    let part = |limit: u32, part: u32| u64::from((limit / part).max(1));
-    let is_on = |kind: StormKind| !settings.off.contains(&kind);
-    let flood = part(settings.syn_flood_rate, 3);
-    Thresholds {
-        syn: if is_on(StormKind::SynFlood) { flood } else { 0 },
-        unanswered: if is_on(StormKind::SynFlood) { flood } else { 0 },
-        accept: match is_on(StormKind::ConnectionStorm) {
-            true => part(settings.connection_storm_rate, 4),
-            false => 0,
-        },
-        reset: match is_on(StormKind::ResetStorm) {
-            true => part(settings.reset_storm_rate, 2),
-            false => 0,
-        },
-        connect: match is_on(StormKind::ConnectStorm) {
-            true => part(
-                settings
-                    .connect_storm_failed
-                    .min(settings.connect_storm_rate),
-                1,
-            ),
-            false => 0,
-        },
-        ports: match settings.is_scan_off {
-            true => 0,
-            false => part(settings.scan_ports.saturating_mul(3), 4),
-        },
-        ..usual
-    }
-}
-
 impl Pipeline {
-    /// A reading is whole: tells what the detector finds in it.
-    pub(super) fn judge_storms(&mut self, reading: &Reading) {
-        let clock = self.surroundings.clock;
-        for report in self.episodes.detector.read(reading, clock) {
+    /// A look has ended: tells what it found.
+    pub(super) fn tell_storms(&mut self, looked: Looked) {
+        self.episodes.account_for(looked.account);
+        for report in looked.reports {
             match report {
                 Report::Started(episode) => {
+                    let next = episode.number.saturating_add(1);
+                    self.episodes.next_number = self.episodes.next_number.max(next);
                     self.tell_episode(EventType::StormStarted, &episode, None);
                     self.respond(|responder, own, now| responder.storm(&episode, own, now));
                 }
@@ -189,7 +156,8 @@ impl Pipeline {
                 Report::Ended(episode, is_lost) => {
                     let reason = is_lost.then(|| "it can no longer be seen".to_owned());
                     self.tell_episode(EventType::StormEnded, &episode, reason);
-                    self.respond(|responder, _, now| responder.over(&episode, now));
+                    let (kind, number) = (episode.kind, episode.number);
+                    self.respond(|responder, _, now| responder.over(kind, number, now));
                 }
                 Report::Scan(found) => {
                     self.tell_scan(&found);
@@ -199,16 +167,41 @@ impl Pipeline {
         }
     }
 
+    /// Nobody follows what goes on any more: all of it ends, for this reason, and what was done about it is undone.
+    pub(super) fn give_episodes_up(&mut self, reason: &str) {
+        let now = BootNs::now();
+        // What began and has not been told yet.
+        while let Some(draft) = self.pending.pop_any() {
+            self.publish(draft, now);
+        }
+        for last in self.episodes.give_up() {
+            let Some(mut storm) = last.storm.clone() else {
+                continue;
+            };
+            let (kind, number) = (storm.kind, storm.episode);
+            storm.reason = Some(reason.to_owned());
+            let mut event = self.surroundings.event(EventType::StormEnded, now);
+            event.socket.clone_from(&last.socket);
+            event.process.clone_from(&last.process);
+            event.owners.clone_from(&last.owners);
+            event.duration_ms = last.duration_ms;
+            event.storm = Some(storm);
+            self.push(event, now, None, Waits::default());
+            self.respond(|responder, _, now| responder.over(kind, number, now));
+        }
+    }
+
     /// Other settings from now on, in the kernel too.
     pub(super) fn configure_storms(&mut self, settings: Settings, terms: Terms) {
         if let Some(sensors) = &mut self.sensors {
-            let thresholds = thresholds(&settings, THRESHOLDS);
-            let set = self.storms.announce_from(thresholds, sensors.storms());
+            let set = self.storms.configure(&settings, sensors.storms());
             if let Err(error) = set {
                 tracing::error!(%error, "the probes announce by the old thresholds of storms");
             }
         }
-        self.episodes.configure(settings, terms);
+        self.storms.hand_over(settings.clone());
+        self.episodes.settings = settings;
+        self.episodes.responder.configure(terms);
     }
 
     fn tell_episode(&mut self, kind: EventType, episode: &Episode, reason: Option<String>) {

@@ -5,6 +5,7 @@
 //! and answer through bounded channels.
 
 mod alerts;
+mod announce;
 mod answerable;
 mod approvals;
 mod carriers;
@@ -13,17 +14,20 @@ mod courier;
 mod desk;
 mod draft;
 mod episodes;
+mod errand;
 mod errno;
 mod expected;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod glance;
+mod habits;
 mod host;
 mod kernel_log;
 mod latency;
 mod look;
 mod memory;
 mod metering;
+mod observer;
 mod outside;
 mod pending;
 mod pipeline;

@@ -14,6 +14,7 @@ use super::draft::Surroundings;
 use super::episodes::Episodes;
 use super::expected::Expected;
 use super::glance::Glances;
+use super::habits::Habits;
 use super::kernel_log;
 use super::latency::Latency;
 use super::look;
@@ -22,7 +23,7 @@ use super::reconcile::Found;
 use super::responses::Done;
 use super::rings::Readers;
 use super::selftest::SelfTest;
-use super::stats::{self, Asked as StatsAsked};
+use super::stats::Asked as StatsAsked;
 use super::storms::Storms;
 use super::{Options, StartError};
 use crate::check::{Asked, Checker};
@@ -96,10 +97,8 @@ pub(super) struct Pipeline {
     pub(super) done: mpsc::Receiver<Done>,
     /// The look for `portwatch stats`, and its answer.
     pub(super) asked: StatsAsked,
-    pub(super) stats: (
-        mpsc::Sender<std::io::Result<stats::Looked>>,
-        mpsc::Receiver<std::io::Result<stats::Looked>>,
-    ),
+    /// Where what is learned of rates is kept; each observer begins with it.
+    pub(super) habits: Habits,
     pub(super) streaming: bool,
     /// Records of the stream were lost, and with them the owners of connections.
     pub(super) forgotten: bool,
@@ -158,6 +157,12 @@ impl Pipeline {
         let approvals = Approvals::open(&options.approving, surroundings.netns, Timestamp::now());
         let (checker, outcomes) = Checker::new();
         let (episodes, done) = Episodes::new(options.storm.clone(), options.response.clone());
+        let state_dir = &options.approving.state_dir;
+        let habits = Habits::new(
+            options.approving.learn.is_some().then(|| state_dir.clone()),
+            surroundings.netns,
+            surroundings.host.boot_id.clone(),
+        );
         let since = BootNs::now();
         let fast = Duration::from_secs(u64::from(options.inventory.fast_seconds));
         let glances = Glances::new(fast, &plan);
@@ -198,7 +203,7 @@ impl Pipeline {
             episodes,
             done,
             asked: StatsAsked::default(),
-            stats: mpsc::channel(1),
+            habits,
             streaming: false,
             forgotten: false,
             next_seq: 1,
@@ -243,8 +248,8 @@ impl Pipeline {
                 Some(answer) = self.answers.recv() => self.answered(&answer),
                 Some(found) = self.found.1.recv() => self.found(found),
                 Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
-                outside = self.storms.looked() => self.storms_looked(outside),
-                Some(looked) = self.stats.1.recv() => self.stats_looked(looked),
+                looked = self.storms.looked() => self.looked_for_storms(looked),
+                looked = self.asked.looked() => self.stats_looked(looked),
                 Some(done) = self.done.recv() => self.responded(done),
                 Some(query) = queries.recv() => self.answer(query),
                 changed = wants_states.changed() => {
@@ -273,6 +278,7 @@ impl Pipeline {
         while let Some(draft) = self.pending.pop_any() {
             self.publish(draft, BootNs::now());
         }
+        self.end_storms().await;
         Ok(())
     }
 

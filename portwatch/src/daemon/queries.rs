@@ -119,7 +119,9 @@ impl Pipeline {
             since: self.since,
             first_look: self.first_look,
             checks: self.expected.checks(),
-            storms: self.episodes.status(),
+            storms: self
+                .episodes
+                .status(self.storms.without_cell() as u64, self.storms.failed()),
             now: BootNs::now(),
             clock: self.surroundings.clock,
         })

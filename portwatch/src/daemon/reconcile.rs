@@ -210,7 +210,7 @@ impl Pipeline {
             self.look_again(MergeReason::Hint);
         }
         if self.storms.is_due(now) {
-            self.read_storms();
+            self.look_for_storms();
         }
     }
 

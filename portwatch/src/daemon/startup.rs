@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::StartError;
-use super::episodes::thresholds;
 use super::pipeline::{Pipeline, sleep_until};
 use super::selftest::SelfTest;
-use super::storms::THRESHOLDS;
 use crate::enrich::Waits;
 use crate::event::{EventType, Mechanism, Sensor, SignalMechanism};
 use crate::inventory::MergeReason;
@@ -30,8 +28,8 @@ impl Pipeline {
                 what: "setting the probes' switches",
                 source,
             })?;
-            let thresholds = thresholds(self.episodes.settings(), THRESHOLDS);
-            let set = self.storms.announce_from(thresholds, sensors.storms());
+            let settings = self.episodes.settings();
+            let set = self.storms.configure(settings, sensors.storms());
             set.map_err(|source| StartError::Io {
                 what: "setting the thresholds of storms",
                 source,

@@ -6,23 +6,28 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use portwatch_common::counters::Counters;
 use portwatch_common::socket::TcpState;
 use portwatch_common::storm::StormCount;
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
+use super::errand::Errand;
+use super::observer::{Part, add_opening, count};
 use super::pipeline::Pipeline;
 use super::status::state;
 use crate::decode::record::TaskInfo;
 use crate::event::words::Word as _;
 use crate::event::{Family, Mechanism};
 use crate::interface::stats::{
-    KeptStats, KnockStats, ListenerStats, PeerStats, ProcessStats, SCHEMA, SpaceStats, States,
-    Stats,
+    CutStats, KeptStats, KnockStats, ListenerStats, PeerStats, ProcessStats, SCHEMA, SpaceStats,
+    States, Stats,
 };
 use crate::inventory::tcp::{self, ALL_STATES};
 use crate::probe::plan::Signal;
+use crate::probe::storms::Tables;
 use crate::storm::{Counts, Reading, STATES, TOLD, Tally};
 use crate::text::escape;
 use crate::time::{BootNs, WallClock};
@@ -40,6 +45,8 @@ pub(super) struct Looked {
     home: u32,
     tally: Tally,
     owners: HashMap<u64, TaskInfo>,
+    /// What the probes keep.
+    reading: Reading,
     unseen: Vec<String>,
 }
 
@@ -47,9 +54,16 @@ pub(super) struct Looked {
 #[derive(Default)]
 pub(super) struct Asked {
     waiting: Vec<oneshot::Sender<Stats>>,
-    is_under_way: bool,
+    look: Errand<io::Result<Looked>>,
     /// The counters before it began.
     before: Option<Counters>,
+}
+
+impl Asked {
+    /// Completes when the look has ended. Cancel-safe.
+    pub(super) async fn looked(&mut self) -> Result<io::Result<Looked>, JoinError> {
+        self.look.ended().await
+    }
 }
 
 /// What stands in the tables of the kernel, without the daemon.
@@ -57,12 +71,12 @@ pub(super) struct Asked {
 /// # Errors
 /// `/proc` cannot be read at all.
 pub fn stats() -> io::Result<Stats> {
-    let looked = look()?;
+    let looked = look(None)?;
     let now = WallClock::read().rfc3339(BootNs::now());
-    Ok(assemble(&looked, &Reading::default(), now, None))
+    Ok(assemble(&looked, now, None))
 }
 
-fn look() -> io::Result<Looked> {
+fn look(tables: Option<&Tables>) -> io::Result<Looked> {
     let mut tally = Tally::default();
     let looked = tcp::look(ALL_STATES, &mut |socket| tally.add(&socket))?;
     let files: HashSet<u64> = tally.files.keys().copied().collect();
@@ -73,10 +87,22 @@ fn look() -> io::Result<Looked> {
             tally.beyond
         ));
     }
+    let owners = tcp::owners(&files)?;
+    let all = |tables| {
+        let mut reading = count(tables, BootNs::now(), Part::ALL)?;
+        add_opening(&mut reading, tables);
+        Ok::<_, io::Error>(reading)
+    };
+    let counted = tables.map(all);
+    let reading = counted.transpose().unwrap_or_else(|error| {
+        unseen.push(format!("the probes' tables cannot be read: {error}"));
+        None
+    });
     Ok(Looked {
         home: looked.home,
         tally,
-        owners: tcp::owners(&files)?,
+        owners,
+        reading: reading.unwrap_or_default(),
         unseen,
     })
 }
@@ -85,25 +111,22 @@ impl Pipeline {
     /// Somebody asks; or nobody (at the start), to learn what was there before.
     pub(super) fn ask_stats(&mut self, answer: Option<oneshot::Sender<Stats>>) {
         self.asked.waiting.extend(answer);
-        if std::mem::replace(&mut self.asked.is_under_way, true) {
+        if self.asked.look.is_under_way() {
             return;
         }
         // Where no probe tells of states, the counters stand still whatever happens.
         let are_told = self.plan.uses(Signal::TcpState, Mechanism::TpBtf);
         self.asked.before = self.counters().filter(|_| are_told);
-        let sender = self.stats.0.clone();
-        tokio::task::spawn_blocking(move || {
-            // The pipeline is gone when nobody receives.
-            let _ = sender.blocking_send(look());
-        });
+        let tables: Option<Arc<Tables>> = self.sensors.as_mut().map(|one| one.storms().tables());
+        self.asked.look.begin(move || look(tables.as_deref()));
     }
 
-    /// The look has ended.
-    pub(super) fn stats_looked(&mut self, looked: io::Result<Looked>) {
+    /// The look has ended. Whoever waits for one that failed hears that there is no answer, and may ask again.
+    pub(super) fn stats_looked(&mut self, looked: Result<io::Result<Looked>, JoinError>) {
         let Asked {
             waiting, before, ..
         } = std::mem::take(&mut self.asked);
-        let looked = match looked {
+        let looked = match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(looked) => looked,
             Err(error) => {
                 tracing::warn!(%error, "TCP sockets could not be counted");
@@ -116,10 +139,8 @@ impl Pipeline {
         if waiting.is_empty() {
             return;
         }
-        let now = BootNs::now();
-        let reading = self.read_maps(now);
-        let ts = self.surroundings.clock.rfc3339(now);
-        let mut stats = assemble(&looked, &reading, ts, kept);
+        let ts = self.surroundings.clock.rfc3339(BootNs::now());
+        let mut stats = assemble(&looked, ts, kept);
         stats.unseen.extend(self.unseen_of_storms());
         for answer in waiting {
             // The client may have gone.
@@ -222,44 +243,56 @@ fn states(counts: &[u64; STATES]) -> States {
     all.collect()
 }
 
-fn assemble(looked: &Looked, reading: &Reading, ts: String, kept: Option<KeptStats>) -> Stats {
-    let tally = &looked.tally;
+fn assemble(looked: &Looked, ts: String, kept: Option<KeptStats>) -> Stats {
+    let (tally, reading) = (&looked.tally, &looked.reading);
     let home = tally.spaces.get(&looked.home).map(states);
     let others = tally
         .spaces
         .iter()
         .filter(|(netns, _)| **netns != looked.home);
+    let others = others.map(|(netns, counts)| SpaceStats {
+        netns: u64::from(*netns),
+        states: states(counts),
+    });
+    let peers = tally.peers.iter();
+    let peers = peers.map(|(&address, &count)| PeerStats { address, count });
+    let (namespaces, namespaces_cut) = first(others.collect(), SPACES);
+    let (listeners, listeners_cut) = first(listeners(tally, reading), LISTENERS);
+    let (processes, processes_cut) = first(processes(looked, reading), PROCESSES);
+    let (peers, peers_cut) = first(by_count(peers), PEERS);
+    let (knocks, knocks_cut) = first(knocks(reading), KNOCKS);
     Stats {
         schema: SCHEMA.to_owned(),
         ts,
         netns: u64::from(looked.home),
         states: home.unwrap_or_default(),
-        namespaces: others
-            .take(SPACES)
-            .map(|(netns, counts)| SpaceStats {
-                netns: u64::from(*netns),
-                states: states(counts),
-            })
-            .collect(),
-        listeners: listeners(tally, reading),
-        processes: processes(looked, reading),
-        peers: most(
-            tally
-                .peers
-                .iter()
-                .map(|(&address, &count)| PeerStats { address, count }),
-            PEERS,
-        ),
-        knocks: knocks(reading),
+        namespaces,
+        listeners,
+        processes,
+        peers,
+        knocks,
         kept,
+        cut: CutStats {
+            namespaces: namespaces_cut,
+            listeners: listeners_cut,
+            processes: processes_cut,
+            peers: peers_cut,
+            knocks: knocks_cut,
+        },
         unseen: looked.unseen.clone(),
     }
 }
 
-fn most(peers: impl Iterator<Item = PeerStats>, number: usize) -> Vec<PeerStats> {
+/// As many as may be told, and how many are left out.
+fn first<T>(mut all: Vec<T>, most: usize) -> (Vec<T>, u64) {
+    let cut = all.len().saturating_sub(most) as u64;
+    all.truncate(most);
+    (all, cut)
+}
+
+fn by_count(peers: impl Iterator<Item = PeerStats>) -> Vec<PeerStats> {
     let mut peers: Vec<_> = peers.collect();
     peers.sort_unstable_by_key(|peer| (Reverse(peer.count), peer.address));
-    peers.truncate(number);
     peers
 }
 
@@ -270,6 +303,10 @@ fn listeners(tally: &Tally, reading: &Reading) -> Vec<ListenerStats> {
         .map(|(key, at)| {
             let counted = counted.get(key);
             let senders = counted.map(|one| one.peers.as_slice()).unwrap_or_default();
+            let senders = senders.iter().map(|peer| PeerStats {
+                address: peer.address,
+                count: peer.count,
+            });
             ListenerStats {
                 netns: u64::from(key.netns),
                 family: if key.is_v6 {
@@ -287,13 +324,8 @@ fn listeners(tally: &Tally, reading: &Reading) -> Vec<ListenerStats> {
                 accepted: counted.and_then(|one| one.accepted),
                 unanswered: counted.and_then(|one| one.unanswered),
                 resets: counted.and_then(|one| one.resets),
-                senders: most(
-                    senders.iter().map(|peer| PeerStats {
-                        address: peer.address,
-                        count: peer.count,
-                    }),
-                    SENDERS,
-                ),
+                // The most frequent ones, as storms name them: not a list of all.
+                senders: first(by_count(senders), SENDERS).0,
             }
         })
         .collect();
@@ -306,7 +338,6 @@ fn listeners(tally: &Tally, reading: &Reading) -> Vec<ListenerStats> {
             one.family == Family::Ipv6,
         )
     });
-    all.truncate(LISTENERS);
     all
 }
 
@@ -337,14 +368,13 @@ fn processes(looked: &Looked, reading: &Reading) -> Vec<ProcessStats> {
         })
         .collect();
     all.sort_by_key(|(total, process)| (*total, process.pid));
-    let all = all.into_iter().map(|(_, process)| process);
-    all.take(PROCESSES).collect()
+    all.into_iter().map(|(_, process)| process).collect()
 }
 
 fn knocks(reading: &Reading) -> Vec<KnockStats> {
     let mut all: Vec<_> = reading.sources.iter().collect();
     all.sort_unstable_by_key(|one| (Reverse(one.ports), Reverse(one.count), one.address));
-    let all = all.into_iter().take(KNOCKS);
+    let all = all.into_iter();
     all.map(|one| KnockStats {
         netns: u64::from(one.netns),
         address: one.address,
@@ -354,4 +384,48 @@ fn knocks(reading: &Reading) -> Vec<KnockStats> {
         sample: one.sample.clone(),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::storm::TcpSocket;
+
+    #[test]
+    fn rows_that_do_not_fit_are_counted() {
+        let mut tally = Tally::default();
+        for n in 0..450_u16 {
+            for state in [TcpState::LISTEN, TcpState::ESTABLISHED] {
+                tally.add(&TcpSocket {
+                    netns: 1 + u32::from(n % 70),
+                    is_v6: false,
+                    state,
+                    is_remnant: false,
+                    port: 1_000 + n,
+                    peer: IpAddr::V4(Ipv4Addr::from_bits(u32::from(n))),
+                    peer_port: 1,
+                    inode: 0,
+                    queue: (0, 1),
+                });
+            }
+        }
+        let looked = Looked {
+            home: 1,
+            tally,
+            owners: HashMap::new(),
+            reading: Reading::default(),
+            unseen: Vec::new(),
+        };
+        let stats = assemble(&looked, String::new(), None);
+        let expected = CutStats {
+            namespaces: 69 - 64,
+            listeners: 50,
+            peers: 400,
+            ..CutStats::default()
+        };
+        assert_eq!(stats.cut, expected);
+        assert_eq!(stats.listeners.len() as u64 + stats.cut.listeners, 450);
+    }
 }

@@ -1,28 +1,30 @@
-//! What storms are told by: cells are made for what listens, and read when the probes say that something moved.
+//! What storms are told by: cells are made for what listens, and looked at when the probes say that something moved.
 //!
-//! While all is quiet, this is a comparison of eight numbers a second, which were read anyway, and a look at the counters of
-//! the namespaces every [`SLOW`] seconds. A crossing has everything read at once; so does a second in which more happened
-//! on the host than one subject may do; and while somebody watches an episode, each second does.
+//! While all is quiet, this is a comparison of eight numbers a second, which were read anyway, and a look at the tables and the
+//! counters of the namespaces every [`SLOW`] seconds. A crossing leads to a look at once, unless what moved is connections
+//! that are completed; so does a second in which more happened on the host than one subject may do; and while somebody watches
+//! an episode, each second does. The looking itself is done by the [`Observer`], on another thread.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portwatch_common::counters::Counters;
 use portwatch_common::socket::TcpState;
-use portwatch_common::storm::{CellKey, PeerKey, StormCount, Thresholds};
-use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
-use super::outside::{CLOSE_WAIT_FLOOR, Outside, complete, look_outside};
+use super::announce::{self, Limits, by_cpu, online_cpus, thresholds};
+use super::errand::Errand;
+use super::observer::{Found, Observer, Wanted};
+use super::outside::CLOSE_WAIT_FLOOR;
 use super::pipeline::Pipeline;
+use crate::decode::cell_key;
 use crate::decode::record::SockId;
-use crate::decode::{address, cell_key};
-use crate::event::Protocol;
+use crate::enrich::Waits;
+use crate::event::{EventType, Protocol, Sensor};
 use crate::inventory::{Change, Listener};
 use crate::probe::sensors::Sensors;
-use crate::probe::storms::StormMaps;
-use crate::storm::{
-    Counts, Crossing, Kept, ListenerKey, ListenerReading, PeerReading, ProcessReading, Reading,
-    STATES, SourceReading, Subject,
-};
+use crate::probe::storms::{CellTotals, StormMaps};
+use crate::storm::peers::percent;
+use crate::storm::{Counts, Crossing, Kept, ListenerKey, Rate, Settings, Subject};
 use crate::time::BootNs;
 
 /// A look while all is quiet, ns.
@@ -31,44 +33,46 @@ const SLOW: u64 = 10 * 1_000_000_000;
 const FAST: u64 = 1_000_000_000;
 /// Between two looks, however many crossings there are, ns.
 const PAUSE: u64 = 200_000_000;
-/// A process that did not connect for so many windows of about a second is forgotten: tables and walks stay short.
-const SILENT_WINDOWS: u64 = 120;
-/// Peers of one listener or process that are told.
-const PEERS_TOLD: usize = 32;
-/// One CPU announces no less than this, or a host with many of them would announce everything.
-const LEAST_BY_CPU: u64 = 8;
+/// Crossings that may wait for a look: more than the probes announce in a window.
+const WAITING: usize = 256;
+/// How long the end waits for a look and for the disk.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+/// Of a hundred SYNs of a listener, fewer than so many half-open ones are no reason to look.
+const HALF_OPEN: u32 = 10;
 
-/// What the kernel announces by itself unless it is told otherwise; of the whole host, in a window of about a second.
-pub(super) const THRESHOLDS: Thresholds = Thresholds {
-    syn: 100,
-    accept: 1000,
-    unanswered: 20,
-    reset: 100,
-    connect: 200,
-    ports: 15,
-    peer_floor: 32,
-};
+/// What a look brings back: the observer, and what it found.
+pub(super) type Looked = (Box<Observer>, std::io::Result<Found>);
 
-/// Cells, and when to read them.
+/// Cells, and when to look at them.
 pub(super) struct Storms {
     /// Listeners of TCP, by what a packet tells them apart by.
     keys: HashMap<ListenerKey, HashSet<SockId>>,
     /// Those of them that got no cell.
     without_cell: BTreeSet<ListenerKey>,
-    thresholds: Thresholds,
-    cpus: u64,
-    last: [u64; MOVES],
+    /// Cells of listeners at the last crossing of their SYNs.
+    crossed: HashMap<ListenerKey, CellTotals>,
+    limits: Limits,
+    /// So many half-open connections of a listener since its last crossing are worth a look.
+    half_open: u64,
+    last: announce::Counts,
     due: BootNs,
     not_before: BootNs,
     fast_until: BootNs,
-    is_looking: bool,
+    settled: BootNs,
+    /// When outcomes of connects were asked for last, because of a crossing.
+    asked: BootNs,
     kept: Option<Kept>,
     sources_moved: bool,
-    latest: Option<Reading>,
-    outside: (
-        mpsc::Sender<std::io::Result<Outside>>,
-        mpsc::Receiver<std::io::Result<Outside>>,
-    ),
+    waiting: Vec<Crossing>,
+    /// New settings that the observer does not know of.
+    settings: Option<Settings>,
+    /// Here while no look is under way.
+    observer: Option<Box<Observer>>,
+    look: Errand<Looked>,
+    /// Looks that failed.
+    failed: u64,
+    /// That was told, and no look has succeeded since.
+    is_failing: bool,
 }
 
 impl Storms {
@@ -76,31 +80,39 @@ impl Storms {
         Self {
             keys: HashMap::new(),
             without_cell: BTreeSet::new(),
-            thresholds: THRESHOLDS,
-            cpus: 1,
-            last: [0; MOVES],
+            crossed: HashMap::new(),
+            limits: Limits::default(),
+            half_open: 1,
+            last: announce::Counts::default(),
             due: BootNs(now.0 + SLOW),
             not_before: now,
             fast_until: now,
-            is_looking: false,
+            settled: now,
+            asked: now,
             kept: None,
             sources_moved: false,
-            latest: None,
-            outside: mpsc::channel(1),
+            waiting: Vec::new(),
+            settings: None,
+            observer: None,
+            look: Errand::default(),
+            failed: 0,
+            is_failing: false,
         }
     }
 
     /// Completes when a look has ended. Cancel-safe.
-    pub(super) async fn looked(&mut self) -> std::io::Result<Outside> {
-        match self.outside.1.recv().await {
-            Some(outside) => outside,
-            None => std::future::pending().await,
-        }
+    pub(super) async fn looked(&mut self) -> Result<Looked, JoinError> {
+        self.look.ended().await
+    }
+
+    /// Looks that failed.
+    pub(super) const fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// When a look is due.
     pub(super) fn next_due(&self) -> Option<BootNs> {
-        (!self.is_looking).then_some(self.due.max(self.not_before))
+        (!self.look.is_under_way()).then_some(self.due.max(self.not_before))
     }
 
     /// Is it?
@@ -124,25 +136,21 @@ impl Storms {
     }
 
     /// Tells the probes from which rate on they announce.
-    pub(super) fn announce_from(
+    pub(super) fn configure(
         &mut self,
-        thresholds: Thresholds,
+        settings: &Settings,
         maps: &mut StormMaps,
     ) -> std::io::Result<()> {
-        self.thresholds = thresholds;
-        self.cpus = online_cpus().max(1);
-        let by_cpu = |limit: u64| match limit {
-            0 => 0,
-            _ => limit.div_ceil(self.cpus).max(LEAST_BY_CPU).min(limit),
-        };
-        maps.set_thresholds(Thresholds {
-            syn: by_cpu(thresholds.syn),
-            accept: by_cpu(thresholds.accept),
-            unanswered: by_cpu(thresholds.unanswered),
-            reset: by_cpu(thresholds.reset),
-            peer_floor: by_cpu(thresholds.peer_floor),
-            ..thresholds
-        })
+        let announced = by_cpu(thresholds(settings), online_cpus());
+        maps.set_thresholds(announced)?;
+        self.half_open = announced.syn.max(1);
+        self.limits = Limits::new(settings);
+        Ok(())
+    }
+
+    /// Other settings for the observer, from its next look on.
+    pub(super) fn hand_over(&mut self, settings: Settings) {
+        self.settings = Some(settings);
     }
 
     /// Makes a cell for what begins to listen, and removes it when nothing listens there any more.
@@ -170,9 +178,12 @@ impl Storms {
     /// Puts right what changes alone do not tell: a listener that got another address or another identity.
     fn settle<'a>(
         &mut self,
-        listeners: impl Iterator<Item = &'a Listener>,
+        listeners: impl Iterator<Item = &'a Listener> + Clone,
         mut maps: Option<&mut StormMaps>,
     ) {
+        if self.without_cell.is_empty() && self.is_settled(listeners.clone()) {
+            return;
+        }
         let mut wanted: HashMap<ListenerKey, HashSet<SockId>> = HashMap::new();
         for listener in listeners {
             if let Some(key) = key_of(listener) {
@@ -183,12 +194,36 @@ impl Storms {
         for &key in before.keys().filter(|key| !wanted.contains_key(key)) {
             self.unmake(key, maps.as_deref_mut());
         }
+        let mut is_full = false;
         for &key in wanted.keys() {
-            if !before.contains_key(&key) || self.without_cell.contains(&key) {
+            if before.contains_key(&key) && !self.without_cell.contains(&key) {
+                continue;
+            }
+            // One that is refused is enough to know that the others would be.
+            if is_full {
+                self.without_cell.insert(key);
+            } else {
                 self.make(key, maps.as_deref_mut());
+                is_full = self.without_cell.contains(&key);
             }
         }
         self.keys = wanted;
+    }
+
+    /// Is everything as the changes said? That is the rule, and told without building anything.
+    fn is_settled<'a>(&self, listeners: impl Iterator<Item = &'a Listener>) -> bool {
+        let mut known = 0;
+        for listener in listeners {
+            let Some(key) = key_of(listener) else {
+                continue;
+            };
+            let sockets = self.keys.get(&key);
+            if !sockets.is_some_and(|sockets| sockets.contains(&listener.id())) {
+                return false;
+            }
+            known += 1;
+        }
+        known == self.keys.values().map(HashSet::len).sum::<usize>()
     }
 
     fn make(&mut self, key: ListenerKey, maps: Option<&mut StormMaps>) {
@@ -209,6 +244,7 @@ impl Storms {
     }
 
     fn unmake(&mut self, key: ListenerKey, maps: Option<&mut StormMaps>) {
+        self.crossed.remove(&key);
         if !self.without_cell.remove(&key)
             && let Some(maps) = maps
         {
@@ -218,110 +254,108 @@ impl Storms {
 
     /// What the probes counted in the last second: does any of it ask for a look?
     pub(super) fn every_second(&mut self, counters: &Counters, now: BootNs) {
-        let mut is_over = false;
-        let mut by = [0; MOVES];
-        let moves = moves(counters, &self.thresholds);
-        for (((total, limit), last), by) in moves.into_iter().zip(&mut self.last).zip(&mut by) {
-            *by = total.wrapping_sub(*last);
-            *last = total;
-            is_over |= limit != 0 && *by >= limit;
-        }
-        self.sources_moved |= by.iter().rev().take(2).any(|&knocks| knocks > 0);
-        if is_over || self.fast_until > now {
+        let counts = announce::Counts::of(counters);
+        let grown = counts.since(&self.last);
+        self.last = counts;
+        self.sources_moved |= grown.has_knocks();
+        if self.limits.are_passed(&grown) || self.fast_until > now {
             self.due = self.due.min(now);
         }
     }
 
-    /// The maps' part of a reading. While all is calm peers are forgotten instead: those of a storm must not be the ones of
-    /// the days before it.
-    fn read(&self, maps: Option<&mut StormMaps>, now: BootNs, wanted: Wanted) -> Reading {
-        let mut reading = Reading {
-            at: now,
-            ..Reading::default()
-        };
-        let Some(maps) = maps else {
-            return reading;
-        };
-        let mut peers = match wanted.peers {
-            Peers::Told => by_subject(maps.peers()),
-            Peers::Forgotten => {
-                maps.forget_peers();
-                HashMap::new()
-            }
-        };
-        for &key in self.keys.keys() {
-            if let Some(cell) = maps.cell(cell_key(key)) {
-                reading.listeners.push(ListenerReading {
-                    key,
-                    syns: Some(cell.syns),
-                    accepted: Some(cell.accepted),
-                    unanswered: Some(cell.unanswered),
-                    resets: Some(cell.resets),
-                    half_open: None,
-                    accept_queue: None,
-                    peers: peers.remove(&word(cell_key(key))).unwrap_or_default(),
-                });
-            }
+    /// Takes a crossing, if it deserves a look.
+    fn cross(&mut self, crossing: &Crossing, now: BootNs) {
+        if matches!(crossing.subject, Subject::Source(..)) {
+            self.sources_moved = true;
         }
-        let processes = maps.processes();
-        let window = processes.iter().map(|(_, cell)| cell.window).max();
-        for (id, cell) in processes {
-            if window.unwrap_or_default().saturating_sub(cell.window) > SILENT_WINDOWS {
-                maps.forget_process(id);
-                continue;
-            }
-            reading.processes.push(ProcessReading {
-                pid: id.pid,
-                start: id.start,
-                connects: Some(cell.connects),
-                failed: Some(cell.failed),
-                close_wait: None,
-                peers: peers
-                    .remove(&word(CellKey::of_process(id)))
-                    .unwrap_or_default(),
-            });
+        if self.waiting.len() < WAITING {
+            self.waiting.push(*crossing);
         }
-        if wanted.sources {
-            let sources = maps.sources().into_iter();
-            reading.sources = sources
-                .map(|(key, source)| {
-                    let sampled = usize::try_from(source.sampled).unwrap_or_default();
-                    let mut sample: Vec<u16> = source.sample.into_iter().take(sampled).collect();
-                    sample.sort_unstable();
-                    SourceReading {
-                        netns: key.netns,
-                        address: address(key.address),
-                        is_udp: key.protocol == 17,
-                        ports: source.ports,
-                        count: source.count,
-                        sample,
-                        first: BootNs(source.first),
-                        last: BootNs(source.last),
-                    }
-                })
-                .collect();
+        self.due = now;
+        self.fast_until = BootNs(now.0 + SLOW);
+    }
+
+    /// SYNs of a listener went over their threshold, and its cell counted that since it was made: are so many of them half
+    /// open that a look is worth it? Where nothing is known of the time before, it is.
+    fn are_half_open(&mut self, key: ListenerKey, cell: Option<CellTotals>) -> bool {
+        let Some(cell) = cell else {
+            return true;
+        };
+        let Some(before) = self.crossed.insert(key, cell) else {
+            return true;
+        };
+        let grown = |now: u64, before: u64| now.checked_sub(before);
+        let (Some(syns), Some(accepted)) = (
+            grown(cell.syns, before.syns),
+            grown(cell.accepted, before.accepted),
+        ) else {
+            // It is another cell.
+            return true;
+        };
+        let half_open = syns.saturating_sub(accepted);
+        half_open >= self.half_open && percent(half_open, syns) >= HALF_OPEN
+    }
+
+    /// A process opened many connections: did any number of them fail since the last second?
+    fn are_failing(&self, counters: &Counters) -> bool {
+        let failed = announce::Counts::of(counters).since(&self.last).failed;
+        self.limits.failed != 0 && failed >= self.limits.failed.div_ceil(2)
+    }
+
+    /// A look has ended, and this is what the observer wants next.
+    fn ended(&mut self, observer: Box<Observer>, found: Option<&Found>) {
+        self.observer = Some(observer);
+        self.is_failing = false;
+        if let Some(found) = found
+            && let Some(beat) = found.beat
+        {
+            let soon = BootNs(found.at.0.saturating_add(beat));
+            self.due = self.due.min(soon);
         }
-        reading
+    }
+
+    /// A look failed, and its observer is lost: another one begins at the slow beat, so that one that always fails costs little.
+    /// Tells whether that is news.
+    fn broke(&mut self, now: BootNs) -> bool {
+        self.failed += 1;
+        self.due = BootNs(now.0 + SLOW);
+        self.not_before = self.due;
+        !std::mem::replace(&mut self.is_failing, true)
     }
 }
 
 impl Pipeline {
-    /// A rate was crossed: everything is read, unless that was done a moment ago.
+    /// A rate was crossed: everything is looked at, unless that was done a moment ago, or there is no reason to.
     pub(super) fn crossed(&mut self, crossing: &Crossing) {
         tracing::debug!(?crossing, "a rate was crossed");
         let now = BootNs::now();
-        if matches!(crossing.subject, Subject::Source(..)) {
-            self.storms.sources_moved = true;
+        let is_worth_it = match (crossing.rate, crossing.subject) {
+            (Rate::Syn, Subject::Listener(key)) => {
+                let maps = self.sensors.as_mut().map(Sensors::storms);
+                let cell = maps.and_then(|maps| maps.cell(cell_key(key)));
+                self.storms.are_half_open(key, cell)
+            }
+            (Rate::Connect, _) => self.is_connecting_in_vain(now),
+            _ => true,
+        };
+        if is_worth_it {
+            self.storms.cross(crossing, now);
         }
-        self.episodes.crossed(crossing);
-        self.storms.due = now;
-        self.storms.fast_until = BootNs(now.0 + SLOW);
     }
 
-    /// Reads the maps, and has the rest looked at elsewhere.
-    pub(super) fn read_storms(&mut self) {
+    /// Many processes may connect a lot: the counters are read for them a few times a second at most.
+    fn is_connecting_in_vain(&mut self, now: BootNs) -> bool {
+        if now.since(self.storms.asked) < PAUSE {
+            return false;
+        }
+        self.storms.asked = now;
+        let counters = self.sensors.as_ref().and_then(|one| one.counters().ok());
+        counters.is_some_and(|counters| self.storms.are_failing(&counters))
+    }
+
+    /// Has everything looked at, elsewhere.
+    pub(super) fn look_for_storms(&mut self) {
         let now = BootNs::now();
-        self.storms.is_looking = true;
         self.storms.not_before = BootNs(now.0 + PAUSE);
         let is_fast = self.storms.fast_until > now;
         let usual = if is_fast { FAST } else { SLOW };
@@ -335,134 +369,91 @@ impl Pipeline {
             let count = counts.get(usize::from(TcpState::CLOSE_WAIT.0));
             count.is_none_or(|count| *count >= CLOSE_WAIT_FLOOR)
         });
-        let mut states = 1 << TcpState::LISTEN.0;
-        if is_fast || self.sensors.is_none() {
-            states |= 1 << TcpState::SYN_RECV.0;
+        if now.since(self.storms.settled) >= SLOW {
+            self.storms.settled = now;
+            let maps = self.sensors.as_mut().map(Sensors::storms);
+            self.storms.settle(self.inventory.iter(), maps);
         }
-        if close_wait {
-            states |= 1 << TcpState::CLOSE_WAIT.0;
-        }
-        let latest = self.storms.latest.as_ref();
-        if self.episodes.wants_busiest(latest) {
-            states |= 1 << TcpState::TIME_WAIT.0 | 1 << TcpState::ESTABLISHED.0;
-        }
-        let maps = self.sensors.as_mut().map(Sensors::storms);
-        self.storms.settle(self.inventory.iter(), maps);
-        let wanted = Wanted {
-            sources: std::mem::take(&mut self.storms.sources_moved)
-                || self.episodes.is_knocked(now),
-            peers: match self.episodes.beat(now) {
-                Some(_) => Peers::Told,
-                None => Peers::Forgotten,
-            },
+        let mut observer = match self.storms.observer.take() {
+            Some(observer) => observer,
+            None => Box::new(self.observer()),
         };
-        self.storms.latest = Some(self.read_maps_with(now, wanted));
-        let sender = self.storms.outside.0.clone();
-        tokio::task::spawn_blocking(move || {
-            // The pipeline is gone when nobody receives.
-            let _ = sender.blocking_send(look_outside(states));
+        let wanted = Wanted {
+            crossings: std::mem::take(&mut self.storms.waiting),
+            settings: self.storms.settings.take(),
+            sources: std::mem::take(&mut self.storms.sources_moved),
+            half_open: is_fast,
+            close_wait,
+            clock: self.surroundings.clock,
+        };
+        self.storms.look.begin(move || {
+            let found = observer.look(wanted);
+            (observer, found)
         });
     }
 
-    /// Everything that the probes' maps hold.
-    pub(super) fn read_maps(&mut self, now: BootNs) -> Reading {
-        let wanted = Wanted {
-            sources: true,
-            peers: Peers::Told,
-        };
-        let mut reading = self.read_maps_with(now, wanted);
-        let opening = self
-            .sensors
-            .as_mut()
-            .map(|sensors| sensors.storms().opening());
-        for (id, pending) in opening.unwrap_or_default() {
-            let is_it = |one: &&mut ProcessReading| one.pid == id.pid && one.start == id.start;
-            match reading.processes.iter_mut().find(is_it) {
-                Some(one) => one.connects = Some(one.connects.unwrap_or_default() + pending),
-                None => reading.processes.push(ProcessReading {
-                    pid: id.pid,
-                    start: id.start,
-                    connects: Some(pending),
-                    failed: Some(0),
-                    close_wait: None,
-                    peers: Vec::new(),
-                }),
+    /// One that has seen nothing yet.
+    fn observer(&mut self) -> Observer {
+        let tables = self.sensors.as_mut().map(|one| one.storms().tables());
+        Observer::new(self.episodes.detector(), tables, self.habits.clone())
+    }
+
+    /// A look has ended.
+    pub(super) fn looked_for_storms(&mut self, looked: Result<Looked, JoinError>) {
+        match looked {
+            Ok((observer, Ok(found))) => {
+                self.storms.ended(observer, Some(&found));
+                self.tell_storms(found);
             }
-        }
-        reading
-    }
-
-    fn read_maps_with(&mut self, now: BootNs, wanted: Wanted) -> Reading {
-        let maps = self.sensors.as_mut().map(Sensors::storms);
-        self.storms.read(maps, now, wanted)
-    }
-
-    /// The rest has come: the reading is whole.
-    pub(super) fn storms_looked(&mut self, outside: std::io::Result<Outside>) {
-        self.storms.is_looking = false;
-        let outside = match outside {
-            Ok(outside) => outside,
-            Err(error) => {
+            Ok((observer, Err(error))) => {
+                self.storms.ended(observer, None);
                 tracing::warn!(%error, "what storms are told by could not be looked at");
-                return;
+            }
+            Err(error) => self.storms_broke(&error),
+        }
+    }
+
+    /// A bug must not blind the watcher for good: what it was about begins anew, and that is said.
+    fn storms_broke(&mut self, error: &JoinError) {
+        tracing::error!(%error, "a look for storms failed; it begins anew");
+        let now = BootNs::now();
+        self.give_episodes_up("the look that told of it failed");
+        if self.storms.broke(now) {
+            let mut event = self.surroundings.event(EventType::SensorDegraded, now);
+            event.sensor = Some(Sensor {
+                signal: Some("storms".to_owned()),
+                reason: Some("a look for storms failed by a fault of portwatch".to_owned()),
+                blind_to: Some("storms and scans until the next look".to_owned()),
+                remedy: Some(
+                    "report it with the daemon's log; it is tried again every 10 seconds"
+                        .to_owned(),
+                ),
+                ..Sensor::default()
+            });
+            self.push(event, now, None, Waits::default());
+        }
+    }
+
+    /// Has what was learned written down. A look that is under way is waited for; a disk that hangs is not.
+    pub(super) async fn end_storms(&mut self) {
+        let clock = self.surroundings.clock;
+        let storms = &mut self.storms;
+        let end = async {
+            if storms.look.is_under_way()
+                && let Ok((observer, _)) = storms.look.ended().await
+            {
+                storms.observer = Some(observer);
+            }
+            if let Some(mut observer) = storms.observer.take() {
+                let written = tokio::task::spawn_blocking(move || observer.end(clock));
+                // It has said what went wrong.
+                let _ = written.await;
             }
         };
-        let Some(mut reading) = self.storms.latest.take() else {
-            return;
-        };
-        complete(&mut reading, outside);
-        self.judge_storms(&reading);
-        if let Some(beat) = self.episodes.beat(BootNs::now()) {
-            let soon = BootNs(reading.at.0.saturating_add(beat));
-            self.storms.due = self.storms.due.min(soon);
+        if tokio::time::timeout(FAREWELL, end).await.is_err() {
+            tracing::error!("what was learned of rates could not be written in time");
         }
-        self.storms.latest = Some(reading);
     }
-}
-
-/// Counters that ask for a look.
-const MOVES: usize = 7;
-
-/// What the probes counted since they began, and from how much of it in a second on a look is due; knocks last.
-fn moves(counters: &Counters, limits: &Thresholds) -> [(u64, u64); MOVES] {
-    let of = |count: StormCount| {
-        counters
-            .storm
-            .get(count.0 as usize)
-            .copied()
-            .unwrap_or_default()
-    };
-    let changed = |old: TcpState, new: TcpState| {
-        let cell = usize::from(old.0) * STATES + usize::from(new.0);
-        counters.transitions.get(cell).copied().unwrap_or_default()
-    };
-    [
-        (of(StormCount::SYN), limits.syn),
-        (
-            changed(TcpState::SYN_RECV, TcpState::ESTABLISHED),
-            limits.accept,
-        ),
-        (of(StormCount::UNANSWERED), limits.unanswered),
-        (of(StormCount::RESET), limits.reset),
-        (changed(TcpState::CLOSE, TcpState::SYN_SENT), limits.connect),
-        (of(StormCount::KNOCK), limits.ports),
-        (of(StormCount::UDP_KNOCK), limits.ports),
-    ]
-}
-
-/// What of the maps is wanted besides cells and processes.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// Who knocks.
-    sources: bool,
-    peers: Peers,
-}
-
-/// What becomes of peers.
-#[derive(Clone, Copy)]
-enum Peers {
-    Told,
-    Forgotten,
 }
 
 /// Only TCP's listeners have cells. MPTCP listens by a subflow of the same port.
@@ -476,37 +467,6 @@ pub(super) fn key_of(listener: &Listener) -> Option<ListenerKey> {
         is_v6: sock.family == crate::event::Family::Ipv6,
         port: sock.port?,
     })
-}
-
-fn by_subject(peers: Vec<(PeerKey, u64)>) -> HashMap<u64, Vec<PeerReading>> {
-    let mut by: HashMap<u64, Vec<PeerReading>> = HashMap::new();
-    for (key, count) in peers {
-        by.entry(word(key.subject)).or_default().push(PeerReading {
-            address: address(key.address),
-            count,
-        });
-    }
-    for peers in by.values_mut() {
-        peers.sort_unstable_by_key(|peer| (std::cmp::Reverse(peer.count), peer.address));
-        peers.truncate(PEERS_TOLD);
-    }
-    by
-}
-
-/// A subject of peers as a number.
-fn word(key: CellKey) -> u64 {
-    u64::from(key.netns) | u64::from(key.port) << 32 | u64::from(key.family) << 48
-}
-
-/// CPUs that are online: `0-3,5`.
-fn online_cpus() -> u64 {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    let span = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        last.checked_sub(first)?.checked_add(1)
-    };
-    text.trim().split(',').filter_map(span).sum()
 }
 
 #[cfg(test)]

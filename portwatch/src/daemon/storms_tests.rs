@@ -6,10 +6,13 @@ use portwatch_common::counters::Counters;
 use portwatch_common::storm::StormCount;
 use zerocopy::FromZeros as _;
 
-use super::{SLOW, Storms, key_of, online_cpus};
+use super::super::announce::Limits;
+use super::super::habits::Habits;
+use super::{CellTotals, Observer, SLOW, Storms, key_of};
 use crate::event::Mechanism;
 use crate::inventory::fixture::{tcp, udp};
 use crate::inventory::{Change, Inventory, Listener};
+use crate::storm::{Detector, Settings};
 use crate::time::BootNs;
 
 /// A listener of the inventory's own making.
@@ -67,27 +70,81 @@ fn what_changes_did_not_tell_is_put_right() {
 #[test]
 fn a_look_comes_at_once_when_too_much_happens_and_late_when_nothing_does() {
     let mut storms = Storms::new(BootNs(0));
+    storms.limits = Limits::new(&Settings::default());
     let mut counters = Counters::new_zeroed();
     let now = BootNs(1_000_000_000);
     storms.every_second(&counters, now);
     assert!(!storms.is_due(now), "nothing happened");
-    counters.storm[StormCount::SYN.0 as usize] = 99;
+    let limit = storms.limits.half_open;
+    counters.storm[StormCount::SYN.0 as usize] = limit - 1;
     storms.every_second(&counters, now);
     assert!(!storms.is_due(now), "few did");
-    counters.storm[StormCount::SYN.0 as usize] += 100;
+    counters.storm[StormCount::SYN.0 as usize] += 5_000;
+    // SYN_RECV to ESTABLISHED.
+    counters.transitions[3 * 16 + 1] += 5_000;
+    storms.every_second(&counters, now);
+    assert!(!storms.is_due(now), "all of them were completed");
+    counters.storm[StormCount::SYN.0 as usize] += limit;
     storms.every_second(&counters, now);
     assert!(storms.is_due(now));
-    let mut connecting = Storms::new(BootNs(0));
-    counters.transitions[7 * 16 + 2] += 200;
-    connecting.every_second(&counters, now);
-    assert!(connecting.is_due(now), "connects are among the transitions");
-    let mut idle = Storms::new(BootNs(0));
+    let idle = Storms::new(BootNs(0));
     assert!(!idle.is_due(BootNs(SLOW - 1)) && idle.is_due(BootNs(SLOW)));
-    idle.is_looking = true;
-    assert_eq!(idle.next_due(), None, "one look at a time");
 }
 
+#[tokio::test]
+async fn a_look_that_panics_is_told_once_and_the_next_one_works() {
+    let mut storms = Storms::new(BootNs(0));
+    for round in 1..4 {
+        storms.look.begin(|| panic!("as told"));
+        assert_eq!(storms.next_due(), None, "one look at a time");
+        assert!(storms.looked().await.is_err());
+        let now = BootNs(round * 100 * SLOW);
+        assert_eq!(storms.broke(now), round == 1, "news once");
+        assert_eq!(storms.failed(), round);
+        assert!(storms.observer.is_none());
+        let again = BootNs(now.0 + SLOW);
+        assert_eq!(storms.next_due(), Some(again), "not at once, and for sure");
+    }
+    storms.look.begin(|| {
+        let detector = Detector::new(Settings::default());
+        let observer = Observer::new(detector, None, Habits::new(None, 1, None));
+        (Box::new(observer), Err(std::io::Error::other("as told")))
+    });
+    let (observer, _) = storms.looked().await.expect("no panic");
+    storms.ended(observer, None);
+    assert!(storms.observer.is_some());
+    assert!(storms.broke(BootNs(1)), "news again");
+}
+
+/// Crossings of a listener's SYNs: only those that leave something half open deserve a look.
 #[test]
-fn there_is_a_processor() {
-    assert!(online_cpus() >= 1);
+fn a_burst_that_is_completed_is_not_worth_a_look() {
+    let key = key_of(&listener(1, 80)).expect("TCP");
+    let cell = |syns, accepted| {
+        Some(CellTotals {
+            syns,
+            accepted,
+            ..CellTotals::default()
+        })
+    };
+    let mut storms = Storms::new(BootNs(0));
+    storms.half_open = 10;
+    assert!(
+        storms.are_half_open(key, cell(20, 0)),
+        "nothing is known yet"
+    );
+    // Twenty thousand a second, with eight hundred under way all the time.
+    for second in 1..20 {
+        let syns = 20_000 * second + 20;
+        assert!(!storms.are_half_open(key, cell(syns, syns - 800)));
+    }
+    // A flood of a hundred beside a hundred good ones.
+    assert!(storms.are_half_open(key, cell(380_220, 379_320)));
+    assert!(storms.are_half_open(key, cell(5, 5)), "another cell");
+    assert!(
+        storms.are_half_open(key, None),
+        "a cell that cannot be read"
+    );
+    storms.unmake(key, None);
+    assert!(storms.crossed.is_empty());
 }

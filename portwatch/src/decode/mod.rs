@@ -26,7 +26,7 @@ use zerocopy::FromBytes;
 pub use error::DecodeError;
 pub use path::unix_name_of;
 pub use socket::{IPPROTO_MPTCP, protocol_of};
-pub use storm::{address, cell_key};
+pub use storm::{address, cell_key, listener_key};
 
 use self::record::{
     CloseSeen, ExecSeen, Held, LifeSeen, ListenerSeen, ProcessKey, Record, RingPlace, StateSeen,

@@ -49,6 +49,12 @@ pub(super) fn listener(key: CellKey) -> Result<ListenerKey, DecodeError> {
     })
 }
 
+/// The key of a listener that user space made a cell for; none where that cannot be.
+#[must_use]
+pub fn listener_key(key: CellKey) -> Option<ListenerKey> {
+    listener(key).ok()
+}
+
 /// The key as the probes have it.
 #[must_use]
 pub fn cell_key(key: ListenerKey) -> CellKey {

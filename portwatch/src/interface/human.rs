@@ -243,6 +243,9 @@ fn storms(storms: &StormStatus) -> String {
         dropped,
         sources,
         capped,
+        without_cell,
+        unjudged,
+        failed_looks,
     } = storms;
     let mut text = format!(
         "{open} go on, {} and {} since the start, {} of knocks",
@@ -254,6 +257,9 @@ fn storms(storms: &StormStatus) -> String {
         (untold, "not told"),
         (dropped, "without a place"),
         (capped, "not blocked"),
+        (without_cell, "listeners without counts"),
+        (unjudged, "subjects too many to be judged"),
+        (failed_looks, "looks failed"),
     ] {
         if *number > 0 {
             let _ = write!(text, ", {number} {what}");

@@ -43,9 +43,46 @@ pub struct Stats {
     /// What the daemon's own count by events says of all namespaces; absent without its probes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kept: Option<KeptStats>,
+    /// How many rows were left out of each list; absent where none was.
+    #[serde(skip_serializing_if = "CutStats::is_none", default)]
+    pub cut: CutStats,
     /// What could not be looked at, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub unseen: Vec<String>,
+}
+
+/// Rows that were left out, the least of each list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CutStats {
+    /// Of `namespaces`.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub namespaces: u64,
+    /// Of `listeners`.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub listeners: u64,
+    /// Of `processes`.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub processes: u64,
+    /// Of `peers`.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub peers: u64,
+    /// Of `knocks`.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub knocks: u64,
+}
+
+impl CutStats {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference over"
+)]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Another namespace.
@@ -164,6 +201,7 @@ impl Stats {
                 .collect();
             let _ = writeln!(text, "  namespace {}: {}", space.netns, states.join(", "));
         }
+        more(&mut text, self.cut.namespaces);
         if !self.listeners.is_empty() {
             let _ = writeln!(
                 text,
@@ -192,27 +230,39 @@ impl Stats {
             }
             text.push('\n');
         }
-        section(&mut text, "Processes", &self.processes, |one| {
-            let states: Vec<_> = one
-                .states
-                .iter()
-                .map(|(state, count)| format!("{state} {count}"))
-                .collect();
-            let name = guard(&escape(one.name.as_bytes())).into_owned();
-            format!("{} ({}): {}", name, one.pid, states.join(", "))
-        });
-        section(&mut text, "Peers", &self.peers, |one| {
+        more(&mut text, self.cut.listeners);
+        let cut = self.cut;
+        section(
+            &mut text,
+            "Processes",
+            (&self.processes, cut.processes),
+            |one| {
+                let states: Vec<_> = one
+                    .states
+                    .iter()
+                    .map(|(state, count)| format!("{state} {count}"))
+                    .collect();
+                let name = guard(&escape(one.name.as_bytes())).into_owned();
+                format!("{} ({}): {}", name, one.pid, states.join(", "))
+            },
+        );
+        section(&mut text, "Peers", (&self.peers, cut.peers), |one| {
             format!("{:<39} {}", one.address.to_string(), one.count)
         });
-        section(&mut text, "Knocks at closed ports", &self.knocks, |one| {
-            format!(
-                "{:<39} {} ports of {}, {} times",
-                one.address.to_string(),
-                one.ports,
-                guard(&one.protocol),
-                one.count
-            )
-        });
+        section(
+            &mut text,
+            "Knocks at closed ports",
+            (&self.knocks, cut.knocks),
+            |one| {
+                format!(
+                    "{:<39} {} ports of {}, {} times",
+                    one.address.to_string(),
+                    one.ports,
+                    guard(&one.protocol),
+                    one.count
+                )
+            },
+        );
         if let Some(kept) = self
             .kept
             .as_ref()
@@ -240,13 +290,25 @@ impl Stats {
     }
 }
 
-fn section<T>(text: &mut String, title: &str, all: &[T], line: impl Fn(&T) -> String) {
+fn section<T>(
+    text: &mut String,
+    title: &str,
+    (all, cut): (&[T], u64),
+    line: impl Fn(&T) -> String,
+) {
     if all.is_empty() {
         return;
     }
     let _ = writeln!(text, "\n{title}");
     for one in all {
         let _ = writeln!(text, "  {}", line(one));
+    }
+    more(text, cut);
+}
+
+fn more(text: &mut String, cut: u64) {
+    if cut > 0 {
+        let _ = writeln!(text, "  … and {cut} more");
     }
 }
 
@@ -307,11 +369,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_is_counted() {
+        let mut stats = example();
+        assert!(!stats.human().contains("more"));
+        stats.cut.listeners = 12;
+        stats.cut.processes = 3;
+        let page = stats.human();
+        let listeners = page.find("  … and 12 more\n").expect("of listeners");
+        let processes = page.find("  … and 3 more\n").expect("of processes");
+        let title = page.find("\nProcesses\n").expect("a title");
+        assert!(listeners < title && title < processes, "{page}");
+        let json = serde_json::to_string(&stats).expect("JSON");
+        assert!(
+            json.contains(r#""cut":{"listeners":12,"processes":3}"#),
+            "{json}"
+        );
+    }
+
+    #[test]
     fn what_is_not_known_is_absent() {
         let json = serde_json::to_string(&example()).expect("JSON");
         assert!(json.starts_with(r#"{"schema":"portwatch.stats/1","#));
         assert!(
-            !json.contains("null") && !json.contains("accepted"),
+            !json.contains("null") && !json.contains("accepted") && !json.contains("cut"),
             "{json}"
         );
         let back: Stats = serde_json::from_str(&json).expect("read back");

@@ -144,6 +144,16 @@ pub struct StormStatus {
     pub sources: u64,
     /// Addresses that were not blocked, because the limit of the hour was reached.
     pub capped: u64,
+    /// Listeners that have no counts now, because there are too many: storms there are seen by the counters of their
+    /// namespace alone.
+    #[serde(default)]
+    pub without_cell: u64,
+    /// Listeners, processes and namespaces that the last look did not judge, because there are too many.
+    #[serde(default)]
+    pub unjudged: u64,
+    /// Looks that failed by a fault of portwatch, and began anew.
+    #[serde(default)]
+    pub failed_looks: u64,
 }
 
 /// How keeping the history goes.

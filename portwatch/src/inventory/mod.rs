@@ -135,7 +135,7 @@ impl Inventory {
     }
 
     /// Every listener, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> + Clone {
         self.table.iter().map(|entry| &*entry.listener)
     }
 

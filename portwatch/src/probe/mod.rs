@@ -1,5 +1,6 @@
 //! Which mechanism each signal gets (plan), and making it so (load, sensors, report).
 
+mod batch;
 pub mod load;
 pub mod object;
 pub mod plan;

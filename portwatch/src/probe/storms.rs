@@ -1,38 +1,41 @@
 //! What the probes keep of storms: cells of listeners, processes that connect, who knocks; and their thresholds.
 //!
-//! Cells are read one by one, since user space made them and knows them; the LRU tables are walked, with an end to the
-//! walk: entries that give way meanwhile would lead it round and round.
+//! Cells are made, removed and asked for one by one by whoever knows the listeners. Everything is read as a whole, by
+//! [`Tables`], which any thread may have: even in few system calls a walk takes longer than the pipeline can wait.
+
+use std::sync::Arc;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::util::nr_cpus;
 use portwatch_common::storm::{
-    Cell, CellKey, Opening, PEERS, PROCESSES, PeerKey, ProcessCell, ProcessId, SOURCES, Source,
-    SourceKey, Thresholds,
+    Cell, CellKey, Opening, PeerKey, ProcessCell, ProcessId, Source, SourceKey, Thresholds,
 };
-use zerocopy::{IntoBytes as _, transmute};
+use zerocopy::{FromBytes, IntoBytes as _, transmute};
 
+use super::batch::Table;
 use super::load::LoadError;
 use super::object::names;
 
 type CellWords = [u64; size_of::<Cell>() / 8];
-type PeerWords = [u64; size_of::<PeerKey>() / 8];
-type ProcessWords = [u64; size_of::<ProcessId>() / 8];
-type ProcessCellWords = [u64; size_of::<ProcessCell>() / 8];
 type OpeningWords = [u64; size_of::<Opening>() / 8];
-type SourceKeyWords = [u64; size_of::<SourceKey>() / 8];
-type SourceWords = [u64; size_of::<Source>() / 8];
 type ThresholdWords = [u64; size_of::<Thresholds>() / 8];
 
 /// The maps of storms.
 pub struct StormMaps {
     cells: PerCpuHashMap<MapData, u64, CellWords>,
-    peers: HashMap<MapData, PeerWords, u64>,
-    processes: HashMap<MapData, ProcessWords, ProcessCellWords>,
-    opening: PerCpuArray<MapData, OpeningWords>,
-    sources: HashMap<MapData, SourceKeyWords, SourceWords>,
     thresholds: Array<MapData, ThresholdWords>,
+    tables: Arc<Tables>,
     cpus: usize,
+}
+
+/// What the probes keep, to be read as a whole by any thread.
+pub struct Tables {
+    cells: Table,
+    peers: Table,
+    processes: Table,
+    opening: PerCpuArray<MapData, OpeningWords>,
+    sources: Table,
 }
 
 impl StormMaps {
@@ -41,20 +44,34 @@ impl StormMaps {
     /// # Errors
     /// When one is missing: the object was built from other sources.
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let mut take = |name: &str| {
-            ebpf.take_map(name)
-                .ok_or_else(|| LoadError::Object(format!("the map {name} is missing")))
+        let cpus = nr_cpus().map_err(|(_, error)| LoadError::Object(error.to_string()))?;
+        let table = |ebpf: &Ebpf, name: &str| {
+            let map = ebpf.map(name).ok_or_else(|| missing(name))?;
+            Table::new(name, map, cpus)
         };
         let wrong = |error: MapError| LoadError::Object(error.to_string());
+        let opening = ebpf.take_map(names::OPENING);
+        let opening = opening.ok_or_else(|| missing(names::OPENING))?;
+        let tables = Tables {
+            cells: table(ebpf, names::CELLS)?,
+            peers: table(ebpf, names::PEERS)?,
+            processes: table(ebpf, names::PROCESSES)?,
+            opening: PerCpuArray::try_from(opening).map_err(wrong)?,
+            sources: table(ebpf, names::SOURCES)?,
+        };
+        let mut take = |name: &str| ebpf.take_map(name).ok_or_else(|| missing(name));
         Ok(Self {
             cells: PerCpuHashMap::try_from(take(names::CELLS)?).map_err(wrong)?,
-            peers: HashMap::try_from(take(names::PEERS)?).map_err(wrong)?,
-            processes: HashMap::try_from(take(names::PROCESSES)?).map_err(wrong)?,
-            opening: PerCpuArray::try_from(take(names::OPENING)?).map_err(wrong)?,
-            sources: HashMap::try_from(take(names::SOURCES)?).map_err(wrong)?,
             thresholds: Array::try_from(take(names::THRESHOLDS)?).map_err(wrong)?,
-            cpus: nr_cpus().map_err(|(_, error)| LoadError::Object(error.to_string()))?,
+            tables: Arc::new(tables),
+            cpus,
         })
+    }
+
+    /// What they hold, for another thread.
+    #[must_use]
+    pub fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables)
     }
 
     /// CPUs that may count.
@@ -88,52 +105,68 @@ impl StormMaps {
         }
     }
 
-    /// What a cell counted on all CPUs together; gauges' windows are of no use in a sum.
+    /// What a cell counted on all CPUs together.
     #[must_use]
     pub fn cell(&self, key: CellKey) -> Option<CellTotals> {
         let values = self.cells.get(&transmute_key(key), 0).ok()?;
         let mut totals = CellTotals::default();
         for words in values.iter() {
-            let cell: Cell = transmute!(*words);
-            totals.syns = totals.syns.wrapping_add(cell.syn.total);
-            totals.accepted = totals.accepted.wrapping_add(cell.accept.total);
-            totals.unanswered = totals.unanswered.wrapping_add(cell.unanswered.total);
-            totals.resets = totals.resets.wrapping_add(cell.reset.total);
+            totals.add(words);
         }
         Some(totals)
     }
 
+    /// From which rate on the probes announce.
+    ///
+    /// # Errors
+    /// When the kernel refuses the write.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) -> std::io::Result<()> {
+        let words: ThresholdWords = transmute!(thresholds);
+        self.thresholds
+            .set(0, words, 0)
+            .map_err(std::io::Error::other)
+    }
+}
+
+impl Tables {
+    /// Listeners with what their cells counted on all CPUs together.
+    ///
+    /// # Errors
+    /// As all of them: the kernel refuses the read.
+    pub fn cells(&self) -> std::io::Result<Vec<(CellKey, CellTotals)>> {
+        let mut cells = Vec::new();
+        self.cells.walk(&mut |key, value| {
+            let mut totals = CellTotals::default();
+            for words in value.chunks(size_of::<Cell>() / 8) {
+                totals.add(words);
+            }
+            cells.extend(read(key).map(|key| (key, totals)));
+        })?;
+        Ok(cells)
+    }
+
     /// Senders and peers with what was counted of them, in no order.
-    #[must_use]
-    pub fn peers(&self) -> Vec<(PeerKey, u64)> {
-        let entries = self.peers.iter().take(bound(PEERS)).flatten();
-        entries
-            .map(|(words, count)| (transmute!(words), count))
-            .collect()
+    ///
+    /// # Errors
+    /// See [`Tables::cells`].
+    pub fn peers(&self) -> std::io::Result<Vec<(PeerKey, u64)>> {
+        entries(&self.peers)
     }
 
     /// Forgets all of them: what is counted from here on is news.
-    pub fn forget_peers(&mut self) {
-        let keys = self.peers.keys().take(bound(PEERS)).flatten();
-        for key in keys.collect::<Vec<PeerWords>>() {
-            // It may have given way to another one meanwhile.
-            let _ = self.peers.remove(&key);
-        }
-    }
-
-    /// Forgets a process.
-    pub fn forget_process(&mut self, id: ProcessId) {
-        // As above.
-        let _ = self.processes.remove(&transmute!(id));
+    ///
+    /// # Errors
+    /// See [`Tables::cells`].
+    pub fn forget_peers(&self) -> std::io::Result<()> {
+        self.peers.clear()
     }
 
     /// Processes that connected lately.
-    #[must_use]
-    pub fn processes(&self) -> Vec<(ProcessId, ProcessCell)> {
-        let entries = self.processes.iter().take(bound(PROCESSES)).flatten();
-        entries
-            .map(|(id, cell)| (transmute!(id), transmute!(cell)))
-            .collect()
+    ///
+    /// # Errors
+    /// See [`Tables::cells`].
+    pub fn processes(&self) -> std::io::Result<Vec<(ProcessId, ProcessCell)>> {
+        entries(&self.processes)
     }
 
     /// Connects that no CPU has told to the table of processes yet. Beside it, a total may seem to fall when they are.
@@ -149,24 +182,26 @@ impl StormMaps {
     }
 
     /// Who knocked at closed ports lately.
-    #[must_use]
-    pub fn sources(&self) -> Vec<(SourceKey, Source)> {
-        let entries = self.sources.iter().take(bound(SOURCES)).flatten();
-        entries
-            .map(|(key, source)| (transmute!(key), transmute!(source)))
-            .collect()
-    }
-
-    /// From which rate on the probes announce.
     ///
     /// # Errors
-    /// When the kernel refuses the write.
-    pub fn set_thresholds(&mut self, thresholds: Thresholds) -> std::io::Result<()> {
-        let words: ThresholdWords = transmute!(thresholds);
-        self.thresholds
-            .set(0, words, 0)
-            .map_err(std::io::Error::other)
+    /// See [`Tables::cells`].
+    pub fn sources(&self) -> std::io::Result<Vec<(SourceKey, Source)>> {
+        entries(&self.sources)
     }
+}
+
+fn entries<K: FromBytes, V: FromBytes>(table: &Table) -> std::io::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    table.walk(&mut |key, value| entries.extend(read(key).zip(read(value))))?;
+    Ok(entries)
+}
+
+fn read<T: FromBytes>(words: &[u64]) -> Option<T> {
+    T::read_from_bytes(words.as_bytes()).ok()
+}
+
+fn missing(name: &str) -> LoadError {
+    LoadError::Object(format!("the map {name} is missing"))
 }
 
 /// What one cell counted since it was made.
@@ -182,14 +217,21 @@ pub struct CellTotals {
     pub resets: u64,
 }
 
+impl CellTotals {
+    /// Adds those of one CPU; gauges' windows are of no use in a sum.
+    fn add(&mut self, words: &[u64]) {
+        if let Some(cell) = read::<Cell>(words) {
+            self.syns = self.syns.wrapping_add(cell.syn.total);
+            self.accepted = self.accepted.wrapping_add(cell.accept.total);
+            self.unanswered = self.unanswered.wrapping_add(cell.unanswered.total);
+            self.resets = self.resets.wrapping_add(cell.reset.total);
+        }
+    }
+}
+
 /// A key as the word that the map has.
 fn transmute_key(key: CellKey) -> u64 {
     let mut word = 0_u64;
     word.as_mut_bytes().copy_from_slice(key.as_bytes());
     word
-}
-
-/// Steps of a walk over a table of so many entries.
-fn bound(entries: u32) -> usize {
-    usize::try_from(entries).unwrap_or(usize::MAX)
 }

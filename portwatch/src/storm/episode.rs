@@ -10,6 +10,9 @@ use crate::time::BootNs;
 /// An episode of which nothing can be seen any more is over.
 const STALE_NS: u64 = 60_000_000_000;
 
+/// So many times the threshold is large.
+const LARGE: u64 = 4;
+
 /// How a number stands to its threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -29,8 +32,6 @@ pub(super) struct Signal {
     pub(super) kind: StormKind,
     pub(super) subject: Subject,
     pub(super) standing: Standing,
-    /// It needs not last to be believed.
-    pub(super) is_sure: bool,
     /// A second, or the level.
     pub(super) value: u64,
     pub(super) threshold: u64,
@@ -50,7 +51,6 @@ impl Signal {
             kind,
             subject,
             standing: Standing::Unknown,
-            is_sure: false,
             value: 0,
             threshold: 0,
             grown: 0,
@@ -60,6 +60,11 @@ impl Signal {
             half_open: None,
             accept_queue: None,
         }
+    }
+
+    /// Is it several times what makes a storm?
+    pub(super) const fn is_large(&self) -> bool {
+        self.value / LARGE >= self.threshold
     }
 
     /// Over from the threshold on, quiet below half of it.
@@ -246,7 +251,7 @@ impl Candidate {
         self.episode.add(signal, at);
         if !self.is_open {
             return match signal.standing {
-                Standing::Over if signal.is_sure || lasts(self.episode.began, at, terms.hold) => {
+                Standing::Over if lasts(self.episode.began, at, terms.hold) => {
                     if !may_open {
                         self.was_refused = true;
                         return Turn::Nothing;

@@ -17,8 +17,6 @@ const LAG_NS: u64 = 360_000_000;
 const SECOND_NS: u64 = 900_000_000;
 /// Resets of a reset storm, in percent of the connections that begin.
 const RESETS: u32 = 150;
-/// Of a hundred SYNs, so many are not completed where one look is enough.
-const MOST: u32 = 50;
 /// Of a hundred connections of a process, so many fail in a connect storm.
 const FAILS: u32 = 50;
 /// Of a hundred places in an accept queue, so many are taken where it is the one that overflows.
@@ -93,8 +91,6 @@ impl Judge<'_> {
     ) -> Signal {
         let unknown = Signal::unknown(StormKind::SynFlood, Subject::Listener(reading.key));
         let threshold = u64::from(self.settings.syn_flood_rate);
-        let of_namespace = |which| namespace.and_then(|of| of.lately(which, SPAN_NS));
-        let cookies = of_namespace(COOKIES).map(Growth::rate);
         let (rate, ratio) = if reading.syns.is_some() {
             let Some(found) = track.unended(SYNS, ACCEPTED, SPAN_NS, LAG_NS) else {
                 return unknown;
@@ -122,12 +118,8 @@ impl Judge<'_> {
             });
             (unanswered.rate(), ratio)
         };
-        let half_open = reading.half_open.unwrap_or(0);
-        let is_most = ratio.is_none_or(|ratio| ratio >= MOST);
-        let is_seen = u64::from(half_open) >= threshold || cookies >= Some(threshold);
         let step = |which| track.step(which).map(|grown| grown.count);
         let mut signal = Signal {
-            is_sure: is_seen && is_most,
             begun: step(SYNS),
             completed: step(ACCEPTED),
             grown: match (step(SYNS), step(ACCEPTED)) {

@@ -6,7 +6,7 @@ use super::reading::{Rate, Subject};
 use crate::time::BootNs;
 
 /// Subjects that are learned; beyond that nothing new is, and fixed thresholds hold.
-const MOST: usize = 2_048;
+pub(super) const MOST: usize = 2_048;
 /// What is left of a rate after a day.
 const DAILY: f32 = 0.9;
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -15,6 +15,31 @@ const MINUTE_NS: u64 = 60_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Learned {
     hours: HashMap<(Rate, Subject), Hours>,
+}
+
+/// What one subject is used to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Habit {
+    /// Of which rate.
+    pub rate: Rate,
+    /// Who.
+    pub subject: Subject,
+    /// The highest rate by hour of the day (UTC), a second.
+    pub rates: [f32; 24],
+    /// The hour that was seen last.
+    pub hour: u8,
+}
+
+impl Habit {
+    /// What is left of it after so many days in which nobody looked.
+    #[must_use]
+    pub fn after(mut self, days: u32) -> Self {
+        let left = DAILY.powi(i32::try_from(days).unwrap_or(i32::MAX));
+        for rate in &mut self.rates {
+            *rate *= left;
+        }
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +111,35 @@ impl Learned {
             hours.rates.iter().copied().fold(0.0, f32::max)
         };
         normal as u64
+    }
+
+    /// Is anything known of it?
+    pub(super) fn knows(&self, rate: Rate, subject: Subject) -> bool {
+        self.hours.contains_key(&(rate, subject))
+    }
+
+    /// Everything that was learned, in no order.
+    pub(super) fn habits(&self) -> impl Iterator<Item = Habit> {
+        self.hours.iter().map(|(&(rate, subject), hours)| Habit {
+            rate,
+            subject,
+            rates: hours.rates,
+            hour: hours.hour,
+        })
+    }
+
+    /// Takes over what was learned before; what is known already is newer, and stays.
+    pub(super) fn recall(&mut self, habit: &Habit) {
+        let key = (habit.rate, habit.subject);
+        if self.hours.len() < MOST || self.hours.contains_key(&key) {
+            self.hours.entry(key).or_insert_with(|| Hours {
+                rates: habit.rates,
+                hour: habit.hour,
+                minute: 0,
+                // As the first minute.
+                least: 0.0,
+            });
+        }
     }
 
     /// Forgets what is no longer there.

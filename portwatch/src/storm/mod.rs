@@ -1,7 +1,10 @@
 //! Storms, floods and scans: what was counted becomes episodes that begin once and end once. Pure.
 
+#[cfg(test)]
+mod day;
 pub mod detector;
 pub mod episode;
+mod habits;
 mod judge;
 mod kept;
 mod learned;
@@ -18,7 +21,9 @@ mod track;
 
 pub use detector::{Account, Detector, Report};
 pub use episode::Episode;
+pub use habits::{Setting, TEXT_MAX, parse as habits, to_text as habits_text};
 pub use kept::{Counts, Kept, STATES, TOLD};
+pub use learned::Habit;
 pub use mib::{Mib, ephemeral_ports};
 pub use peers::{Prefix, Share};
 pub use reading::{

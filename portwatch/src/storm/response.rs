@@ -243,19 +243,14 @@ impl Responder {
     }
 
     /// An episode is over: what it had blocked is unblocked.
-    pub fn over(&mut self, episode: &Episode, now: BootNs) -> Vec<Order> {
-        let is_mine = |one: &Blocked| one.episode == Some(episode.number) && one.until > now;
+    pub fn over(&mut self, kind: StormKind, episode: u64, now: BootNs) -> Vec<Order> {
+        let is_mine = |one: &Blocked| one.episode == Some(episode) && one.until > now;
         let mine = self.blocked.extract_if(|_, one| is_mine(one));
         let mut mine: Vec<(Prefix, Set, bool)> = mine
             .map(|(prefix, one)| (prefix, one.set, one.dry_run))
             .collect();
         mine.sort_by_key(|(prefix, ..)| *prefix);
-        self.orders(
-            ResponseAction::Unblock,
-            mine,
-            episode.kind.word(),
-            Some(episode.number),
-        )
+        self.orders(ResponseAction::Unblock, mine, kind.word(), Some(episode))
     }
 
     fn block(

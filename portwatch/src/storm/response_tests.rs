@@ -92,13 +92,17 @@ fn the_end_undoes_what_its_episode_did_and_has_not_run_out() {
     );
     responder.storm(&first, &[], BootNs(SECOND));
     responder.storm(&second, &[], BootNs(SECOND));
-    let orders = responder.over(&first, BootNs(60 * SECOND));
+    let orders = responder.over(first.kind, first.number, BootNs(60 * SECOND));
     assert_eq!(names(&orders), ["203.0.113.7/32"]);
     assert_eq!(
         orders[0].scripts(),
         ["delete element inet filter bad4 { 203.0.113.7 }\n"]
     );
-    assert!(responder.over(&second, BootNs(700 * SECOND)).is_empty());
+    assert!(
+        responder
+            .over(second.kind, second.number, BootNs(700 * SECOND))
+            .is_empty()
+    );
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn what_was_only_told_or_failed_is_not_blocked() {
     assert_eq!(responder.storm(&storm, &[], BootNs(3)).len(), 1);
     // What is blocked is unblocked, whatever is configured by then.
     responder.configure(dry);
-    let undone = responder.over(&storm, BootNs(4));
+    let undone = responder.over(storm.kind, storm.number, BootNs(4));
     assert!(undone.len() == 1 && !undone[0].dry_run, "{undone:?}");
 }
 

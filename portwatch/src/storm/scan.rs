@@ -160,6 +160,11 @@ impl Scans {
                 reading.address.to_canonical(),
                 reading.is_udp,
             );
+            // The kernel remembers for longer. Whoever was forgotten here is no news until he knocks again.
+            let is_past = at.since(reading.last) > SILENT_NS.min(window);
+            if is_past && !self.sources.contains_key(&place) {
+                continue;
+            }
             self.note(place, reading, window);
             found.extend(self.vertical(place, settings.scan_ports, 0));
             self.add_knocks(place, reading, settings.scan_ports);

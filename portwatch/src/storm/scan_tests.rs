@@ -47,6 +47,20 @@ fn a_scan_is_told_once_and_again_after_it_was_silent() {
     );
 }
 
+/// The kernel's table forgets when it needs the place, which may be in days.
+#[test]
+fn a_scan_that_is_over_is_not_told_from_memory() {
+    let mut scans = Scans::default();
+    let over = source(7, &services(30), SECOND);
+    let mut found = 0;
+    for n in 1..1_000 {
+        let at = n * 60 * SECOND;
+        let stranger = source(8, &[23], at);
+        found += read(&mut scans, &[over.clone(), stranger], at).len();
+    }
+    assert_eq!(found, 1);
+}
+
 #[test]
 fn what_comes_late_to_ports_that_the_kernel_chose_is_no_scan() {
     let mut scans = Scans::default();

@@ -80,9 +80,11 @@ impl Default for Settings {
 
 impl Settings {
     /// How long it must be over the threshold before it is told: short pulses are no storm.
-    pub(super) const fn hold(&self, kind: StormKind, subject: Subject) -> Duration {
+    pub(super) const fn hold(&self, kind: StormKind, subject: Subject, is_large: bool) -> Duration {
         match (kind, subject) {
-            // Its rate is measured over a span already, handshakes that take their time considered.
+            // Its rate is measured over a span already, which lets handshakes take their time. Clients that come all at once
+            // from far away need more of it; a flood as large as those is seen early enough to wait for a third look.
+            (StormKind::SynFlood, Subject::Listener(_)) if is_large => Duration::from_millis(350),
             (StormKind::SynFlood, Subject::Listener(_)) => Duration::from_millis(150),
             (kind, _) => self.hold_of(kind),
         }

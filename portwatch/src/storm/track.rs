@@ -8,6 +8,11 @@ use crate::time::BootNs;
 const KEPT_NS: u64 = 3_000_000_000;
 /// Readings that are kept at most, however fast they come.
 const MOST: usize = 24;
+/// How long before the last reading those of a subject that stands still are laid: longer than a rate is measured over, and
+/// than half of what a flood is.
+const STILL_NS: [u64; 2] = [1_000_000_000, 400_000_000];
+/// Readings for which there is room while nothing goes on.
+const FEW: usize = 3;
 /// Stands for a total that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -65,6 +70,7 @@ impl<const N: usize> Track<N> {
                 self.samples.clear();
             }
         }
+        self.thin(at, totals);
         self.samples.push_back(Sample { at, totals });
         // One sample older than the span is kept, for differences over all of it.
         while self.samples.len() > MOST
@@ -74,6 +80,22 @@ impl<const N: usize> Track<N> {
                 .is_some_and(|second| at.since(second.at) > KEPT_NS)
         {
             self.samples.pop_front();
+        }
+        if self.samples.len() <= FEW {
+            // Listeners by the thousand are quiet most of the time.
+            self.samples.shrink_to(FEW);
+        }
+    }
+
+    /// Of what stands still there need be three readings. It stood at these totals at any moment between: so they may be laid
+    /// where every span has one.
+    fn thin(&mut self, at: BootNs, totals: [u64; N]) {
+        let is_same = |sample: &Sample<N>| sample.totals == totals;
+        let is_long = |first: &Sample<N>| at.since(first.at) >= STILL_NS[0];
+        if self.samples.front().is_some_and(is_long) && self.samples.iter().all(is_same) {
+            self.samples.clear();
+            let laid = STILL_NS.map(|ago| BootNs(at.0.saturating_sub(ago)));
+            self.samples.extend(laid.map(|at| Sample { at, totals }));
         }
     }
 
@@ -209,6 +231,25 @@ mod tests {
         };
         assert_eq!(track.step(0), Some(grown));
         assert_eq!(grown.rate(), 50);
+    }
+
+    #[test]
+    fn what_stands_still_needs_little_and_is_measured_as_well() {
+        let mut track = Track::<2>::default();
+        for n in 0..500 {
+            track.push(BootNs(n * 200 * MS), [Some(7), Some(7)]);
+            assert!(track.samples.len() <= 8);
+        }
+        assert_eq!(track.samples.len(), 3);
+        assert!(track.samples.capacity() <= 4);
+        assert_eq!(unended(&track), Some(0), "known, and none");
+        // A hundred a second begin and never end; a second later all is as if each reading had been kept.
+        for n in 500..508 {
+            track.push(BootNs(n * 200 * MS), [Some(7 + (n - 499) * 20), Some(7)]);
+        }
+        assert_eq!(unended(&track), Some(40));
+        let lately = track.lately(0, 900 * MS).map(Growth::rate);
+        assert_eq!(lately, Some(100));
     }
 
     proptest! {

@@ -72,7 +72,7 @@ fn a_flood_is_named_in_two_seconds_beside_any_load() {
 
 #[test]
 fn a_legitimate_burst_names_none() {
-    for rtt in [0, 1, 40, 200, 450] {
+    for rtt in [0, 1, 40, 200, 450, 600] {
         for phase in 0..10 {
             for length in [100 * MS, SECOND, 20 * SECOND] {
                 let begin = START + phase * 37 * MS;
@@ -153,6 +153,26 @@ fn a_day_of_load_with_bursts_gives_no_alarm() {
         now += if is_close { FAST } else { SLOW };
     }
     assert!(told.is_empty(), "{told:#?}");
+}
+
+/// Four seconds on, four off, and neither side of the threshold for a moment: one episode.
+#[test]
+fn a_flood_that_comes_in_pulses_is_one_episode() {
+    let pulse = |now: u64| {
+        let period = 8 * SECOND;
+        let (whole, rest) = (now / period, now % period);
+        whole * 800 + grown(rest, 0, 4 * SECOND, 200)
+    };
+    let model = |now: u64| {
+        let syns = pulse(now.clamp(START, START + 64 * SECOND));
+        Reading {
+            listeners: vec![listener(WEB, syns, 0)],
+            ..at(now)
+        }
+    };
+    let told = run(&mut detector(), 1, START + 120 * SECOND, &model);
+    assert_eq!(name(&told), [StormKind::SynFlood]);
+    assert_eq!(ended(&told), [StormKind::SynFlood]);
 }
 
 #[test]
@@ -447,9 +467,13 @@ fn memory_is_bounded_whoever_comes() {
             ports: 30,
             ..source(1, &[22], round * FAST)
         });
-        let listeners = (0..3_000_u16).map(|port| {
-            let key = ListenerKey { port, ..WEB };
-            listener(key, round * 1_000, 0)
+        let listeners = (0..9_000_u32).map(|n| {
+            let key = ListenerKey {
+                netns: n / 3_000,
+                port: u16::try_from(n % 3_000).expect("a port"),
+                ..WEB
+            };
+            listener(key, u64::from(n % 1_000) * round, 0)
         });
         let reading = Reading {
             listeners: listeners.collect(),
@@ -468,6 +492,27 @@ fn memory_is_bounded_whoever_comes() {
         detector.account()
     );
     assert!(detector.account().untold > 0);
+    assert_eq!(detector.account().unjudged, 9_000 - 8_192);
+    // Those that nobody counts any more make room at once.
+    let strangers = (0..8_000_u16).map(|port| {
+        listener(
+            ListenerKey {
+                port,
+                netns: 9,
+                ..WEB
+            },
+            1,
+            1,
+        )
+    });
+    for n in 40..42 {
+        let reading = Reading {
+            listeners: strangers.clone().collect(),
+            ..at(n * FAST)
+        };
+        detector.read(&reading, WallClock::from_epoch_ns(0));
+    }
+    assert_eq!(detector.account().unjudged, 0);
 }
 
 mod properties {
