@@ -26,7 +26,7 @@ const RUNGS: [&str; 6] = [
     "reconcile",
 ];
 const VM_KERNEL: &str = "6.1";
-const NOT_IN_VM: [&str; 13] = [
+const NOT_IN_VM: [&str; 17] = [
     "alerts",
     "channels::",
     "checks::",
@@ -35,7 +35,11 @@ const NOT_IN_VM: [&str; 13] = [
     "identity::",
     "loss::",
     "episodes::",
+    "floods::",
+    "kinds::",
     "metrics::",
+    "respond::",
+    "scans::",
     "siem::",
     "sinks::",
     "sinks_net::",
@@ -60,6 +64,7 @@ const NEEDS: [(&str, &str); 14] = [
     ("wrk", "wrk"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("nmap", "nmap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 

@@ -9,6 +9,7 @@ mod packets;
 mod race;
 mod socket;
 mod storm;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -154,8 +155,10 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
         "renaming" | "exec-storm" | "flood" | "reuse" | "bomb" | "listeners" => {
             storm::obey(verb, rest, slots)
         }
-        "senders" | "syns" | "knocks" | "crowd" | "leave" | "sysctl" => {
-            packets::obey(verb, rest, slots)
+        "senders" | "address" | "syns" | "blast" | "probe" | "knocks" | "crowd" | "leave"
+        | "sysctl" => packets::obey(verb, rest, slots),
+        "churn" | "refuse" | "reset" | "fill" | "half-send" | "mib" => {
+            traffic::obey(verb, rest, slots)
         }
         _ => life::obey(verb, rest, slots),
     }

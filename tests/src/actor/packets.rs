@@ -1,8 +1,10 @@
 //! The actor's commands that make traffic of its own making: SYNs from invented senders, knocks at closed ports, and crowds
-//! of connections. Bounded, and only in a network namespace of the actor's own.
+//! of connections; and what they need: addresses, routes, settings. Bounded, and only in a network namespace of the actor's
+//! own.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -14,17 +16,22 @@ use rustix::net::{
 use super::{Outcome, Slots, number, slot};
 use crate::sys;
 
-/// Packets of one command, at most.
-const MOST: u32 = 200_000;
-/// Senders are in 10.9.0.0/16.
+/// Packets or connections of one command, at most.
+pub(super) const MOST: u32 = 200_000;
+/// Senders are in 10.9.0.0/16 where nothing else is said.
 const SENDERS: [u8; 2] = [10, 9];
+/// Longest time that a flood may go on.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Packets between two looks at the clock.
 const BURST: u32 = 16;
 
 pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     match verb {
-        "senders" => senders(),
+        "senders" => senders(words),
+        "address" => address(words),
         "syns" => syns(words),
+        "blast" => blast(words),
+        "probe" => probe(words),
         "knocks" => knocks(words),
         "crowd" => crowd(words, slots),
         "leave" => leave(words, slots),
@@ -33,8 +40,36 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
     }
 }
 
-/// `senders`: gives the invented senders a route to nowhere, without which the kernel would not answer them.
-fn senders() -> Result<Outcome> {
+/// `senders [NETWORK]`: gives the invented senders, a network of 16 bits, a route to nowhere, without which the kernel would
+/// not answer them.
+fn senders(words: &[&str]) -> Result<Outcome> {
+    let [first, second] = network(words, 0)?;
+    // `struct rtmsg`: AF_INET, 16 bits of destination; main table, by boot, scope link, unicast.
+    let mut message = vec![2, 16, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
+    // RTA_DST and RTA_OIF: `lo` is the first interface of every namespace.
+    message.extend_from_slice(&[8, 0, 1, 0, first, second, 0, 0]);
+    message.extend_from_slice(&[8, 0, 4, 0, 1, 0, 0, 0]);
+    ask_netlink(RTM_NEWROUTE, &message)
+}
+
+/// `address A.B.C.D`: gives `lo` this address and, with its /24, all others of that network.
+fn address(words: &[&str]) -> Result<Outcome> {
+    let address: Ipv4Addr = number(words, 0)?;
+    // `struct ifaddrmsg`: AF_INET, 24 bits, no flags, scope of all, `lo`.
+    let mut message = vec![2, 24, 0, 0, 1, 0, 0, 0];
+    // IFA_ADDRESS and IFA_LOCAL.
+    for kind in [1, 2] {
+        message.extend_from_slice(&[8, 0, kind, 0]);
+        message.extend_from_slice(&address.octets());
+    }
+    ask_netlink(RTM_NEWADDR, &message)
+}
+
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+
+/// Has routing done something, and waits until it is.
+fn ask_netlink(kind: u16, body: &[u8]) -> Result<Outcome> {
     let netlink = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -42,17 +77,12 @@ fn senders() -> Result<Outcome> {
         None,
     )?;
     bind(&netlink, &SocketAddrNetlink::new(0, 0))?;
-    // `struct nlmsghdr`: RTM_NEWROUTE, with NLM_F_REQUEST, ACK, CREATE.
-    let mut message = Vec::new();
-    message.extend_from_slice(&44_u32.to_ne_bytes());
-    message.extend_from_slice(&24_u16.to_ne_bytes());
+    // `struct nlmsghdr`, with NLM_F_REQUEST, ACK, CREATE.
+    let mut message = u32::try_from(16 + body.len())?.to_ne_bytes().to_vec();
+    message.extend_from_slice(&kind.to_ne_bytes());
     message.extend_from_slice(&0x405_u16.to_ne_bytes());
     message.extend_from_slice(&[0; 8]);
-    // `struct rtmsg`: AF_INET, 16 bits of destination; main table, by boot, scope link, unicast.
-    message.extend_from_slice(&[2, 16, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0]);
-    // RTA_DST and RTA_OIF: `lo` is the first interface of every namespace.
-    message.extend_from_slice(&[8, 0, 1, 0, SENDERS[0], SENDERS[1], 0, 0]);
-    message.extend_from_slice(&[8, 0, 4, 0, 1, 0, 0, 0]);
+    message.extend_from_slice(body);
     sendto(
         &netlink,
         &message,
@@ -73,32 +103,103 @@ fn senders() -> Result<Outcome> {
     }
 }
 
-/// `syns COUNT RATE PORT`: sends that many SYNs, so many a second (0: as fast as can be), each from another of 65,536
-/// senders that will never answer.
+/// The first 16 bits of the address at this place, or of [`SENDERS`].
+fn network(words: &[&str], at: usize) -> Result<[u8; 2]> {
+    match words.get(at) {
+        None => Ok(SENDERS),
+        Some(_) => {
+            let [first, second, ..] = number::<Ipv4Addr>(words, at)?.octets();
+            Ok([first, second])
+        }
+    }
+}
+
+/// `syns COUNT RATE PORT [NETWORK SENDERS]`: sends that many SYNs, so many a second (0: as fast as can be), each from another
+/// of so many senders (65,536) that will never answer.
 fn syns(words: &[&str]) -> Result<Outcome> {
     let (count, rate, port): (u32, u32, u16) =
         (number(words, 0)?, number(words, 1)?, number(words, 2)?);
     ensure!(count <= MOST, "at most {MOST} packets");
-    let raw = sys::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
-    let to = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    let [a, b] = network(words, 3)?;
+    let senders: u32 = words.get(4).map_or(Ok(65_536), |_| number(words, 4))?;
+    let raw = Raw::new()?;
     let start = Instant::now();
     for nth in 0..count {
-        sendto(&raw, &syn(nth, port), SendFlags::empty(), &to)?;
+        let [_, _, c, d] = (nth % senders).to_be_bytes();
+        raw.send(&syn([a, b, c, d], port, nth / senders, nth))?;
         if rate > 0 && nth % BURST == 0 {
             let due = Duration::from_secs(1) * nth / rate;
             std::thread::sleep(due.saturating_sub(start.elapsed()));
         }
     }
-    Ok(Outcome::facts([
-        ("sent", count.to_string()),
-        ("millis", start.elapsed().as_millis().to_string()),
-    ]))
+    Ok(sent(count, start))
 }
 
-/// An IPv4 header and a TCP header, without options.
-fn syn(nth: u32, port: u16) -> [u8; 40] {
-    let [_, _, third, fourth] = nth.to_be_bytes();
-    let source = [SENDERS[0], SENDERS[1], third, fourth];
+/// `blast MILLIS PORT`: SYNs as fast as one processor can send them, for so long, each from another of 65,536 senders.
+fn blast(words: &[&str]) -> Result<Outcome> {
+    let time = Duration::from_millis(number(words, 0)?).min(LONGEST);
+    let port: u16 = number(words, 1)?;
+    let raw = Raw::new()?;
+    let start = Instant::now();
+    let mut count = 0_u32;
+    while start.elapsed() < time {
+        for _ in 0..BURST {
+            let [_, _, c, d] = count.to_be_bytes();
+            raw.send(&syn(
+                [SENDERS[0], SENDERS[1], c, d],
+                port,
+                count >> 16,
+                count,
+            ))?;
+            count += 1;
+        }
+    }
+    Ok(sent(count, start))
+}
+
+/// `probe FIRST COUNT RATE SOURCE`: what a half-open scan is: one SYN to each of that many ports of 127.0.0.1, from one source.
+fn probe(words: &[&str]) -> Result<Outcome> {
+    let (first, count, rate): (u16, u16, u32) =
+        (number(words, 0)?, number(words, 1)?, number(words, 2)?);
+    let source: Ipv4Addr = number(words, 3)?;
+    let raw = Raw::new()?;
+    let start = Instant::now();
+    for nth in 0..count {
+        let port = first.saturating_add(nth);
+        raw.send(&syn(source.octets(), port, 0, nth.into()))?;
+        if rate > 0 {
+            let due = Duration::from_secs(1) * u32::from(nth) / rate;
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+    }
+    Ok(sent(count.into(), start))
+}
+
+fn sent(count: u32, start: Instant) -> Outcome {
+    Outcome::facts([
+        ("sent", count.to_string()),
+        ("millis", start.elapsed().as_millis().to_string()),
+    ])
+}
+
+/// A socket that sends whole packets over loopback.
+struct Raw(OwnedFd);
+
+impl Raw {
+    fn new() -> Result<Self> {
+        let raw = sys::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
+        Ok(Self(raw))
+    }
+
+    fn send(&self, packet: &[u8]) -> Result<()> {
+        let to = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+        sendto(&self.0, packet, SendFlags::empty(), &to)?;
+        Ok(())
+    }
+}
+
+/// An IPv4 header and a TCP header, without options: the sender's `round`th connection.
+fn syn(source: [u8; 4], port: u16, round: u32, sequence: u32) -> [u8; 40] {
     let target = Ipv4Addr::LOCALHOST.octets();
     let mut packet = [0_u8; 40];
     let mut put = |at: usize, bytes: &[u8]| {
@@ -111,10 +212,10 @@ fn syn(nth: u32, port: u16) -> [u8; 40] {
     put(6, &[0x40, 0, 64, 6]);
     put(12, &source);
     put(16, &target);
-    let from = 1024 + u16::try_from(nth >> 16).unwrap_or(0);
+    let from = 1024 + u16::try_from(round % 60_000).unwrap_or(0);
     put(20, &from.to_be_bytes());
     put(22, &port.to_be_bytes());
-    put(24, &nth.to_be_bytes());
+    put(24, &sequence.to_be_bytes());
     // Length of the header, SYN; window.
     put(32, &[0x50, 0x02, 0xff, 0xff]);
     let pseudo = [source, target, [0, 6, 0, 20]].concat();
@@ -138,9 +239,11 @@ fn checksum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).unwrap_or(0)
 }
 
-/// `knocks tcp|udp FIRST COUNT`: knocks at that many ports of 127.0.0.1, one after the other.
+/// `knocks tcp|udp FIRST COUNT [MILLIS]`: knocks at that many ports of 127.0.0.1, one after the other, with so long a pause
+/// between them.
 fn knocks(words: &[&str]) -> Result<Outcome> {
     let (first, count): (u16, u16) = (number(words, 1)?, number(words, 2)?);
+    let pause: u64 = words.get(3).map_or(Ok(0), |_| number(words, 3))?;
     let mut refused = 0_u32;
     for port in first..first.saturating_add(count) {
         let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
@@ -151,8 +254,9 @@ fn knocks(words: &[&str]) -> Result<Outcome> {
                 socket.send_to(b"?", to)?;
                 refused += 1;
             }
-            _ => bail!("knocks tcp|udp FIRST COUNT"),
+            _ => bail!("knocks tcp|udp FIRST COUNT [MILLIS]"),
         }
+        std::thread::sleep(Duration::from_millis(pause));
     }
     Ok(Outcome::facts([("refused", refused.to_string())]))
 }
@@ -188,12 +292,13 @@ fn leave(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-/// `sysctl NAME VALUE`: of this namespace's IPv4.
+/// `sysctl NAME VALUE…`: of this namespace's IPv4.
 fn sysctl(words: &[&str]) -> Result<Outcome> {
-    let (Some(name), Some(value)) = (words.first(), words.get(1)) else {
+    let Some((name, value @ [_, ..])) = words.split_first() else {
         bail!("sysctl NAME VALUE");
     };
-    ensure!(name.starts_with("tcp_"), "only those of TCP");
-    std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value)?;
+    let is_known = name.starts_with("tcp_") || *name == "ip_local_port_range";
+    ensure!(is_known, "only those of TCP, and the range of local ports");
+    std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value.join(" "))?;
     Ok(Outcome::default())
 }

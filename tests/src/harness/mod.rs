@@ -17,6 +17,7 @@ pub mod receivers;
 pub mod report;
 pub mod rungs;
 pub mod smtp_peer;
+pub mod stage;
 pub mod suite;
 pub mod tiny;
 pub mod trigger;

@@ -81,6 +81,11 @@ impl Context {
         self.rung.as_deref()
     }
 
+    /// Reports a finding that is more than that a scenario passed.
+    pub fn found(&self, key: &str, value: &serde_json::Value) {
+        self.report.find(key, value);
+    }
+
     /// What was taken away from portwatch.
     #[must_use]
     pub const fn condition(&self) -> Option<&'static Condition> {

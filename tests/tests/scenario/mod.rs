@@ -9,6 +9,7 @@ mod control;
 mod episodes;
 mod failure;
 mod flood;
+mod floods;
 mod half;
 mod hang;
 mod history;
@@ -16,6 +17,7 @@ mod holders;
 mod hostile;
 mod identity;
 mod inventory;
+mod kinds;
 mod ladder;
 mod loss;
 mod metrics;
@@ -27,6 +29,8 @@ mod process;
 mod program;
 mod raw;
 mod rendering;
+mod respond;
+mod scans;
 mod siem;
 mod sinks;
 mod sinks_net;
@@ -77,6 +81,10 @@ pub(crate) fn all() -> Vec<Scenario> {
         rendering::ALL,
         siem::ALL,
         episodes::ALL,
+        floods::ALL,
+        kinds::ALL,
+        scans::ALL,
+        respond::ALL,
         failure::ALL,
         holders::ALL,
         uring::ALL,

@@ -1,8 +1,9 @@
-//! Writes docs/kernels.md: what was observed with one build of the programs, and nothing else.
+//! Writes docs/kernels.md, and the table in docs/storms.md: what was observed with one build of the programs, and nothing else.
 
 mod condition;
 mod permits;
 mod results;
+mod storms;
 
 use std::fs;
 use std::path::Path;
@@ -29,13 +30,13 @@ An entry reads `12 +2 -1 !1`: twelve scenarios seen, two not seen *and portwatch
 because the kernel lacks what it would use, one failed. `–`: this was not run.
 ";
 
-/// Writes the document.
+/// Writes the documents.
 pub(crate) fn write(root: &Path, outcomes: &[Outcome]) -> Result<()> {
     let file = root.join(FILE);
     fs::write(&file, render(outcomes))
         .with_context(|| format!("cannot write {}", file.display()))?;
     println!("wrote {FILE}");
-    Ok(())
+    storms::write(root, outcomes)
 }
 
 fn render(outcomes: &[Outcome]) -> String {
