@@ -35,12 +35,13 @@ pub(super) const CONNECTS: usize = 0;
 pub(super) const FAILED: usize = 1;
 
 /// Totals of a namespace.
-pub(super) type Namespace = Track<5>;
+pub(super) type Namespace = Track<6>;
 pub(super) const COOKIES: usize = 0;
 pub(super) const OVERFLOWS: usize = 1;
 pub(super) const KNOCKS: usize = 2;
 pub(super) const REFUSED: usize = 3;
 pub(super) const RESET_CONNECTIONS: usize = 4;
+pub(super) const UNQUEUED: usize = 5;
 
 /// The totals of a reading.
 pub(super) const fn listener_totals(of: &ListenerReading) -> [Option<u64>; 4] {
@@ -53,13 +54,14 @@ pub(super) const fn process_totals(of: &ProcessReading) -> [Option<u64>; 2] {
 }
 
 /// See [`listener_totals`]; `knocks` are those at closed ports that no scan explains.
-pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Option<u64>; 5] {
+pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Option<u64>; 6] {
     [
         of.cookies_sent,
         of.listen_overflows,
         Some(knocks),
         of.refused,
         of.reset_connections,
+        of.syn_queue_full,
     ]
 }
 
@@ -100,11 +102,19 @@ impl Judge<'_> {
             let dropped = namespace.and_then(|of| of.lately(OVERFLOWS, SPAN_NS + LAG_NS));
             let dropped = dropped.filter(|_| !is_roomy).map_or(0, |grown| grown.count);
             let unended = found.unended.saturating_sub(dropped);
+            // Where SYNs are counted by the requests that they make, those that found the queue full are missing.
+            let accepted = track
+                .lately(ACCEPTED, SPAN_NS)
+                .map_or(0, |grown| grown.count);
+            let unqueued =
+                unqueued(namespace, reading, SPAN_NS).map_or(0, |grown| per(found.ns, grown));
+            let began = found.began.max(unqueued);
+            let unended = unended.max(unqueued.saturating_sub(accepted));
             let grown = Growth {
                 count: unended,
                 ns: found.ns,
             };
-            (grown.rate(), Some(percent(unended, found.began)))
+            (grown.rate(), Some(percent(unended, began)))
         } else {
             let Some(unanswered) = track.lately(UNANSWERED, SPAN_NS) else {
                 return unknown;
@@ -119,11 +129,15 @@ impl Judge<'_> {
             (unanswered.rate(), ratio)
         };
         let step = |which| track.step(which).map(|grown| grown.count);
+        let unqueued = is_crowded(reading)
+            .then(|| namespace?.step(UNQUEUED))
+            .flatten();
+        let unqueued = unqueued.map_or(0, |grown| grown.count);
         let mut signal = Signal {
-            begun: step(SYNS),
+            begun: step(SYNS).map(|syns| syns.max(unqueued)),
             completed: step(ACCEPTED),
             grown: match (step(SYNS), step(ACCEPTED)) {
-                (Some(syns), accepted) => syns.saturating_sub(accepted.unwrap_or(0)),
+                (Some(syns), accepted) => syns.max(unqueued).saturating_sub(accepted.unwrap_or(0)),
                 (None, _) => step(UNANSWERED).unwrap_or(0),
             },
             cookies: namespace
@@ -303,14 +317,20 @@ impl Judge<'_> {
     pub(super) fn refused(&self, track: &Namespace, netns: u32) -> Signal {
         let subject = Subject::Namespace(netns);
         let unknown = Signal::unknown(StormKind::RefusedStorm, subject);
-        let most = |growth: [Option<Growth>; 2]| {
-            growth.into_iter().flatten().max_by_key(|grown| grown.count)
-        };
         let lately = |which| track.lately(which, SECOND_NS);
-        let Some(refused) = most([lately(REFUSED), lately(KNOCKS)]) else {
+        let counted = |which| lately(which).map_or(0, |grown: Growth| grown.count);
+        // On loopback both are the same refusals, read at different moments: one of them is followed, or the total grows by
+        // whichever happened to be read later.
+        let refused = counted(REFUSED);
+        let is_knocked = counted(KNOCKS) > refused.saturating_add(refused / 4);
+        let which = match is_knocked || lately(REFUSED).is_none() {
+            true => KNOCKS,
+            false => REFUSED,
+        };
+        let Some(refused) = lately(which) else {
             return unknown;
         };
-        let step = most([track.step(REFUSED), track.step(KNOCKS)]);
+        let step = track.step(which);
         let floor = self.settings.refused_storm_rate;
         let threshold = self.adaptive(floor, Rate::Reset, subject);
         Signal {
@@ -347,6 +367,26 @@ impl Judge<'_> {
             ..unknown.stands(dropped.rate(), self.settings.accept_queue_rate.into())
         }
     }
+}
+
+/// Is the queue of half-open connections full? SYNs then make no request: they are answered by cookies, or dropped.
+fn is_crowded(reading: &ListenerReading) -> bool {
+    let most = reading.accept_queue.map(|(_, most)| most);
+    reading
+        .half_open
+        .zip(most)
+        .is_some_and(|(now, most)| now >= most)
+}
+
+/// SYNs of the namespace that made no request, where it is this listener's queue that is full.
+fn unqueued(
+    namespace: Option<&Namespace>,
+    reading: &ListenerReading,
+    at_least_ns: u64,
+) -> Option<Growth> {
+    namespace
+        .filter(|_| is_crowded(reading))?
+        .lately(UNQUEUED, at_least_ns)
 }
 
 /// Is this the listener whose queue overflows? One that did so before is believed as long as half of it is full.

@@ -131,6 +131,7 @@ fn among_new_listeners(context: &Context) -> Result<Outcome> {
     let stage = Stage::new(context, "")?;
     let mechanism = stage.mechanism("tcp.syn")?;
     let is_exact = stage.mechanism("tcp.listen")? != "reconcile";
+    let others = runnable_elsewhere()?;
     let mut place = Place::new("floods-listeners", 4096)?;
     let mut opener = Actor::start("floods-opener")?;
     stage.knows(&place)?;
@@ -200,7 +201,7 @@ fn among_new_listeners(context: &Context) -> Result<Outcome> {
         }),
     );
     if is_exact {
-        let limit = u64::try_from(LATE.as_micros())? * u64::from(scale());
+        let limit = u64::try_from(LATE.as_micros())? * u64::from(scale()) * others;
         let last = late.last().copied().context("no latency is told")?;
         ensure!(last <= limit, "one was told {last} µs after it listened");
     }
@@ -222,6 +223,14 @@ fn among_new_listeners(context: &Context) -> Result<Outcome> {
         )?;
     }
     Ok(Outcome::Done)
+}
+
+/// How many times as long things take because others have the processors as well: 1 on a machine with nothing else to do.
+fn runnable_elsewhere() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    let load: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(1 + (load / processors as f64) as u64)
 }
 
 /// A web server is asked as fast as the machine can ask, a connection a request: success, and no storm.

@@ -1,23 +1,34 @@
 //! `portwatch stats` held against the kernel's own tables, in a namespace where nobody else has sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use portwatch_tests::harness::daemon::{Daemon, Home};
+use portwatch_tests::harness::program::find as find_program;
+use portwatch_tests::harness::stage::within;
 use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{Actor, Context, Kind, Outcome};
 use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!("stats": states_are_those_of_the_kernel, time_wait_shows_no_state, kept_by_events, without_the_daemon);
+scenarios!("stats": states_are_those_of_the_kernel, time_wait_shows_no_state, kept_by_events, without_the_daemon,
+    agrees_with_ss_amid_churn);
 
 /// Connections, each of two sockets.
 const CONNECTIONS: u64 = 400;
 /// Of them, those whose client, and those whose server closes.
 const LEFT: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that stay, and those a second that come and go, each of two sockets.
+const MANY: u64 = 5_000;
+const CHURN: u32 = 300;
+/// Sockets of one connection that comes or goes, which may be in any state.
+const PASSING: u64 = 4;
 
 /// Every state, process and port, as the actor made them.
 fn states_are_those_of_the_kernel(context: &Context) -> Result<Outcome> {
@@ -112,6 +123,86 @@ fn without_the_daemon(_context: &Context) -> Result<Outcome> {
     );
     ensure!(stats["kept"].is_null(), "{stats}");
     Ok(Outcome::Done)
+}
+
+/// Ten thousand sockets, and connections that come and go: each state is told as `ss` tells it. `ss` is asked just before and
+/// just after, and the answer lies between.
+fn agrees_with_ss_amid_churn(context: &Context) -> Result<Outcome> {
+    let Some(ss) = find_program("ss") else {
+        return Ok(Outcome::Skipped("there is no ss".to_owned()));
+    };
+    let stage = Stage::new(context)?;
+    let mut actor = Actor::start("stats-many")?;
+    let netns: u64 = actor.call("unshare-net")?.number("netns")?;
+    let listener = actor.listener(Kind::TCP4, "127.0.0.1:0", 64)?;
+    for part in 0..10 {
+        let count = MANY / 10;
+        actor.call(&format!("crowd {count} {} m{part}-", listener.slot))?;
+    }
+    let mut churner = within(actor.pid, || Actor::start("stats-churn"))?;
+    let busy = churner.listener(Kind::TCP4, "127.0.0.1:0", 64)?;
+    let slot = busy.slot.clone();
+    let is_over = AtomicBool::new(false);
+    let compared = std::thread::scope(|scope| {
+        let churn = scope.spawn(|| -> Result<u32> {
+            let mut made = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                churner.call(&format!("churn {CHURN} {CHURN} {slot}"))?;
+                made += CHURN;
+            }
+            Ok(made)
+        });
+        let compared = (0..5)
+            .map(|_| {
+                let before = by_ss(&ss, actor.pid)?;
+                let stats = ask(&stage.home, &["stats", "-o", "json"])?;
+                let after = by_ss(&ss, actor.pid)?;
+                anyhow::Ok((before, space(&stats, netns)["states"].clone(), after))
+            })
+            .collect::<Result<Vec<_>>>();
+        is_over.store(true, Ordering::Relaxed);
+        let made = churn.join().map_err(|_| anyhow!("the churn panicked"))??;
+        ensure!(made > 0, "nothing came and went");
+        compared
+    })?;
+    for (before, told, after) in &compared {
+        ensure!(before.get("ESTABLISHED") >= Some(&(2 * MANY)), "{before:?}");
+        let states = told.as_object().context("states")?.keys();
+        let all: BTreeSet<&String> = states.chain(before.keys()).chain(after.keys()).collect();
+        for state in all {
+            let of = |counts: &BTreeMap<String, u64>| counts.get(state).copied().unwrap_or(0);
+            let (first, last) = (of(before).min(of(after)), of(before).max(of(after)));
+            let count = told[state].as_u64().unwrap_or(0);
+            ensure!(
+                count + PASSING >= first && count <= last + PASSING,
+                "{state}: {count} by stats, {first} to {last} by ss; {told}"
+            );
+        }
+    }
+    let last = compared.last().map(|(_, told, _)| told.to_string());
+    eprintln!("stats and ss agree: {}", last.unwrap_or_default());
+    Ok(Outcome::Done)
+}
+
+/// Sockets in each state, as `ss` counts them in the namespace of this process.
+fn by_ss(ss: &Path, pid: u32) -> Result<BTreeMap<String, u64>> {
+    let output = within(pid, || {
+        Ok(Command::new(ss).args(["-H", "-tan"]).output()?)
+    })?;
+    ensure!(output.status.success(), "ss: {output:?}");
+    let mut counts = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let state = match line.split(' ').next().unwrap_or_default() {
+            "ESTAB" => "ESTABLISHED".to_owned(),
+            "SYN-RECV" => "NEW_SYN_RECV".to_owned(),
+            "FIN-WAIT-1" => "FIN_WAIT1".to_owned(),
+            "FIN-WAIT-2" => "FIN_WAIT2".to_owned(),
+            "UNCONN" => "CLOSE".to_owned(),
+            state => state.replace('-', "_"),
+        };
+        *counts.entry(state).or_insert(0) += 1;
+    }
+    Ok(counts)
 }
 
 /// A crowd of connections in a namespace of its own, some of which a side has left.

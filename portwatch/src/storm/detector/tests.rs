@@ -267,6 +267,65 @@ fn refused_connections_are_a_storm_unless_a_scan_explains_them() {
 }
 
 #[test]
+fn a_flood_goes_on_when_the_queue_is_full_and_syns_make_no_request() {
+    // Counted as requests: as many as the queue has places, then none. The namespace counts what found it full.
+    let all = |now| grown(now, START, START + 30 * SECOND, 100);
+    let model = |now: u64| {
+        let requests = all(now).min(128);
+        let is_over = now > START + 30 * SECOND;
+        let mut web = listener(WEB, requests, 0);
+        web.half_open = Some(u32::try_from(requests).expect("few") * u32::from(!is_over));
+        web.accept_queue = Some((0, 128));
+        Reading {
+            listeners: vec![web],
+            namespaces: vec![NamespaceReading {
+                syn_queue_full: Some(all(now) - requests),
+                ..namespace()
+            }],
+            ..at(now)
+        }
+    };
+    let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
+    begins_and_ends(&told, StormKind::SynFlood, 2 * SECOND);
+    let Some((ended, Report::Ended(episode, _))) = told.last() else {
+        panic!("{told:#?}");
+    };
+    assert!(*ended > START + 30 * SECOND, "over after {ended} ns");
+    assert!(
+        (2_900..=3_100).contains(&episode.total),
+        "{}",
+        episode.total
+    );
+}
+
+#[test]
+fn refusals_that_both_sides_count_are_told_once() {
+    let refused = |now| grown(now, START, START + 20 * SECOND, 1_000);
+    // On loopback the knocks are those of the same connects, and are read at other moments.
+    let model = |now: u64| {
+        let mut who = source(9, &[8080], now);
+        who.count = refused(now - now % (400 * MS));
+        Reading {
+            namespaces: vec![NamespaceReading {
+                refused: Some(refused(now)),
+                ..namespace()
+            }],
+            sources: if now < START { Vec::new() } else { vec![who] },
+            ..at(now)
+        }
+    };
+    let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
+    let Some((_, Report::Ended(episode, _))) = told.last() else {
+        panic!("{told:#?}");
+    };
+    assert!(
+        (15_000..=21_000).contains(&episode.total),
+        "{}",
+        episode.total
+    );
+}
+
+#[test]
 fn sockets_that_are_never_closed_are_a_leak_and_those_that_come_and_go_are_none() {
     let leak = |now: u64| u32::try_from(grown(now, START, START + 20 * SECOND, 10)).expect("few");
     let model = |now| Reading {

@@ -132,6 +132,9 @@ mod tests {
 
     #[test]
     fn without_storms_there_is_no_table() {
-        assert_eq!(render(&[outcome("6.1.0-50", "fexit", End::Exit(0), &[])]), "");
+        assert_eq!(
+            render(&[outcome("6.1.0-50", "fexit", End::Exit(0), &[])]),
+            ""
+        );
     }
 }
