@@ -29,6 +29,20 @@ fn a_slow_scan_is_one_scan_however_slow() {
 }
 
 #[test]
+fn twenty_ports_within_a_day_are_a_scan_and_fewer_are_none() {
+    for (minutes, expected) in [(70, 1), (80, 0)] {
+        let (mut scans, mut found) = (Scans::default(), Vec::new());
+        for (port, n) in services(30).into_iter().zip(1_u64..) {
+            let at = n * minutes * 60 * SECOND;
+            let mut one = source(7, &[port], at);
+            one.first = BootNs(at);
+            found.extend(read(&mut scans, &[one], at));
+        }
+        assert_eq!(found.len(), expected, "a port in {minutes} min: {found:?}");
+    }
+}
+
+#[test]
 fn a_scan_is_told_once_and_again_after_it_was_silent() {
     let mut scans = Scans::default();
     let ports = services(30);

@@ -104,15 +104,21 @@ impl Stage {
         })
     }
 
-    /// Waits until the place's listener is told, and the first look after that is old.
+    /// Waits until the place's listener is known, and the first look after that is old.
     ///
     /// # Errors
-    /// It is not told.
+    /// It is not known.
     pub fn knows(&self, place: &Place) -> Result<()> {
-        let told = self.watch.next_after(0, PATIENCE, |event| {
-            event.is_opening() && event.has_inode(place.sock.inode)
-        });
-        told.context("the listener is not told")?;
+        let deadline = Instant::now() + PATIENCE * scale();
+        let wanted = format!("\"inode\":{},", place.sock.inode);
+        loop {
+            let listed = self.home.command()?.args(["ls", "-o", "json"]).output()?;
+            if String::from_utf8_lossy(&listed.stdout).contains(&wanted) {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "the listener is not known");
+            std::thread::sleep(Duration::from_millis(50));
+        }
         std::thread::sleep(Duration::from_secs(1));
         Ok(())
     }
