@@ -225,12 +225,16 @@ fn among_new_listeners(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// How many times as long things take because others have the processors as well: 1 on a machine with nothing else to do.
+/// How many times as long things take because others have the processors as well: 1 on a machine with nothing else to do. Where
+/// there is but one processor, the flood itself has it.
 fn runnable_elsewhere() -> Result<u64> {
+    const BY_THE_FLOOD: u64 = 10;
     let text = std::fs::read_to_string("/proc/loadavg")?;
     let load: f64 = text.split(' ').next().unwrap_or_default().parse()?;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(1 + (load / processors as f64) as u64)
+    Ok(match std::thread::available_parallelism()?.get() {
+        1 => BY_THE_FLOOD,
+        processors => 1 + (load / processors as f64) as u64,
+    })
 }
 
 /// A web server is asked as fast as the machine can ask, a connection a request: success, and no storm.
