@@ -49,7 +49,7 @@ const NOT_IN_VM: [&str; 17] = [
 const FUZZ_SECONDS: u32 = 15;
 
 /// What the live scenarios start: a command, and the Debian package that has it.
-const NEEDS: [(&str, &str); 14] = [
+const NEEDS: [(&str, &str); 15] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("python3", "python3"),
