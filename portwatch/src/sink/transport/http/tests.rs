@@ -41,11 +41,11 @@ fn server(
                 "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
                 text.len()
             );
+            // First: whoever has the answer looks for the body.
+            let body = String::from_utf8_lossy(&body).into_owned();
+            let is_over = sender.send(body).is_err();
             reader.get_mut().write_all(answer.as_bytes()).expect("sent");
-            if sender
-                .send(String::from_utf8_lossy(&body).into_owned())
-                .is_err()
-            {
+            if is_over {
                 return;
             }
         }
