@@ -1,7 +1,7 @@
 //! What storms are told by: cells are made for what listens, and looked at when the probes say that something moved.
 //!
 //! While all is quiet, this is a comparison of eight numbers a second, which were read anyway, and a look at the tables and the
-//! counters of the namespaces every [`SLOW`] seconds. A crossing leads to a look at once, unless what moved is connections
+//! counters of the namespaces every [`SLOW`] nanoseconds, or [`FAST`] where SYNs are seen as requests alone. A crossing leads to a look at once, unless what moved is connections
 //! that are completed; so does a second in which more happened on the host than one subject may do; and while somebody watches
 //! an episode, each second does. The looking itself is done by the [`Observer`], on another thread.
 
@@ -19,8 +19,9 @@ use super::pipeline::Pipeline;
 use crate::decode::cell_key;
 use crate::decode::record::SockId;
 use crate::enrich::Waits;
-use crate::event::{EventType, Protocol, Sensor};
+use crate::event::{EventType, Mechanism, Protocol, Sensor};
 use crate::inventory::{Change, Listener};
+use crate::probe::plan::Signal;
 use crate::probe::sensors::Sensors;
 use crate::probe::storms::{CellTotals, StormMaps};
 use crate::storm::peers::percent;
@@ -84,7 +85,7 @@ impl Storms {
             limits: Limits::default(),
             half_open: 1,
             last: announce::Counts::default(),
-            due: BootNs(now.0 + SLOW),
+            due: BootNs(now.0 + FAST),
             not_before: now,
             fast_until: now,
             settled: now,
@@ -358,7 +359,9 @@ impl Pipeline {
         let now = BootNs::now();
         self.storms.not_before = BootNs(now.0 + PAUSE);
         let is_fast = self.storms.fast_until > now;
-        let usual = if is_fast { FAST } else { SLOW };
+        // A full queue makes no requests: where those alone are counted, only a look tells of a flood at a short one.
+        let is_half_blind = self.plan.uses(Signal::TcpSyn, Mechanism::Cgroup);
+        let usual = if is_fast || is_half_blind { FAST } else { SLOW };
         self.storms.due = BootNs(now.0 + usual);
         let counters = self.sensors.as_ref().map(Sensors::counters);
         let kept = counters
@@ -382,7 +385,7 @@ impl Pipeline {
             crossings: std::mem::take(&mut self.storms.waiting),
             settings: self.storms.settings.take(),
             sources: std::mem::take(&mut self.storms.sources_moved),
-            half_open: is_fast,
+            half_open: is_fast || is_half_blind,
             close_wait,
             clock: self.surroundings.clock,
         };

@@ -8,7 +8,7 @@ use zerocopy::FromZeros as _;
 
 use super::super::announce::Limits;
 use super::super::habits::Habits;
-use super::{CellTotals, Observer, SLOW, Storms, key_of};
+use super::{CellTotals, FAST, Observer, SLOW, Storms, key_of};
 use crate::event::Mechanism;
 use crate::inventory::fixture::{tcp, udp};
 use crate::inventory::{Change, Inventory, Listener};
@@ -72,7 +72,7 @@ fn a_look_comes_at_once_when_too_much_happens_and_late_when_nothing_does() {
     let mut storms = Storms::new(BootNs(0));
     storms.limits = Limits::new(&Settings::default());
     let mut counters = Counters::new_zeroed();
-    let now = BootNs(1_000_000_000);
+    let now = BootNs(FAST / 2);
     storms.every_second(&counters, now);
     assert!(!storms.is_due(now), "nothing happened");
     let limit = storms.limits.half_open;
@@ -88,7 +88,7 @@ fn a_look_comes_at_once_when_too_much_happens_and_late_when_nothing_does() {
     storms.every_second(&counters, now);
     assert!(storms.is_due(now));
     let idle = Storms::new(BootNs(0));
-    assert!(!idle.is_due(BootNs(SLOW - 1)) && idle.is_due(BootNs(SLOW)));
+    assert!(!idle.is_due(BootNs(FAST - 1)) && idle.is_due(BootNs(FAST)));
 }
 
 #[tokio::test]

@@ -186,8 +186,14 @@ impl Judge<'_> {
         signal
     }
 
-    /// Does this listener deserve a closer look? More arrives than is completed, since it was read last.
-    pub(super) fn is_suspect(&self, track: &Listener) -> bool {
+    /// Does this listener deserve a closer look? More arrives than is completed, since it was read last, or finds its queue
+    /// full.
+    pub(super) fn is_suspect(
+        &self,
+        track: &Listener,
+        reading: &ListenerReading,
+        namespace: Option<&Namespace>,
+    ) -> bool {
         let grown = |which| track.step(which);
         let (syns, accepted) = (grown(SYNS), grown(ACCEPTED));
         let open = syns.map_or(0, |syns| {
@@ -199,7 +205,11 @@ impl Judge<'_> {
             .rate()
         });
         let unanswered = grown(UNANSWERED).map_or(0, Growth::rate);
-        open.max(unanswered) >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
+        let unqueued = namespace
+            .filter(|_| is_crowded(reading))
+            .and_then(|of| of.step(UNQUEUED));
+        let unqueued = unqueued.map_or(0, Growth::rate);
+        open.max(unanswered).max(unqueued) >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
     }
 
     pub(super) fn connection_storm(&self, track: &Listener, reading: &ListenerReading) -> Signal {

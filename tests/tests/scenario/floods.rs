@@ -101,8 +101,8 @@ fn one_flood(
         };
         measured.note(context)
     };
-    // Where SYNs are seen as requests alone, those that make none are not; portwatch says so.
-    if mechanism == "cgroup" && (cookies == 2 || backlog < RATE) {
+    // Where SYNs are seen as requests alone, those that never make one are not; portwatch says so.
+    if mechanism == "cgroup" && cookies == 2 {
         let wrong = stage.wrong(place.netns, place.actor.pid, &["syn-flood"]);
         return measured(None, &wrong);
     }

@@ -114,7 +114,7 @@ impl Detector {
             let namespace = self.namespaces.get(&one.key.netns);
             if one.syns.is_some() || one.unanswered.is_some() {
                 signals.push(judge.syn_flood(track, one, namespace, was_full));
-                is_suspect |= judge.is_suspect(track);
+                is_suspect |= judge.is_suspect(track, one, namespace);
             }
             if one.accepted.is_some() {
                 signals.push(judge.connection_storm(track, one));
