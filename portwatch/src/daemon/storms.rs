@@ -2,9 +2,9 @@
 //!
 //! While all is quiet, this is a comparison of eight numbers a second, which were read anyway, and a look at the tables and the
 //! counters of the namespaces every [`SLOW`] nanoseconds, or [`FAST`] where SYNs are seen as requests alone. A crossing
-//! leads to a look at once, unless what moved is connections
-//! that are completed; so does a second in which more happened on the host than one subject may do; and while somebody watches
-//! an episode, each second does. The looking itself is done by the [`Observer`], on another thread.
+//! leads to a look at once, unless what moved is connections that are completed; so does a second in which more happened on
+//! the host than one subject may do; and while somebody watches an episode, each second does. The looking itself is done by
+//! the [`Observer`], on another thread.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
