@@ -36,6 +36,8 @@ pub(super) struct Wanted {
     pub(super) sources: bool,
     /// Half-open connections as well.
     pub(super) half_open: bool,
+    /// SYNs are counted by the requests that they make.
+    pub(super) sees_requests: bool,
     /// There may be sockets whose peer has closed, and enough of them.
     pub(super) close_wait: bool,
     pub(super) clock: WallClock,
@@ -105,6 +107,7 @@ impl Observer {
             },
         };
         let mut reading = self.count(now, part);
+        reading.sees_requests = wanted.sees_requests;
         let mut states = 1 << TcpState::LISTEN.0;
         // A full queue of half-open connections crosses no rate where SYNs are counted as requests: while an episode is
         // watched, it is looked at.

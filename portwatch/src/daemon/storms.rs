@@ -387,6 +387,7 @@ impl Pipeline {
             settings: self.storms.settings.take(),
             sources: std::mem::take(&mut self.storms.sources_moved),
             half_open: is_fast || is_half_blind,
+            sees_requests: is_half_blind,
             close_wait,
             clock: self.surroundings.clock,
         };

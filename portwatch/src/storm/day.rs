@@ -192,6 +192,7 @@ impl Host {
                 ..namespace()
             }],
             sources: self.sources(now),
+            sees_requests: false,
             listeners,
         }
     }

@@ -68,6 +68,8 @@ pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Opt
 /// Judges by settings, and by what is normal.
 pub(super) struct Judge<'a> {
     pub(super) settings: &'a Settings,
+    /// SYNs are seen as requests alone: those that find a queue full are missing.
+    pub(super) sees_requests: bool,
     /// What a subject is used to, in this hour.
     pub(super) normal: &'a dyn Fn(Rate, Subject) -> u64,
 }
@@ -102,12 +104,13 @@ impl Judge<'_> {
             let dropped = namespace.and_then(|of| of.lately(OVERFLOWS, SPAN_NS + LAG_NS));
             let dropped = dropped.filter(|_| !is_roomy).map_or(0, |grown| grown.count);
             let unended = found.unended.saturating_sub(dropped);
-            // Where SYNs are counted by the requests that they make, those that found the queue full are missing.
-            let accepted = track
-                .lately(ACCEPTED, SPAN_NS)
-                .map_or(0, |grown| grown.count);
-            let unqueued =
-                unqueued(namespace, reading, SPAN_NS).map_or(0, |grown| per(found.ns, grown));
+            // Both are measured over other spans than what was found.
+            let scaled = |grown: Option<Growth>| grown.map_or(0, |grown| per(found.ns, grown));
+            let accepted = scaled(track.lately(ACCEPTED, SPAN_NS));
+            let unqueued = scaled(
+                self.unqueued(namespace, reading)
+                    .and_then(|of| of.lately(UNQUEUED, SPAN_NS)),
+            );
             let began = found.began.max(unqueued);
             let unended = unended.max(unqueued.saturating_sub(accepted));
             let grown = Growth {
@@ -129,9 +132,9 @@ impl Judge<'_> {
             (unanswered.rate(), ratio)
         };
         let step = |which| track.step(which).map(|grown| grown.count);
-        let unqueued = is_crowded(reading)
-            .then(|| namespace?.step(UNQUEUED))
-            .flatten();
+        let unqueued = self
+            .unqueued(namespace, reading)
+            .and_then(|of| of.step(UNQUEUED));
         let unqueued = unqueued.map_or(0, |grown| grown.count);
         let mut signal = Signal {
             begun: step(SYNS).map(|syns| syns.max(unqueued)),
@@ -205,11 +208,21 @@ impl Judge<'_> {
             .rate()
         });
         let unanswered = grown(UNANSWERED).map_or(0, Growth::rate);
-        let unqueued = namespace
-            .filter(|_| is_crowded(reading))
+        let unqueued = self
+            .unqueued(namespace, reading)
             .and_then(|of| of.step(UNQUEUED));
         let unqueued = unqueued.map_or(0, Growth::rate);
         open.max(unanswered).max(unqueued) >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
+    }
+
+    /// The namespace that counts SYNs which made no request, where it is this listener's queue that is full, and where they
+    /// are not counted themselves.
+    fn unqueued<'a>(
+        &self,
+        namespace: Option<&'a Namespace>,
+        reading: &ListenerReading,
+    ) -> Option<&'a Namespace> {
+        namespace.filter(|_| self.sees_requests && is_crowded(reading))
     }
 
     pub(super) fn connection_storm(&self, track: &Listener, reading: &ListenerReading) -> Signal {
@@ -386,17 +399,6 @@ fn is_crowded(reading: &ListenerReading) -> bool {
         .half_open
         .zip(most)
         .is_some_and(|(now, most)| now >= most)
-}
-
-/// SYNs of the namespace that made no request, where it is this listener's queue that is full.
-fn unqueued(
-    namespace: Option<&Namespace>,
-    reading: &ListenerReading,
-    at_least_ns: u64,
-) -> Option<Growth> {
-    namespace
-        .filter(|_| is_crowded(reading))?
-        .lately(UNQUEUED, at_least_ns)
 }
 
 /// Is this the listener whose queue overflows? One that did so before is believed as long as half of it is full.

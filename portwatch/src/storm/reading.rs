@@ -31,6 +31,8 @@ pub struct Reading {
     pub namespaces: Vec<NamespaceReading>,
     /// Who knocked at closed ports; empty when nobody has since the last reading.
     pub sources: Vec<SourceReading>,
+    /// SYNs were counted by the requests that they made.
+    pub sees_requests: bool,
 }
 
 /// One listener.

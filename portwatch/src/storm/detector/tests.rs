@@ -282,6 +282,7 @@ fn a_flood_goes_on_when_the_queue_is_full_and_syns_make_no_request() {
                 syn_queue_full: Some(all(now) - requests),
                 ..namespace()
             }],
+            sees_requests: true,
             ..at(now)
         }
     };
@@ -296,6 +297,31 @@ fn a_flood_goes_on_when_the_queue_is_full_and_syns_make_no_request() {
         "{}",
         episode.total
     );
+}
+
+#[test]
+fn a_full_queue_is_no_flood_when_cookies_complete_its_connections() {
+    let grown = |now, rate| grown(now, START, START + 30 * SECOND, rate);
+    for sees_requests in [true, false] {
+        let model = |now: u64| {
+            let (all, requests) = (grown(now, 150), grown(now, 10));
+            let syns = if sees_requests { requests } else { all };
+            let mut web = listener(WEB, syns, all);
+            web.half_open = Some(6);
+            web.accept_queue = Some((0, 5));
+            Reading {
+                listeners: vec![web],
+                namespaces: vec![NamespaceReading {
+                    syn_queue_full: Some(all - requests),
+                    ..namespace()
+                }],
+                sees_requests,
+                ..at(now)
+            }
+        };
+        let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
+        assert!(name(&told).is_empty(), "{told:#?}");
+    }
 }
 
 #[test]

@@ -76,6 +76,7 @@ impl Detector {
         let normal = |rate, subject| self.learned.normal(rate, subject, hour);
         let judge = Judge {
             settings: &self.settings,
+            sees_requests: reading.sees_requests,
             normal: &normal,
         };
         let mut signals = Signals {

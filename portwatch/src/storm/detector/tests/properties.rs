@@ -33,7 +33,8 @@ prop_compose! {
         listeners in prop::collection::vec(some_listener(), 0..4),
         (connects, failed, refused) in (total(), total(), total()),
         close_wait in prop::option::of(0..300_u32),
-        (overflows, cookies) in (total(), total()),
+        (overflows, cookies, unqueued) in (total(), total(), total()),
+        sees_requests in any::<bool>(),
     ) -> Reading {
         let mut process = process(0, 0, 0);
         (process.connects, process.failed, process.close_wait) = (connects, failed, close_wait);
@@ -44,10 +45,12 @@ prop_compose! {
             namespaces: vec![NamespaceReading {
                 listen_overflows: overflows,
                 cookies_sent: cookies,
+                syn_queue_full: unqueued,
                 refused,
                 ..namespace()
             }],
             sources: Vec::new(),
+            sees_requests,
         }
     }
 }
