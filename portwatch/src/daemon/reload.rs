@@ -149,7 +149,7 @@ fn mistaken(error: &ConfigError) -> Fault {
 }
 
 fn refused(code: u8, why: &str) -> Fault {
-    tracing::error!("the configuration stays as it was");
+    tracing::error!(why, "the configuration stays as it was");
     Fault {
         code,
         message: format!("the configuration stays as it was: {why}"),

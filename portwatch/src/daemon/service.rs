@@ -25,6 +25,7 @@ use crate::baseline::Frame;
 use crate::config::Config;
 use crate::filter::Filter;
 use crate::history::{self, Bounds, Writer};
+use crate::interface::protocol::Fault;
 use crate::interface::server::{self, Backend, Query};
 use crate::interface::socket::{BindError, ControlSocket};
 use crate::kernel::features::Features;
@@ -308,7 +309,13 @@ fn reload_by(reloader: &Arc<Reloader>) -> server::Reload {
     let reloader = Arc::clone(reloader);
     Arc::new(move || {
         let reloader = Arc::clone(&reloader);
-        Box::pin(async move { reloader.reload().await })
+        // Whoever asks may lose patience, and must not leave a reload half done behind.
+        let reloading = tokio::spawn(async move { reloader.reload().await });
+        Box::pin(async move {
+            reloading.await.unwrap_or_else(|error| {
+                Err(Fault::unavailable(format!("the reload failed: {error}")))
+            })
+        })
     })
 }
 

@@ -56,6 +56,8 @@ struct All {
     gone: Vec<Gone>,
     /// What stays while the daemon runs, by the name of the sink: one that was taken away may come back.
     kept: BTreeMap<String, Kept>,
+    /// The daemon ends: a reload that comes too late begins nothing.
+    is_closed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,7 +88,7 @@ struct Gone {
 /// The thread that delivers for a sink. It ends when the wake is dropped, after its attempt.
 #[derive(Debug)]
 struct Delivery {
-    wake: SyncSender<()>,
+    wake: Arc<SyncSender<()>>,
     thread: JoinHandle<()>,
 }
 
@@ -108,6 +110,9 @@ impl Sinks {
     pub(super) fn switch(&self, prepared: Prepared) {
         let Prepared { sinks, ready } = prepared;
         let mut all = self.all();
+        if all.is_closed {
+            return;
+        }
         let (same, before): (Vec<_>, Vec<_>) = std::mem::take(&mut all.running)
             .into_iter()
             .partition(|one| sinks.contains(&one.sink));
@@ -191,7 +196,11 @@ impl Sinks {
     /// After the bus is closed: waits until what came last is written, and delivered where that goes at once. What is
     /// not delivered is on the disk.
     pub(super) async fn end(&self, patience: Duration) {
-        let All { running, gone, .. } = std::mem::take(&mut *self.all());
+        let closed = All {
+            is_closed: true,
+            ..All::default()
+        };
+        let All { running, gone, .. } = std::mem::replace(&mut *self.all(), closed);
         let orders = gone.iter().map(|one| &one.orders);
         for orders in running.iter().map(|one| &one.orders).chain(orders) {
             orders.give_up.store(true, Ordering::Relaxed);
@@ -251,7 +260,9 @@ impl Sinks {
             (Some(transport), Some((lane, _))) => Some(deliver(&sink, transport, lane)?),
             _ => None,
         };
-        let wake = delivery.as_ref().map(|delivery| delivery.wake.clone());
+        let wake = delivery
+            .as_ref()
+            .map(|delivery| Arc::downgrade(&delivery.wake));
         let orders = Arc::new(Orders::default());
         let mut intake = Intake {
             name: sink.name.clone(),
@@ -314,6 +325,7 @@ fn deliver(
     let thread = std::thread::Builder::new()
         .name(format!("to {}", sink.name))
         .spawn(move || lane.deliver(&mut *transport, format, &woken))?;
+    let wake = Arc::new(wake);
     Ok(Delivery { wake, thread })
 }
 
@@ -334,9 +346,11 @@ impl All {
 }
 
 impl Running {
-    /// Nothing more comes for it. What it missed stays in its figures.
+    /// Nothing more comes for it, and nothing more goes to its peer: its delivery ends after its attempt, though its intake may
+    /// still wait for a disk. What it missed stays in its figures.
     fn leave(self) -> Gone {
         self.leash.cut();
+        self.orders.leave.store(true, Ordering::Relaxed);
         self.kept.figures.lost(self.leash.status().missed);
         Gone {
             sink: self.sink,

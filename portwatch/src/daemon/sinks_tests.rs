@@ -146,3 +146,16 @@ fn what_a_sink_missed_stays_in_its_figures_when_it_changes() {
     switch(&sinks, &[sink]);
     assert_eq!(sinks.status()[0].lost, lost);
 }
+
+/// A reload may still wait for a disk while the daemon ends.
+#[tokio::test]
+async fn a_reload_that_comes_too_late_begins_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (_bus, sinks) = sinks(dir.path());
+    let prepared = sinks
+        .prepare(&[file("late", dir.path().join("events"), false)])
+        .expect("right");
+    sinks.end(PATIENCE).await;
+    sinks.switch(prepared);
+    assert!(sinks.status().is_empty());
+}

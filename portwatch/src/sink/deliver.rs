@@ -112,6 +112,11 @@ impl Lane {
                 }
                 continue;
             }
+            // Perhaps it waited for its turn until somebody else was to deliver, and then nothing may go to its peer. What is
+            // left must not keep it from ending.
+            if !self.is_ending.load(Ordering::Relaxed) && is_over(wake) {
+                return;
+            }
             let delivery = transport.deliver(&parcels);
             let taken = delivery.taken.min(parcels.len());
             parcels.drain(..taken);
@@ -122,9 +127,6 @@ impl Lane {
             let (why, least) = match delivery.trouble {
                 None => {
                     self.judge(None);
-                    if is_over(wake) {
-                        return;
-                    }
                     continue;
                 }
                 Some(Trouble::Refused(why)) => {
@@ -132,9 +134,6 @@ impl Lane {
                     parcels.clear();
                     parcels.extend(turn.pending.iter().map(|one| one.parcel(format)));
                     self.judge(Some(why));
-                    if is_over(wake) {
-                        return;
-                    }
                     continue;
                 }
                 Some(Trouble::Later(why)) => (why, Duration::ZERO),
@@ -173,8 +172,7 @@ impl Lane {
     }
 }
 
-/// Is there another one to deliver, or nobody any more? What waits must not keep this one from ending: perhaps nothing more
-/// may go to its peer. That there is something new is found out anyway.
+/// Is there another one to deliver, or nobody any more? That there is something new is found out anyway.
 fn is_over(wake: &Receiver<()>) -> bool {
     matches!(wake.try_recv(), Err(TryRecvError::Disconnected))
 }

@@ -60,6 +60,19 @@ struct Bench {
     thread: thread::JoinHandle<()>,
 }
 
+/// A peer to whom nothing more is to go from its first delivery on.
+struct Last {
+    peer: Peer,
+    wake: Option<SyncSender<()>>,
+}
+
+impl Transport for Last {
+    fn deliver(&mut self, parcels: &[Parcel]) -> Delivery {
+        self.wake = None;
+        self.peer.deliver(parcels)
+    }
+}
+
 fn bench(folder: &Path, peer: &Peer, format: Format) -> Bench {
     let (reader, gauge) = buffer::open(folder).expect("open");
     let figures = Arc::new(Figures::default());
@@ -124,6 +137,14 @@ fn one_that_is_replaced_ends_although_there_is_more() {
         .collect();
     gauge.writer(BOUNDS).append(&lines).expect("written");
     let lane = Lane::new("x", reader, testing::host(), Arc::default());
+    let (wake, woken) = sync_channel(1);
+    let mut last = Last {
+        peer: peer.clone(),
+        wake: Some(wake),
+    };
+    lane.deliver(&mut last, Format::Json, &woken);
+    assert_eq!(peer.got.lock().expect("whole").len(), 1);
+    // One whose time was over before it had its turn hands over nothing at all.
     let (wake, woken) = sync_channel(1);
     drop(wake);
     lane.deliver(&mut peer.clone(), Format::Json, &woken);

@@ -2,9 +2,9 @@
 //! that neither a disk nor a filter holds the pipeline up.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ const FULL: usize = 256 * 1024;
 const BEAT: Duration = Duration::from_secs(1);
 /// Pause after the disk took nothing.
 const RETRY: Duration = Duration::from_secs(1);
+/// So long a sink that was taken away or changed waits for a disk that takes nothing: what comes behind it waits too.
+const LEAVE: Duration = Duration::from_secs(30);
 
 /// Where lines go. What it does may wait for a disk.
 pub trait Place: Send {
@@ -93,6 +95,8 @@ pub struct Orders {
     pub reopen: AtomicBool,
     /// Tries no longer what fails: the daemon ends.
     pub give_up: AtomicBool,
+    /// Tries what fails for [`LEAVE`] at most: nothing more comes for it.
+    pub leave: AtomicBool,
 }
 
 /// The reader of the bus for one sink.
@@ -105,8 +109,8 @@ pub struct Intake {
     pub selection: Selection,
     /// When it syncs.
     pub sync: Sync,
-    /// Who delivers what was written; where nobody does, it is delivered.
-    pub wake: Option<SyncSender<()>>,
+    /// Who delivers what was written; where there is nobody for that, it is delivered. This does not keep them at work.
+    pub wake: Option<Weak<SyncSender<()>>>,
     /// How it does.
     pub figures: Arc<Figures>,
     /// What it is asked.
@@ -126,16 +130,26 @@ struct Batch {
 impl Intake {
     /// Opens a place, again and again; nothing when the daemon ends before.
     pub fn open(&mut self, mut open: impl FnMut() -> io::Result<Opened>) -> Option<Opened> {
+        let mut left = None;
         loop {
             match open() {
                 Ok(opened) => return Some(opened),
                 Err(error) => self.judge(Some(error)),
             }
-            if self.orders.give_up.load(Ordering::Relaxed) {
+            if self.gives_up(&mut left) {
                 return None;
             }
             thread::sleep(RETRY);
         }
+    }
+
+    /// Something failed once more: is that enough? `left` is when it was first seen that nothing more comes.
+    fn gives_up(&self, left: &mut Option<Instant>) -> bool {
+        if self.orders.leave.load(Ordering::Relaxed) {
+            left.get_or_insert_with(Instant::now);
+        }
+        let is_late = left.is_some_and(|left| left.elapsed() >= LEAVE);
+        is_late || self.orders.give_up.load(Ordering::Relaxed)
     }
 
     /// Works until the bus has no more for it. The numbers go on behind `numbering`, which comes back.
@@ -216,10 +230,12 @@ impl Intake {
         if batch.bytes.is_empty() {
             return;
         }
+        let mut left = None;
         while let Err(error) = batch.place.write(&batch.bytes) {
             self.judge(Some(error));
-            if self.orders.give_up.load(Ordering::Relaxed) {
+            if self.gives_up(&mut left) {
                 let events = batch.lines;
+                self.figures.lost(events);
                 tracing::error!(
                     sink = self.name,
                     events,
@@ -246,8 +262,8 @@ impl Intake {
             self.judge(None);
         }
         match &self.wake {
-            // It is awake, then.
-            Some(wake) => drop(wake.try_send(())),
+            // It is awake, then; or it has ended, and another one delivers.
+            Some(wake) => drop(wake.upgrade().map(|wake| wake.try_send(()))),
             None => self.figures.delivered(batch.lines),
         }
         batch.clear();

@@ -1,4 +1,4 @@
-use std::sync::{Mutex, mpsc};
+use std::sync::{Mutex, Weak, mpsc};
 
 use super::*;
 use crate::event::{EventType, GapCause};
@@ -54,7 +54,7 @@ struct Bench {
     paper: Paper,
 }
 
-fn bench(limits: Limits, selection: Selection, wake: Option<SyncSender<()>>) -> Bench {
+fn bench(limits: Limits, selection: Selection, wake: Option<Weak<SyncSender<()>>>) -> Bench {
     let bus = Bus::new(limits, Limits::REPLAY);
     let reader = Reader {
         uid: 0,
@@ -161,7 +161,9 @@ fn every_format_has_its_chain_and_who_delivers_is_woken() {
     use crate::sink::chain::Verifier;
     for format in Format::ALL {
         let (wake, woken) = mpsc::sync_channel(1);
-        let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), Some(wake));
+        let wake = Arc::new(wake);
+        let awake = Some(Arc::downgrade(&wake));
+        let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), awake);
         let figures = Arc::clone(&intake.figures);
         bus.publish(&opened(1));
         if let Item::States(batch) = states(2, 4) {

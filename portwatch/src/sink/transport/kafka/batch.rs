@@ -23,7 +23,7 @@ pub(super) fn fitting(parcels: &[Parcel], key: &[u8], most: usize, bytes: usize)
     fitting.max(1).min(parcels.len())
 }
 
-/// One batch of all of them, in this order, each under the key.
+/// One batch of all of them, in this order, each under the key, and at its time or, if that is given, at this one (ms).
 ///
 /// # Errors
 /// It cannot be packed.
@@ -32,7 +32,9 @@ pub(super) fn encode(
     key: &[u8],
     numbered: Numbered,
     gzip: bool,
+    now: Option<i64>,
 ) -> io::Result<Vec<u8>> {
+    let millis = |parcel: &Parcel| now.unwrap_or_else(|| millis(parcel));
     let first = parcels.first().map_or(0, millis);
     let last = parcels.iter().map(millis).max().unwrap_or(first);
     let mut records = Vec::new();

@@ -135,7 +135,7 @@ fn a_batch_is_no_longer_than_it_may_be_unless_one_record_is() {
     }
     for bytes in [0, 6_000, 50_000, 1 << 20] {
         let count = fitting(&all, b"key", 64, bytes);
-        let length = encode(&all[..count], b"key", NUMBERED, false)
+        let length = encode(&all[..count], b"key", NUMBERED, false, None)
             .expect("a batch")
             .len();
         assert!(count == 1 || length <= bytes, "{count} in {bytes}");
@@ -167,8 +167,9 @@ proptest! {
         all in proptest::collection::vec(parcel(), 1..40),
         key in "[a-f0-9]{1,32}",
         gzip in any::<bool>(),
+        now in prop::option::of(0..i64::MAX / 2),
     ) {
-        let batch = encode(&all, key.as_bytes(), NUMBERED, gzip).expect("a batch");
+        let batch = encode(&all, key.as_bytes(), NUMBERED, gzip, now).expect("a batch");
         let (numbered, records) = decode(&batch);
         prop_assert_eq!(numbered, NUMBERED);
         let expected: Vec<Record> = all
@@ -176,7 +177,7 @@ proptest! {
             .map(|parcel| {
                 let headers = [("id", parcel.id.to_string()), ("type", "listener.opened".to_owned())];
                 let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
-                (parcel.ts_ns / 1_000_000, key.clone().into_bytes(), parcel.line, headers)
+                (now.unwrap_or(parcel.ts_ns / 1_000_000), key.clone().into_bytes(), parcel.line, headers)
             })
             .collect();
         prop_assert_eq!(records, expected);

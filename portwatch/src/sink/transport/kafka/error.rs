@@ -16,6 +16,8 @@ pub(super) enum Verdict {
     Fewer,
     /// Number the records anew: what the broker knew of the old numbers is gone.
     Renumber,
+    /// Send the records under the time of now: theirs is too far from the broker's. Their own is in the event.
+    Redate,
 }
 
 const CODES: &[(i16, &str, Verdict)] = &[
@@ -37,7 +39,7 @@ const CODES: &[(i16, &str, Verdict)] = &[
     (29, "TOPIC_AUTHORIZATION_FAILED", Verdict::Later),
     // Said to numbered batches where numbers are not given any more.
     (31, "CLUSTER_AUTHORIZATION_FAILED", Verdict::Renumber),
-    (32, "INVALID_TIMESTAMP", Verdict::Fewer),
+    (32, "INVALID_TIMESTAMP", Verdict::Redate),
     (33, "UNSUPPORTED_SASL_MECHANISM", Verdict::Later),
     (34, "ILLEGAL_SASL_STATE", Verdict::Later),
     (35, "UNSUPPORTED_VERSION", Verdict::Later),

@@ -19,6 +19,7 @@ mod wire;
 use std::thread;
 use std::time::Duration;
 
+use jiff::Timestamp;
 pub use login::{Login, Mechanism};
 
 use self::error::Verdict;
@@ -62,6 +63,8 @@ pub struct Kafka {
     numbers: Option<Numbers>,
     /// Records in a batch, at most, until smaller ones were taken.
     most: usize,
+    /// The times of these records were refused: they go under that of now.
+    is_redated: bool,
 }
 
 /// The leader of our partition.
@@ -98,6 +101,7 @@ impl Kafka {
             lead: None,
             numbers: None,
             most: RECORDS,
+            is_redated: false,
         }
     }
 
@@ -147,7 +151,8 @@ impl Kafka {
         let fitting = || batch::fitting(parcels, key, self.most, BYTES);
         let count = numbers.again().unwrap_or_else(fitting);
         let records = parcels.get(..count).unwrap_or(parcels);
-        let encoded = batch::encode(records, key, numbers.send(records), *gzip);
+        let now = self.is_redated.then(|| Timestamp::now().as_millisecond());
+        let encoded = batch::encode(records, key, numbers.send(records), *gzip, now);
         let encoded = encoded.map_err(|error| Failure::Later(format!("gzip: {error}")))?;
         thread::sleep(std::mem::take(&mut lead.pause));
         let produced = lead.session.produce(topic, partition, &encoded);
@@ -168,6 +173,7 @@ impl Kafka {
         match error::verdict(produced.error) {
             Verdict::Taken => {
                 numbers.arrived(count);
+                self.is_redated = false;
                 // Slowly: what was too much once is soon too much again.
                 self.most = (self.most + self.most / 8 + 1).min(RECORDS);
                 Ok(count)
@@ -178,6 +184,16 @@ impl Kafka {
                 let why = told();
                 self.numbers = None;
                 Err(Failure::Stale(why))
+            }
+            Verdict::Redate => {
+                numbers.refused();
+                // Not even now is right: its clock or ours is wrong, and may be set.
+                let was_redated = self.is_redated;
+                self.is_redated = !was_redated;
+                if was_redated {
+                    return Err(Failure::Later(told()));
+                }
+                Ok(0)
             }
             Verdict::Fewer => {
                 numbers.refused();

@@ -112,6 +112,8 @@ fn an_error_is_what_kafka_means_by_it() {
         (46, 1, Ok(3)),
         // It forgot the count.
         (59, 2, Ok(3)),
+        // It takes no records of that time, but of now.
+        (32, 2, Ok(3)),
         (19, 1, Err("NOT_ENOUGH_REPLICAS (19)")),
         (29, 1, Err("TOPIC_AUTHORIZATION_FAILED (29)")),
         (76, 1, Err("say `gzip = false`")),
@@ -133,8 +135,13 @@ fn an_error_is_what_kafka_means_by_it() {
             broker.came().len()
         );
     }
+    // Nor of now: nothing is given up, since a clock may be set.
+    let (broker, mut kafka) = kafka(acts(&[Act::Say(32), Act::Say(32)]));
+    assert!(later(kafka.deliver(&parcels(3)), 0).contains("INVALID_TIMESTAMP"));
+    assert_eq!(kafka.deliver(&parcels(3)), Delivery::all(3));
+    assert_eq!(broker.came().len(), 3);
     // One that goes on is not asked for ever.
-    let (broker, mut kafka) = kafka(acts(&[Act::Say(6); 9]));
+    let (broker, mut kafka) = self::kafka(acts(&[Act::Say(6); 9]));
     assert!(later(kafka.deliver(&parcels(3)), 0).contains("NOT_LEADER"));
     assert_eq!(broker.came().len(), 2);
 }

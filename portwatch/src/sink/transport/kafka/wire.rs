@@ -8,6 +8,8 @@ use crate::text::{clip, guard};
 const ANSWER: usize = 1 << 20;
 /// Characters of a broker's text that are shown.
 const SHOWN: usize = 200;
+/// Mechanisms that are shown.
+const MECHANISMS: usize = 8;
 /// What we call ourselves.
 const CLIENT: &str = "portwatch";
 
@@ -321,10 +323,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What is wrong with a mechanism, and those that it has.
+    /// What is wrong with a mechanism, and the first of those that it has.
     pub(crate) fn mechanisms(mut self) -> Result<(i16, Vec<String>), &'static str> {
         let error = self.i16()?;
-        let names = self.list(2, |this| Ok(shown(&this.text()?.unwrap_or_default())))?;
+        let count = usize::try_from(self.i32()?).unwrap_or(0).min(MECHANISMS);
+        let mut names = Vec::with_capacity(count);
+        for _ in 0..count {
+            names.push(shown(&self.text()?.unwrap_or_default()));
+        }
         Ok((error, names))
     }
 
