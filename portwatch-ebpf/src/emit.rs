@@ -318,7 +318,7 @@ fn reserve_as<T>(ring: &'static RingBuf, name: Ring, is_shared: bool) -> Option<
     let cpu_seq = unsafe {
         let seen = &raw mut (*counters).rings[index].seen;
         let before = *seen;
-        add_to_ring(seen, name);
+        add_one(seen);
         before
     };
     let reserved = if is_shared && !share::admits(ring, size_of::<T>() as u64) {
@@ -353,23 +353,6 @@ fn reserve_as<T>(ring: &'static RingBuf, name: Ring, is_shared: bool) -> Option<
     }
 }
 
-/// Adds one to a counter of a ring. The stream of connections has one writer on each CPU, the program of state changes,
-/// and pays no undivided addition for half a million records a second.
-///
-/// # Safety
-/// `counter` must lie in this CPU's counters, and be one of that ring.
-#[inline(always)]
-unsafe fn add_to_ring(counter: *mut u64, ring: Ring) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if ring.0 == Ring::BULK.0 {
-            *counter += 1;
-        } else {
-            add_one(counter);
-        }
-    }
-}
-
 impl<T> Slot<T> {
     /// Writes the header and hands the record over.
     ///
@@ -395,8 +378,7 @@ impl<T> Slot<T> {
             (*header).reserved2 = 0;
             (*header).cpu_seq = self.cpu_seq;
             if let Some(counters) = counters() {
-                let emitted = &raw mut (*counters).rings[self.ring.0 as usize].emitted;
-                add_to_ring(emitted, self.ring);
+                add_one(&raw mut (*counters).rings[self.ring.0 as usize].emitted);
             }
             generated::bpf_ringbuf_submit(self.place.cast(), flags);
         }

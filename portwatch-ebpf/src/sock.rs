@@ -239,17 +239,21 @@ pub fn inode(socket: u64) -> u64 {
     field(socket.wrapping_add(distance as u64), offset!(inode_ino))
 }
 
-/// As [`inode`], of a typed sock whose socket has a file: four loads. 0 where there is none, and for the sockets of the
-/// kernel itself, whose inode no descriptor has.
+/// As [`inode`], of a typed sock: four loads where its socket has a file. One without is the kernel's own, or the part of an
+/// MPTCP socket, which has that one's inode beside it.
 #[inline(always)]
 pub fn typed_inode(sk: Typed) -> u64 {
-    if sk.field::<u64>(offset!(sk_socket)) == 0 || offset!(socket_file) == ABSENT {
+    let socket: u64 = sk.field(offset!(sk_socket));
+    if socket == 0 {
         return 0;
+    }
+    if offset!(socket_file) == ABSENT {
+        return inode(socket);
     }
     // SAFETY: `sk_socket` and `file` are pointers to kernel structures.
     let file = unsafe { sk.follow(offset!(sk_socket)).follow(offset!(socket_file)) };
     if file.address() == 0 {
-        return 0;
+        return inode(socket);
     }
     // SAFETY: so is `f_inode`.
     unsafe { file.follow(offset!(file_inode)) }.field(offset!(inode_ino))
