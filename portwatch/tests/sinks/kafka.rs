@@ -215,6 +215,8 @@ fn nothing_that_was_not_acknowledged_is_missing_after_kills() {
     let whole = || cluster.lock().unwrap_or_else(PoisonError::into_inner);
     // Held while nothing is to be handed over.
     let gate = Mutex::new(());
+    // Held while something is, and until it is counted.
+    let under_way = Mutex::new(());
     let acknowledged = AtomicUsize::new(0);
     let is_over = AtomicBool::new(false);
     let mut failures = 0;
@@ -235,8 +237,8 @@ fn nothing_that_was_not_acknowledged_is_missing_after_kills() {
                 drop(held);
                 thread::sleep(Duration::from_micros(700 * (in_memory.len() as u64 % 6)));
                 cluster.kill().expect("killed");
-                // What is under way now fails, so this is what the dead one had acknowledged.
-                thread::sleep(Duration::from_millis(50));
+                // What is under way now has come to an end, or fails: then this is what the dead one had acknowledged.
+                drop(under_way.lock());
                 in_memory.push((before, acknowledged.load(Ordering::Relaxed)));
                 cluster.restart().expect("started");
             }
@@ -246,8 +248,10 @@ fn nothing_that_was_not_acknowledged_is_missing_after_kills() {
             let mut left = &parcels(first, BATCH)[..];
             while !left.is_empty() {
                 drop(gate.lock());
+                let busy = under_way.lock();
                 let delivery = kafka.deliver(left);
                 acknowledged.fetch_add(delivery.taken, Ordering::Relaxed);
+                drop(busy);
                 left = &left[delivery.taken..];
                 if delivery.trouble.is_some() {
                     failures += 1;
