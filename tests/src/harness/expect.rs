@@ -162,11 +162,12 @@ impl Watch {
             | Capability::UdpUring
             | Capability::UdpClose => {
                 // By number: a port that the kernel chose looks like a client's to whoever looks later.
-                let port = free_udp_port()?;
-                (
-                    std::net::UdpSocket::bind(("127.0.0.1", port))?.into(),
-                    Kind::UDP4,
-                )
+                // Another program may take one between the look and the bind.
+                let bound = (0..8).find_map(|_| {
+                    let port = free_udp_port().ok()?;
+                    std::net::UdpSocket::bind(("127.0.0.1", port)).ok()
+                });
+                (bound.context("no free UDP port")?.into(), Kind::UDP4)
             }
             Capability::Unix | Capability::UnixClose | Capability::UnixRefusal => {
                 let (domain, number, protocol) = Kind::UNIX_STREAM.numbers;
