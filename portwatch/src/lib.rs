@@ -28,3 +28,4 @@ pub mod sink;
 pub mod storm;
 pub mod text;
 pub mod time;
+mod whole_file;

@@ -2,9 +2,9 @@
 //! tells nothing twice, and forgets nothing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::batch::Waiting;
 use super::incident::Open;
 use super::maintenance::Resting;
+use crate::whole_file;
 
 const FILE: &str = "memory.json";
-const NEW: &str = "memory.new";
 
 /// Everything that one run leaves to the next, as it was at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,18 +66,7 @@ impl Memory {
     /// # Errors
     /// When it cannot be written; then it is as before.
     pub fn write(&self, remembered: &Remembered) -> io::Result<()> {
-        let (new, file) = (self.folder.join(NEW), self.folder.join(FILE));
-        let bytes = serde_json::to_vec(remembered)?;
-        let mut written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        written.write_all(&bytes)?;
-        written.sync_all()?;
-        fs::rename(new, file)?;
-        File::open(&self.folder)?.sync_all()
+        whole_file::replace(&self.folder, FILE, &serde_json::to_vec(remembered)?)
     }
 }
 

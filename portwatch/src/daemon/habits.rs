@@ -1,15 +1,14 @@
 //! What was learned of rates, kept in the state directory: written as a whole now and then and at the end, read at the start.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::storm::{Detector, Habit, Setting, TEXT_MAX, habits, habits_text};
 use crate::time::{BootNs, WallClock};
+use crate::whole_file;
 
 const FILE: &str = "storm-habits";
-const NEW: &str = "storm-habits.new";
 /// How often it is written, ns: what a crash costs is learned again within the hour.
 const BEAT: u64 = 600 * 1_000_000_000;
 
@@ -72,7 +71,7 @@ impl Habits {
             return;
         };
         let text = habits_text(detector.habits(), &self.setting(clock));
-        match write(folder, &text) {
+        match whole_file::replace(folder, FILE, text.as_bytes()) {
             Ok(()) => self.is_failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
@@ -108,23 +107,10 @@ fn read(folder: &Path, setting: &Setting) -> Result<Vec<Habit>, String> {
     habits(text, setting)
 }
 
-/// Replaces it as a whole.
-fn write(folder: &Path, text: &str) -> io::Result<()> {
-    let (new, file) = (folder.join(NEW), folder.join(FILE));
-    let mut written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    written.write_all(text.as_bytes())?;
-    written.sync_all()?;
-    fs::rename(new, file)?;
-    File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use crate::storm::{ListenerKey, Rate, Settings, Subject};
 
     use super::*;
@@ -166,7 +152,7 @@ mod tests {
         assert!(!dir.path().join(FILE).exists(), "it has just begun");
         habits.keep(&detector, WallClock::read());
         assert_eq!(kept(dir.path()), [habit()]);
-        assert!(!dir.path().join(NEW).exists());
+        assert!(!dir.path().join("storm-habits.new").exists());
     }
 
     #[test]

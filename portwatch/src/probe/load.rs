@@ -390,3 +390,21 @@ fn first_line(error: &dyn std::error::Error) -> String {
     let line = line.split(". Verifier output").next().unwrap_or_default();
     line.chars().take(300).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{WINDOW_NS, tick_ns, window_shift};
+
+    #[test]
+    fn a_window_is_about_a_second_whatever_the_tick() {
+        for (hertz, shift) in [(100, 7), (250, 8), (300, 8), (1_000, 10)] {
+            assert_eq!(
+                window_shift(1_000_000_000 / hertz),
+                shift,
+                "{hertz} a second"
+            );
+        }
+        let here = u64::from(tick_ns()) << window_shift(tick_ns());
+        assert!(here.abs_diff(WINDOW_NS) < WINDOW_NS / 2, "{here} ns");
+    }
+}

@@ -262,6 +262,28 @@ pub struct Measured<'a> {
     pub wrong: &'a [String],
 }
 
+/// Writes down what was named of a case, and wants nothing to be named wrongly.
+///
+/// # Errors
+/// Something was.
+pub fn measured(
+    context: &Context,
+    kind: &str,
+    case: &str,
+    mechanism: &str,
+    named: Option<&Named>,
+    wrong: &[String],
+) -> Result<()> {
+    let measured = Measured {
+        kind,
+        case,
+        mechanism,
+        named: named.map(|named| named.after),
+        wrong,
+    };
+    measured.note(context)
+}
+
 impl Measured<'_> {
     /// Writes it down, and wants nothing to be named wrongly.
     ///

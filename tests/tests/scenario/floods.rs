@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use portwatch_tests::harness::program::{Program, find, nginx};
-use portwatch_tests::harness::stage::{Measured, Named, Place, Stage, in_time, within};
+use portwatch_tests::harness::stage::{Named, Place, Stage, in_time, measured, within};
 use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{Actor, Context, Event, Outcome};
 
@@ -91,15 +91,8 @@ fn one_flood(
             && event.number("socket.port") == Some(port)
     };
     let case = format!("backlog {backlog}, tcp_syncookies {cookies}, {RATE} SYN/s");
-    let measured = |named, wrong| {
-        let measured = Measured {
-            kind: "syn-flood",
-            case: &case,
-            mechanism,
-            named,
-            wrong,
-        };
-        measured.note(context)
+    let measured = |named: Option<&Named>, wrong: &[String]| {
+        measured(context, "syn-flood", &case, mechanism, named, wrong)
     };
     // Where SYNs are seen as requests alone, those that never make one are not; portwatch says so.
     if mechanism == "cgroup" && cookies == 2 {
@@ -123,7 +116,7 @@ fn one_flood(
         ended.brief()
     );
     let wrong = stage.wrong(place.netns, place.actor.pid, &["syn-flood"]);
-    measured(Some(named.after), &wrong)
+    measured(Some(&named), &wrong)
 }
 
 /// SYNs as fast as the machine sends them, and a thousand new listeners meanwhile: all are told, and none is late.
@@ -213,7 +206,7 @@ fn among_new_listeners(context: &Context) -> Result<Outcome> {
         })?;
         in_time(&named, SOON)?;
         let wrong = stage.wrong(place.netns, place.actor.pid, &["syn-flood"]);
-        note(
+        measured(
             context,
             "syn-flood",
             "at the machine's maximum",
@@ -265,7 +258,7 @@ fn web_burst(context: &Context) -> Result<Outcome> {
     std::thread::sleep(Duration::from_secs(4));
     let wrong = stage.wrong(place.netns, pid, &[]);
     let case = format!("none: {what}, {rate:.0} conn/s");
-    note(context, "", &case, &mechanism, None, &wrong)?;
+    measured(context, "", &case, &mechanism, None, &wrong)?;
     Ok(Outcome::Done)
 }
 
@@ -331,24 +324,6 @@ fn half_sent_requests(context: &Context) -> Result<Outcome> {
     let pid = server.as_ref().map_or(holder, Program::pid);
     let wrong = stage.wrong(place.netns, pid, &[]);
     let case = format!("none: slowloris, {HALF_SENT} half-sent requests");
-    note(context, "", &case, &mechanism, None, &wrong)?;
+    measured(context, "", &case, &mechanism, None, &wrong)?;
     Ok(Outcome::Done)
-}
-
-fn note(
-    context: &Context,
-    kind: &str,
-    case: &str,
-    mechanism: &str,
-    named: Option<&Named>,
-    wrong: &[String],
-) -> Result<()> {
-    let measured = Measured {
-        kind,
-        case,
-        mechanism,
-        named: named.map(|named| named.after),
-        wrong,
-    };
-    measured.note(context)
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portwatch_tests::harness::stage::{Measured, Named, Place, Stage, about};
+use portwatch_tests::harness::stage::{Measured, Named, Place, Stage, about, measured};
 use portwatch_tests::harness::{Actor, Context, Event, Outcome};
 
 use super::scenarios;
@@ -285,24 +285,6 @@ fn note(
     let wrong = stage.wrong(place.netns, place.actor.pid, &[kind]);
     measured(context, kind, case, by, Some(named), &wrong)?;
     Ok(Outcome::Done)
-}
-
-fn measured(
-    context: &Context,
-    kind: &str,
-    case: &str,
-    mechanism: &str,
-    named: Option<&Named>,
-    wrong: &[String],
-) -> Result<()> {
-    let measured = Measured {
-        kind,
-        case,
-        mechanism,
-        named: named.map(|named| named.after),
-        wrong,
-    };
-    measured.note(context)
 }
 
 /// Nothing here tells of it, and portwatch says so.
