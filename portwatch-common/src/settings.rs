@@ -21,7 +21,9 @@ wire! {
         pub tick_ns: u32,
         /// A window of storms is two to the power of this many ticks.
         pub window_shift: u32,
-    } size 32
+        /// 1 when a program of a tracepoint may run within itself, in an interrupt (before 6.1).
+        pub nests: u32,
+    } size 36
 }
 
 wire! {

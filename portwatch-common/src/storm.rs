@@ -187,7 +187,7 @@ wire! {
 
 /// Connects on one CPU in one window whose outcome is awaited while few fail: to wait is what costs most.
 pub const TRACK_QUIET: u64 = 64;
-/// Failed connects of the host in one window which are many.
+/// Failed connects of the host in one window which are many, where a storm of them is no fewer.
 pub const FOLLOW_FROM: u64 = 16;
 /// For how many windows after the last such one it stays so.
 pub const FOLLOWED: u64 = 16;
@@ -277,7 +277,9 @@ wire! {
         pub ports: u64,
         /// SYNs of a listener on one CPU in a window, or connects of a process, from which on peers are looked at.
         pub peer_floor: u64,
-    } size 56
+        /// Failed connects of the host in a window from which on outcomes are awaited of more than the first ones.
+        pub failed: u64,
+    } size 64
 }
 
 wire! {

@@ -5,11 +5,13 @@
 //! another task's probe run there too. So shared counters are added to undivided (`XADD`, which every
 //! kernel has; fetching operations came with 5.12). What one program alone writes needs no such thing:
 //! the kernel skips a program that runs on this CPU already.
+//! Trap `nested_tracepoint`: before 6.1 it does not skip those of tracepoints; then nothing is written alone.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use portwatch_common::counters::Counters;
 
+use crate::kernel::setting;
 use crate::maps::COUNTERS;
 
 /// This CPU's counters.
@@ -26,6 +28,22 @@ pub fn counters() -> Option<*mut Counters> {
 pub unsafe fn add_one(counter: *mut u64) {
     // SAFETY: the caller's promise.
     unsafe { add(counter, 1) };
+}
+
+/// Adds one to what one program alone writes.
+///
+/// # Safety
+/// `place` must lie in a per-CPU value of a map, and no other program may write to it.
+#[inline(always)]
+pub unsafe fn add_one_alone(place: *mut u64) {
+    // SAFETY: the caller's promise; and this program does not interrupt itself where it is a plain one.
+    unsafe {
+        if setting!(nests) != 0 {
+            add(place, 1);
+        } else {
+            *place += 1;
+        }
+    }
 }
 
 /// Adds to a value that others add to at the same time.

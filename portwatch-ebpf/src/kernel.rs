@@ -24,6 +24,7 @@ pub static SETTINGS: Settings = Settings {
     sock_ops: 0,
     tick_ns: 0,
     window_shift: 0,
+    nests: 0,
 };
 
 /// The offset of a kernel field.

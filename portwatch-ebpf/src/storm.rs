@@ -15,12 +15,12 @@ use aya_ebpf::maps::RingBuf;
 use portwatch_common::counters::Ring;
 use portwatch_common::header::{EventKind, Mechanism};
 use portwatch_common::storm::{
-    ANNOUNCED_A_WINDOW, Announcement, Cell, CellKey, Connecting, CrossingRecord, FOLLOW_FROM,
-    FOLLOWED, Failing, Gauge, Opening, PEER_EVERY, PeerKey, ProcessCell, ProcessId, SETTLE_EVERY,
-    StormCount, StormRate, StormSubject, TRACK_ALL, TRACK_EVERY, TRACK_QUIET, Thresholds,
+    ANNOUNCED_A_WINDOW, Announcement, Cell, CellKey, Connecting, CrossingRecord, FOLLOWED, Failing,
+    Gauge, Opening, PEER_EVERY, PeerKey, ProcessCell, ProcessId, SETTLE_EVERY, StormCount,
+    StormRate, StormSubject, TRACK_ALL, TRACK_EVERY, TRACK_QUIET, Thresholds,
 };
 
-use crate::count::{add, add_one, counters};
+use crate::count::{add, add_one, add_one_alone, counters};
 use crate::emit::{current, reserve_unshared, thread};
 use crate::kernel::{Object, Typed, field, offset, setting};
 use crate::maps::{
@@ -85,7 +85,7 @@ pub fn window() -> u64 {
 pub fn note_alone(what: StormCount) {
     if let Some(counters) = counters() {
         // SAFETY: this CPU's own counters, and only this program's; the index is one of few constants.
-        unsafe { (*counters).storm[what.0 as usize] += 1 };
+        unsafe { add_one_alone(&raw mut (*counters).storm[what.0 as usize]) };
     }
 }
 
@@ -122,7 +122,7 @@ pub fn cell(key: &CellKey) -> Option<*mut Cell> {
 pub unsafe fn bump(gauge: *mut Gauge, window: u64) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
-        (*gauge).total += 1;
+        add_one_alone(&raw mut (*gauge).total);
         let count = if (*gauge).window == window {
             (*gauge).count + 1
         } else {
@@ -352,29 +352,22 @@ unsafe fn settle(opening: *mut Opening) -> i32 {
     if pending == 0 {
         return 0;
     }
+    let new = ProcessCell {
+        connects: pending,
+        failed: 0,
+        window,
+        count: pending,
+    };
+    // Another CPU may make it in between, with what has failed so far.
     let (before, after) = match PROCESSES.get_ptr_mut(&process) {
-        // SAFETY: a value of the map; CPUs that write at once may lose a count of the window, not of the total.
-        Some(cell) => unsafe {
-            add(&raw mut (*cell).connects, pending);
-            let before = if (*cell).window == window {
-                (*cell).count
-            } else {
-                0
-            };
-            (*cell).window = window;
-            (*cell).count = before + pending;
-            (before, before + pending)
+        // SAFETY: a value of the map.
+        Some(cell) => unsafe { add_connects(cell, window, pending) },
+        None if PROCESSES.insert(&process, new, NOEXIST).is_ok() => (0, pending),
+        None => match PROCESSES.get_ptr_mut(&process) {
+            // SAFETY: as above.
+            Some(cell) => unsafe { add_connects(cell, window, pending) },
+            None => (0, pending),
         },
-        None => {
-            let new = ProcessCell {
-                connects: pending,
-                failed: 0,
-                window,
-                count: pending,
-            };
-            let _ = PROCESSES.insert(&process, new, 0);
-            (0, pending)
-        }
     };
     let Some(limits) = thresholds() else {
         return 0;
@@ -398,6 +391,27 @@ unsafe fn settle(opening: *mut Opening) -> i32 {
         announce(&announcement, after, Mechanism::TP_BTF);
     }
     0
+}
+
+/// Adds connects; gives what the window of these had before them and has with them. CPUs that write at once may lose a count
+/// of the window, not of the total; one whose window is over adds to the total alone.
+///
+/// # Safety
+/// `cell` must be a value of its map.
+#[inline(always)]
+unsafe fn add_connects(cell: *mut ProcessCell, window: u64, pending: u64) -> (u64, u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        add(&raw mut (*cell).connects, pending);
+        let newest = (*cell).window;
+        if newest > window {
+            return (0, pending);
+        }
+        let before = if newest == window { (*cell).count } else { 0 };
+        (*cell).window = window;
+        (*cell).count = before + pending;
+        (before, before + pending)
+    }
 }
 
 /// Remembers whose this connect is, for its outcome comes in a softirq: of the first ones in a window, and of a part of
@@ -463,7 +477,7 @@ unsafe fn failed(failing: *mut Failing) {
         };
         (*failing).window = window;
         (*failing).count = count;
-        if count >= FOLLOW_FROM {
+        if thresholds().is_some_and(|limits| count >= (*limits).failed) {
             (*failing).until = window + FOLLOWED;
         }
     }

@@ -18,7 +18,7 @@ use portwatch_common::header::Mechanism;
 use portwatch_common::listener::ListenerFlags;
 
 use super::ensure_cookie;
-use crate::count::counters;
+use crate::count::{add_one_alone, counters};
 use crate::emit::{self, Origin, Requested, raw};
 use crate::kernel::{Typed, argument, offset, setting};
 use crate::maps::CONTROL;
@@ -103,7 +103,7 @@ fn count(old: u8, new: u8) {
     if let Some(counters) = counters() {
         let cell = (usize::from(old & 0xf) << 4) | usize::from(new & 0xf);
         // SAFETY: this CPU's own counters, and only this program's; eight bits index 256 cells.
-        unsafe { (*counters).transitions[cell] += 1 };
+        unsafe { add_one_alone(&raw mut (*counters).transitions[cell]) };
     }
 }
 

@@ -13,7 +13,7 @@ use super::tracefs::Tracefs;
 use super::{mount, preemption, read};
 
 /// Functions that probes attach to, and helpers whose presence decides what probes may call.
-pub const FUNCTIONS: [&str; 23] = [
+pub const FUNCTIONS: [&str; 24] = [
     "inet_csk_listen_start",
     "inet_listen",
     "inet_bind",
@@ -37,6 +37,7 @@ pub const FUNCTIONS: [&str; 23] = [
     TASK_FILE_ITERATOR,
     SOCKET_COOKIE,
     FUNC_RET,
+    MISSES,
 ];
 
 /// What the iterator `iter/task_file` attaches to.
@@ -45,6 +46,8 @@ const TASK_FILE_ITERATOR: &str = "bpf_iter_task_file";
 const SOCKET_COOKIE: &str = "bpf_get_socket_ptr_cookie";
 /// Body of `bpf_get_func_ret`, from 5.17.
 const FUNC_RET: &str = "get_func_ret";
+/// What counts the runs of a raw tracepoint's program that are skipped because it runs already, from 6.1.
+const MISSES: &str = "bpf_prog_inc_misses_counter";
 
 /// Tracepoints that `tp_btf` programs attach to.
 pub const RAW_TRACEPOINTS: [&str; 8] = [
@@ -223,6 +226,12 @@ impl Features {
     #[must_use]
     pub fn has_func_ret_helper(&self) -> bool {
         self.functions.contains_key(FUNC_RET)
+    }
+
+    /// A raw tracepoint's program that an interrupt runs into is skipped there (6.1). Before, it runs within itself.
+    #[must_use]
+    pub fn skips_nested(&self) -> bool {
+        self.functions.contains_key(MISSES)
     }
 
     fn take_btf(&mut self, btf: &Btf) {

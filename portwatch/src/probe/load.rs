@@ -216,6 +216,7 @@ pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
         sock_ops: plan.map_or(0, Plan::sock_ops_signals),
         tick_ns,
         window_shift: window_shift(tick_ns),
+        nests: u32::from(!features.skips_nested()),
     }
 }
 
