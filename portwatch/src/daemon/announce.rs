@@ -6,7 +6,7 @@
 
 use portwatch_common::counters::Counters;
 use portwatch_common::socket::TcpState;
-use portwatch_common::storm::{StormCount, Thresholds};
+use portwatch_common::storm::{FOLLOW_FROM, StormCount, Thresholds};
 
 use crate::event::StormKind;
 use crate::storm::{STATES, Settings};
@@ -36,6 +36,8 @@ pub(super) fn thresholds(settings: &Settings) -> Thresholds {
         },
         ports: limits.ports,
         peer_floor: PEER_FLOOR,
+        // The part of a look at once is told by transitions; this is about whose failures they are.
+        failed: FOLLOW_FROM.min(u64::from(settings.connect_storm_failed / 2).max(1)),
     }
 }
 
@@ -79,7 +81,14 @@ impl Limits {
             true => 0,
             false => u64::from((limit / part).max(1)),
         };
-        let flood = part(StormKind::SynFlood, settings.syn_flood_rate, 3);
+        // SYNs that are not completed announce both: an accept queue that overflows drops the last packet of handshakes.
+        let kinds = [StormKind::SynFlood, StormKind::AcceptQueueOverflow];
+        let wanted = kinds.into_iter().find(|kind| !settings.off.contains(kind));
+        let flood = part(
+            wanted.unwrap_or(StormKind::SynFlood),
+            settings.syn_flood_rate,
+            3,
+        );
         Self {
             half_open: flood,
             unanswered: flood,
@@ -98,12 +107,18 @@ impl Limits {
         }
     }
 
-    /// Was more than that counted between two readings of the counters?
-    pub(super) const fn are_passed(&self, grown: &Counts) -> bool {
+    /// Was more than that counted between two readings of the counters? SYNs are counted of listeners with a cell alone, and
+    /// completed connections of all: where some have none, the difference says nothing.
+    pub(super) const fn are_passed(&self, grown: &Counts, all_have_cells: bool) -> bool {
         const fn is_over(count: u64, limit: u64) -> bool {
             limit != 0 && count >= limit
         }
-        is_over(grown.half_open(), self.half_open)
+        let half_open = if all_have_cells {
+            grown.half_open()
+        } else {
+            grown.syn
+        };
+        is_over(half_open, self.half_open)
             || is_over(grown.accept, self.accept)
             || is_over(grown.unanswered, self.unanswered)
             || is_over(grown.reset, self.reset)
@@ -227,9 +242,11 @@ mod tests {
     #[test]
     fn what_is_off_stays_off_on_every_cpu() {
         let mut settings = Settings::default();
-        settings
-            .off
-            .extend([StormKind::SynFlood, StormKind::ResetStorm]);
+        settings.off.extend([
+            StormKind::SynFlood,
+            StormKind::AcceptQueueOverflow,
+            StormKind::ResetStorm,
+        ]);
         settings.is_scan_off = true;
         let host = thresholds(&settings);
         for cpus in [1, 512] {
@@ -244,20 +261,43 @@ mod tests {
             knock: 900_000,
             ..Counts::default()
         };
-        assert!(!Limits::new(&settings).are_passed(&grown));
+        assert!(!Limits::new(&settings).are_passed(&grown, true));
+    }
+
+    #[test]
+    fn syns_that_are_not_completed_announce_two_kinds() {
+        for off in [StormKind::SynFlood, StormKind::AcceptQueueOverflow] {
+            let mut settings = Settings::default();
+            settings.off.insert(off);
+            assert_eq!(thresholds(&settings).syn, 20, "{off:?} is off");
+        }
+    }
+
+    #[test]
+    fn listeners_without_a_cell_hide_no_flood() {
+        let limits = Limits::new(&Settings::default());
+        // A busy listener without a cell, and a flood at one that has one.
+        let grown = Counts {
+            syn: 100,
+            accept: 5_000,
+            ..Counts::default()
+        };
+        assert!(!limits.are_passed(&grown, true));
+        assert!(limits.are_passed(&grown, false));
     }
 
     #[test]
     fn connections_that_are_completed_ask_for_no_look() {
         let limits = Limits::new(&Settings::default());
         let passed = |syn, accept, connect, failed| {
-            limits.are_passed(&Counts {
+            let grown = Counts {
                 syn,
                 accept,
                 connect,
                 failed,
                 ..Counts::default()
-            })
+            };
+            limits.are_passed(&grown, true)
         };
         assert!(!passed(5_000, 4_990, 0, 0), "a busy service");
         assert!(passed(5_100, 4_990, 0, 0), "a flood beside it");
@@ -312,7 +352,7 @@ mod tests {
             let total: u64 = counts.iter().sum();
             let announces = counts.iter().any(|count| *count >= cpu.syn);
             let grown = Counts { syn: total, ..Counts::default() };
-            prop_assert!(announces || Limits::new(&settings).are_passed(&grown));
+            prop_assert!(announces || Limits::new(&settings).are_passed(&grown, true));
             // And none of them announces what is not worth it on the whole host.
             prop_assert!(cpu.syn >= 1 && cpu.syn.saturating_mul(SPREAD) >= host.syn);
         }

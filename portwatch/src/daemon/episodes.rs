@@ -67,6 +67,11 @@ impl Episodes {
         Detector::new(self.settings.clone()).numbered_from(self.next_number)
     }
 
+    /// Is anything ever done about them?
+    pub(super) fn are_answered(&self) -> bool {
+        self.responder.is_needed()
+    }
+
     /// What the detector counted so far.
     fn account_for(&mut self, account: Account) {
         self.account = Account {
@@ -147,11 +152,9 @@ impl Pipeline {
                     let next = episode.number.saturating_add(1);
                     self.episodes.next_number = self.episodes.next_number.max(next);
                     self.tell_episode(EventType::StormStarted, &episode, None);
-                    self.respond(|responder, own, now| responder.storm(&episode, own, now));
                 }
                 Report::Updated(episode) => {
                     self.tell_episode(EventType::StormUpdated, &episode, None);
-                    self.respond(|responder, own, now| responder.storm(&episode, own, now));
                 }
                 Report::Ended(episode, is_lost) => {
                     let reason = is_lost.then(|| "it can no longer be seen".to_owned());
@@ -164,6 +167,10 @@ impl Pipeline {
                     self.respond(|responder, own, now| responder.scan(&found, own, now));
                 }
             }
+        }
+        // Each time, not only when there is something to tell: who sends is known better with every look.
+        for episode in &looked.open {
+            self.respond(|responder, own, now| responder.storm(episode, own, now));
         }
     }
 
@@ -314,7 +321,7 @@ impl Pipeline {
         let now = BootNs::now();
         let (order, error) = (done.order, done.error);
         if error.is_some() {
-            self.episodes.responder.failed(&order);
+            self.episodes.responder.failed(&order, now);
         }
         let mut event = self.surroundings.event(EventType::StormResponse, now);
         event.response = Some(Response {

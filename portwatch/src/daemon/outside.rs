@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use portwatch_common::socket::TcpState;
 
 use crate::decode::record::TaskInfo;
-use crate::inventory::tcp::{self, Looked};
+use crate::inventory::tcp::{self, Looked, Spaces};
 use crate::storm::{
     ListenerKey, ListenerReading, NamespaceReading, PortUse, ProcessReading, Reading,
 };
@@ -23,27 +23,36 @@ const PEERS_MAX: usize = 65_536;
 /// A start that `/proc` tells has the clock tick's grain, ns; and a pid that comes again has another one.
 const GRAIN: u64 = 20_000_000;
 
+/// Queues of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    /// Of the fullest socket: how many wait for `accept`, and how many may.
+    fullest: (u32, u32),
+    /// Of all sockets of the port, each of which gets its part of the SYNs.
+    backlog: u32,
+}
+
 /// What a look outside of the probes' maps found.
 #[derive(Default)]
 pub(super) struct Outside {
     looked: Looked,
     half_open: HashMap<ListenerKey, u32>,
-    queues: HashMap<ListenerKey, (u32, u32)>,
+    queues: HashMap<ListenerKey, Queue>,
     close_wait: HashMap<u32, (TaskInfo, u32)>,
     busiest: HashMap<u32, PortUse>,
 }
 
-/// Looks at sockets in these states (a bit each), listeners always among them.
+/// Looks at sockets of these namespaces in these states (a bit each), listeners always among them.
 ///
 /// # Errors
 /// `/proc` cannot be read at all.
-pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
+pub(super) fn look_outside(spaces: &Spaces, states: u32) -> std::io::Result<Outside> {
     let mut half_open: HashMap<ListenerKey, u32> = HashMap::new();
-    let mut queues: HashMap<ListenerKey, (u32, u32)> = HashMap::new();
+    let mut queues: HashMap<ListenerKey, Queue> = HashMap::new();
     let mut closed = HashSet::new();
     let mut towards: HashMap<(u32, IpAddr, u16), u32> = HashMap::new();
     let wants_busiest = states & 1 << TcpState::TIME_WAIT.0 != 0;
-    let looked = tcp::look(states, &mut |socket| {
+    let looked = spaces.look(states, &mut |socket| {
         let key = ListenerKey {
             netns: socket.netns,
             is_v6: socket.is_v6,
@@ -51,9 +60,9 @@ pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
         };
         match socket.state {
             TcpState::LISTEN => {
-                // Several may share the port: the fullest one is told.
                 let queue = queues.entry(key).or_default();
-                *queue = (*queue).max(socket.queue);
+                queue.fullest = queue.fullest.max(socket.queue);
+                queue.backlog = queue.backlog.saturating_add(socket.queue.1);
             }
             TcpState::SYN_RECV => *half_open.entry(key).or_default() += 1,
             TcpState::CLOSE_WAIT if socket.inode != 0 && closed.len() < CLOSE_WAIT_MAX => {
@@ -70,7 +79,7 @@ pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
                 *towards.entry(peer).or_default() += 1;
             }
         }
-    })?;
+    });
     let mut busiest: HashMap<u32, PortUse> = HashMap::new();
     for ((netns, peer, port), taken) in towards {
         let one = PortUse { peer, port, taken };
@@ -99,11 +108,20 @@ pub(super) fn look_outside(states: u32) -> std::io::Result<Outside> {
     })
 }
 
+impl Outside {
+    /// A namespace was not where it had been found.
+    pub(super) const fn has_moved(&self) -> bool {
+        self.looked.has_moved
+    }
+}
+
 /// Adds what was looked at elsewhere.
 pub(super) fn complete(reading: &mut Reading, mut outside: Outside) {
     for listener in &mut reading.listeners {
         listener.half_open = outside.half_open.remove(&listener.key);
-        listener.accept_queue = outside.queues.remove(&listener.key);
+        let queue = outside.queues.remove(&listener.key);
+        listener.accept_queue = queue.map(|queue| queue.fullest);
+        listener.backlog = queue.map(|queue| queue.backlog);
     }
     // Without probes there are no cells, but queues.
     for (key, queue) in outside.queues {
@@ -114,7 +132,8 @@ pub(super) fn complete(reading: &mut Reading, mut outside: Outside) {
             unanswered: None,
             resets: None,
             half_open: outside.half_open.remove(&key),
-            accept_queue: Some(queue),
+            accept_queue: Some(queue.fullest),
+            backlog: Some(queue.backlog),
             peers: Vec::new(),
         });
     }
@@ -144,6 +163,7 @@ pub(super) fn complete(reading: &mut Reading, mut outside: Outside) {
         .map(|(netns, space)| NamespaceReading {
             netns,
             cookies_sent: space.mib.cookies_sent,
+            cookies_received: space.mib.cookies_received,
             listen_overflows: space.mib.listen_overflows,
             listen_drops: space.mib.listen_drops,
             syn_queue_full: space.mib.syn_queue_full,
@@ -163,7 +183,7 @@ pub(super) fn complete(reading: &mut Reading, mut outside: Outside) {
 mod tests {
     use portwatch_common::socket::TcpState;
 
-    use super::{Outside, complete};
+    use super::{Outside, Queue, Spaces, complete};
     use crate::decode::record::{ProcessKey, TaskInfo};
     use crate::storm::{ListenerKey, ListenerReading, ProcessReading, Reading};
     use crate::time::BootNs;
@@ -203,6 +223,7 @@ mod tests {
             is_v6: false,
             port,
         };
+        let queue = |fullest, backlog| Queue { fullest, backlog };
         let mut reading = Reading::default();
         reading.listeners.push(ListenerReading {
             key: key(80),
@@ -212,18 +233,19 @@ mod tests {
             resets: None,
             half_open: None,
             accept_queue: None,
+            backlog: None,
             peers: Vec::new(),
         });
         let outside = Outside {
-            queues: [(key(80), (3, 128)), (key(81), (0, 5))].into(),
+            queues: [(key(80), queue((3, 128), 256)), (key(81), queue((0, 5), 5))].into(),
             half_open: [(key(80), 7)].into(),
             ..Outside::default()
         };
         complete(&mut reading, outside);
         let known = &reading.listeners[0];
         assert_eq!(
-            (known.half_open, known.accept_queue),
-            (Some(7), Some((3, 128)))
+            (known.half_open, known.accept_queue, known.backlog),
+            (Some(7), Some((3, 128)), Some(256))
         );
         let other = &reading.listeners[1];
         assert_eq!(
@@ -266,7 +288,8 @@ mod tests {
     fn listeners_are_always_looked_at() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let port = listener.local_addr().expect("bound").port();
-        let outside = super::look_outside(1 << TcpState::LISTEN.0).expect("looked");
+        let spaces = Spaces::find().expect("found");
+        let outside = super::look_outside(&spaces, 1 << TcpState::LISTEN.0).expect("looked");
         assert!(outside.queues.keys().any(|key| key.port == port));
         assert!(outside.half_open.is_empty(), "nobody asked");
         assert!(!outside.looked.spaces.is_empty());

@@ -97,7 +97,7 @@ pub(super) struct Pipeline {
     pub(super) done: mpsc::Receiver<Done>,
     /// The look for `portwatch stats`, and its answer.
     pub(super) asked: StatsAsked,
-    /// Where what is learned of rates is kept; each observer begins with it.
+    /// What was learned of rates, where it is kept; each observer begins with it.
     pub(super) habits: Habits,
     pub(super) streaming: bool,
     /// Records of the stream were lost, and with them the owners of connections.
@@ -249,6 +249,9 @@ impl Pipeline {
                 Some(found) = self.found.1.recv() => self.found(found),
                 Some(outcome) = self.outcomes.recv() => self.asked(&outcome),
                 looked = self.storms.looked() => self.looked_for_storms(looked),
+                done = self.habits.done() => {
+                    self.habits.take(done, BootNs::now(), self.surroundings.clock);
+                }
                 looked = self.asked.looked() => self.stats_looked(looked),
                 Some(done) = self.done.recv() => self.responded(done),
                 Some(query) = queries.recv() => self.answer(query),

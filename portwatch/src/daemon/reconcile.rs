@@ -260,7 +260,6 @@ impl Pipeline {
             }
         };
         let skipped = sensors.skipped(&counters);
-        self.storms.every_second(&counters, BootNs::now());
         if !self.told_reversed
             && let Some(probe) = skipped.iter().find(|probe| probe.is_reversed())
         {
@@ -271,6 +270,7 @@ impl Pipeline {
             );
         }
         let crowd = sensors.crowd();
+        self.storms_every_second(&counters);
         let at = BootNs::now();
         while self.drain() {}
         let reading = Reading {

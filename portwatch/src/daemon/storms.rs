@@ -1,44 +1,37 @@
 //! What storms are told by: cells are made for what listens, and looked at when the probes say that something moved.
 //!
 //! While all is quiet, this is a comparison of eight numbers a second, which were read anyway, and a look at the tables and the
-//! counters of the namespaces every [`SLOW`] nanoseconds, or [`FAST`] where SYNs are seen as requests alone. A crossing
-//! leads to a look at once, unless what moved is connections that are completed; so does a second in which more happened on
+//! counters of the namespaces every [`SLOW`] nanoseconds, or [`FAST`] where SYNs are seen as requests alone. A crossing leads to a look at once, unless what moved is connections that are completed; so does a second in which more happened on
 //! the host than one subject may do; and while somebody watches an episode, each second does. The looking itself is done by
 //! the [`Observer`], on another thread.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portwatch_common::counters::Counters;
-use portwatch_common::socket::TcpState;
 use tokio::task::JoinError;
 
 use super::announce::{self, Limits, by_cpu, online_cpus, thresholds};
 use super::errand::Errand;
-use super::observer::{Found, Observer, Wanted};
-use super::outside::CLOSE_WAIT_FLOOR;
-use super::pipeline::Pipeline;
+use super::observer::{Found, Observer};
 use crate::decode::cell_key;
 use crate::decode::record::SockId;
-use crate::enrich::Waits;
-use crate::event::{EventType, Mechanism, Protocol, Sensor};
+use crate::event::Protocol;
 use crate::inventory::{Change, Listener};
-use crate::probe::plan::Signal;
-use crate::probe::sensors::Sensors;
 use crate::probe::storms::{CellTotals, StormMaps};
 use crate::storm::peers::percent;
-use crate::storm::{Counts, Crossing, Kept, ListenerKey, Rate, Settings, Subject};
+use crate::storm::{Counts, Crossing, Kept, ListenerKey, Settings, Subject};
 use crate::time::BootNs;
 
 /// A look while all is quiet, ns.
-const SLOW: u64 = 10 * 1_000_000_000;
+pub(super) const SLOW: u64 = 10 * 1_000_000_000;
 /// A look while somebody watches, ns.
-const FAST: u64 = 1_000_000_000;
+pub(super) const FAST: u64 = 1_000_000_000;
 /// Between two looks, however many crossings there are, ns.
-const PAUSE: u64 = 200_000_000;
+pub(super) const PAUSE: u64 = 200_000_000;
 /// Crossings that may wait for a look: more than the probes announce in a window.
 const WAITING: usize = 256;
-/// How long the end waits for a look and for the disk.
-const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+/// A look that takes longer than that hangs, ns.
+const LATE: u64 = 10 * 1_000_000_000;
 /// Of a hundred SYNs of a listener, fewer than so many half-open ones are no reason to look.
 const HALF_OPEN: u32 = 10;
 
@@ -53,24 +46,32 @@ pub(super) struct Storms {
     without_cell: BTreeSet<ListenerKey>,
     /// Cells of listeners at the last crossing of their SYNs.
     crossed: HashMap<ListenerKey, CellTotals>,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// So many half-open connections of a listener since its last crossing are worth a look.
     half_open: u64,
     last: announce::Counts,
-    due: BootNs,
-    not_before: BootNs,
-    fast_until: BootNs,
-    settled: BootNs,
+    pub(super) due: BootNs,
+    /// Keys by namespace.
+    namespaces: HashMap<u32, usize>,
+    /// Something listens where no look may have been.
+    pub(super) is_elsewhere: bool,
+    pub(super) not_before: BootNs,
+    pub(super) fast_until: BootNs,
+    pub(super) settled: BootNs,
     /// When outcomes of connects were asked for last, because of a crossing.
-    asked: BootNs,
+    pub(super) asked: BootNs,
     kept: Option<Kept>,
-    sources_moved: bool,
-    waiting: Vec<Crossing>,
+    pub(super) sources_moved: bool,
+    pub(super) waiting: Vec<Crossing>,
     /// New settings that the observer does not know of.
-    settings: Option<Settings>,
+    pub(super) settings: Option<Settings>,
     /// Here while no look is under way.
-    observer: Option<Box<Observer>>,
-    look: Errand<Looked>,
+    pub(super) observer: Option<Box<Observer>>,
+    pub(super) look: Errand<Looked>,
+    /// When it began.
+    pub(super) began: BootNs,
+    /// That it takes too long was told.
+    is_late: bool,
     /// Looks that failed.
     failed: u64,
     /// That was told, and no look has succeeded since.
@@ -87,6 +88,8 @@ impl Storms {
             half_open: 1,
             last: announce::Counts::default(),
             due: BootNs(now.0 + FAST),
+            namespaces: HashMap::new(),
+            is_elsewhere: false,
             not_before: now,
             fast_until: now,
             settled: now,
@@ -97,6 +100,8 @@ impl Storms {
             settings: None,
             observer: None,
             look: Errand::default(),
+            began: now,
+            is_late: false,
             failed: 0,
             is_failing: false,
         }
@@ -166,19 +171,29 @@ impl Storms {
             let is_new = sockets.is_empty();
             sockets.insert(listener.id());
             if is_new {
+                let keys = self.namespaces.entry(key.netns).or_default();
+                self.is_elsewhere |= *keys == 0;
+                *keys += 1;
                 self.make(key, maps);
             }
         } else if let Some(sockets) = self.keys.get_mut(&key) {
             sockets.remove(&listener.id());
             if sockets.is_empty() {
                 self.keys.remove(&key);
+                // A number may come again for another namespace.
+                if let Some(keys) = self.namespaces.get_mut(&key.netns) {
+                    *keys -= 1;
+                    if *keys == 0 {
+                        self.namespaces.remove(&key.netns);
+                    }
+                }
                 self.unmake(key, maps);
             }
         }
     }
 
     /// Puts right what changes alone do not tell: a listener that got another address or another identity.
-    fn settle<'a>(
+    pub(super) fn settle<'a>(
         &mut self,
         listeners: impl Iterator<Item = &'a Listener> + Clone,
         mut maps: Option<&mut StormMaps>,
@@ -210,6 +225,11 @@ impl Storms {
             }
         }
         self.keys = wanted;
+        self.namespaces.clear();
+        for key in self.keys.keys() {
+            *self.namespaces.entry(key.netns).or_default() += 1;
+        }
+        self.is_elsewhere = true;
     }
 
     /// Is everything as the changes said? That is the rule, and told without building anything.
@@ -260,13 +280,20 @@ impl Storms {
         let grown = counts.since(&self.last);
         self.last = counts;
         self.sources_moved |= grown.has_knocks();
-        if self.limits.are_passed(&grown) || self.fast_until > now {
+        let all_have_cells = self.without_cell.is_empty();
+        if self.limits.are_passed(&grown, all_have_cells) || self.fast_until > now {
             self.due = self.due.min(now);
         }
     }
 
+    /// Has a look been under way for too long? Told once.
+    pub(super) fn is_late(&mut self, now: BootNs) -> bool {
+        let is_late = self.look.is_under_way() && now.since(self.began) >= LATE;
+        is_late && !std::mem::replace(&mut self.is_late, true)
+    }
+
     /// Takes a crossing, if it deserves a look.
-    fn cross(&mut self, crossing: &Crossing, now: BootNs) {
+    pub(super) fn cross(&mut self, crossing: &Crossing, now: BootNs) {
         if matches!(crossing.subject, Subject::Source(..)) {
             self.sources_moved = true;
         }
@@ -279,7 +306,7 @@ impl Storms {
 
     /// SYNs of a listener went over their threshold, and its cell counted that since it was made: are so many of them half
     /// open that a look is worth it? Where nothing is known of the time before, it is.
-    fn are_half_open(&mut self, key: ListenerKey, cell: Option<CellTotals>) -> bool {
+    pub(super) fn are_half_open(&mut self, key: ListenerKey, cell: Option<CellTotals>) -> bool {
         let Some(cell) = cell else {
             return true;
         };
@@ -299,15 +326,16 @@ impl Storms {
     }
 
     /// A process opened many connections: did any number of them fail since the last second?
-    fn are_failing(&self, counters: &Counters) -> bool {
+    pub(super) fn are_failing(&self, counters: &Counters) -> bool {
         let failed = announce::Counts::of(counters).since(&self.last).failed;
         self.limits.failed != 0 && failed >= self.limits.failed.div_ceil(2)
     }
 
     /// A look has ended, and this is what the observer wants next.
-    fn ended(&mut self, observer: Box<Observer>, found: Option<&Found>) {
+    pub(super) fn ended(&mut self, observer: Box<Observer>, found: Option<&Found>) {
         self.observer = Some(observer);
         self.is_failing = false;
+        self.is_late = false;
         if let Some(found) = found
             && let Some(beat) = found.beat
         {
@@ -318,146 +346,12 @@ impl Storms {
 
     /// A look failed, and its observer is lost: another one begins at the slow beat, so that one that always fails costs little.
     /// Tells whether that is news.
-    fn broke(&mut self, now: BootNs) -> bool {
+    pub(super) fn broke(&mut self, now: BootNs) -> bool {
         self.failed += 1;
+        self.is_late = false;
         self.due = BootNs(now.0 + SLOW);
         self.not_before = self.due;
         !std::mem::replace(&mut self.is_failing, true)
-    }
-}
-
-impl Pipeline {
-    /// A rate was crossed: everything is looked at, unless that was done a moment ago, or there is no reason to.
-    pub(super) fn crossed(&mut self, crossing: &Crossing) {
-        tracing::debug!(?crossing, "a rate was crossed");
-        let now = BootNs::now();
-        let is_worth_it = match (crossing.rate, crossing.subject) {
-            (Rate::Syn, Subject::Listener(key)) => {
-                let maps = self.sensors.as_mut().map(Sensors::storms);
-                let cell = maps.and_then(|maps| maps.cell(cell_key(key)));
-                self.storms.are_half_open(key, cell)
-            }
-            (Rate::Connect, _) => self.is_connecting_in_vain(now),
-            _ => true,
-        };
-        if is_worth_it {
-            self.storms.cross(crossing, now);
-        }
-    }
-
-    /// Many processes may connect a lot: the counters are read for them a few times a second at most.
-    fn is_connecting_in_vain(&mut self, now: BootNs) -> bool {
-        if now.since(self.storms.asked) < PAUSE {
-            return false;
-        }
-        self.storms.asked = now;
-        let counters = self.sensors.as_ref().and_then(|one| one.counters().ok());
-        counters.is_some_and(|counters| self.storms.are_failing(&counters))
-    }
-
-    /// Has everything looked at, elsewhere.
-    pub(super) fn look_for_storms(&mut self) {
-        let now = BootNs::now();
-        self.storms.not_before = BootNs(now.0 + PAUSE);
-        let is_fast = self.storms.fast_until > now;
-        // A full queue makes no requests: where those alone are counted, only a look tells of a flood at a short one.
-        let is_half_blind = self.plan.uses(Signal::TcpSyn, Mechanism::Cgroup);
-        let usual = if is_fast || is_half_blind { FAST } else { SLOW };
-        self.storms.due = BootNs(now.0 + usual);
-        let counters = self.sensors.as_ref().map(Sensors::counters);
-        let kept = counters
-            .and_then(Result::ok)
-            .and_then(|counters| self.storms.kept(&counters));
-        // Without probes, nothing but the look itself tells whether there are any.
-        let close_wait = kept.is_none_or(|counts| {
-            let count = counts.get(usize::from(TcpState::CLOSE_WAIT.0));
-            count.is_none_or(|count| *count >= CLOSE_WAIT_FLOOR)
-        });
-        if now.since(self.storms.settled) >= SLOW {
-            self.storms.settled = now;
-            let maps = self.sensors.as_mut().map(Sensors::storms);
-            self.storms.settle(self.inventory.iter(), maps);
-        }
-        let mut observer = match self.storms.observer.take() {
-            Some(observer) => observer,
-            None => Box::new(self.observer()),
-        };
-        let wanted = Wanted {
-            crossings: std::mem::take(&mut self.storms.waiting),
-            settings: self.storms.settings.take(),
-            sources: std::mem::take(&mut self.storms.sources_moved),
-            half_open: is_fast || is_half_blind,
-            sees_requests: is_half_blind,
-            close_wait,
-            clock: self.surroundings.clock,
-        };
-        self.storms.look.begin(move || {
-            let found = observer.look(wanted);
-            (observer, found)
-        });
-    }
-
-    /// One that has seen nothing yet.
-    fn observer(&mut self) -> Observer {
-        let tables = self.sensors.as_mut().map(|one| one.storms().tables());
-        Observer::new(self.episodes.detector(), tables, self.habits.clone())
-    }
-
-    /// A look has ended.
-    pub(super) fn looked_for_storms(&mut self, looked: Result<Looked, JoinError>) {
-        match looked {
-            Ok((observer, Ok(found))) => {
-                self.storms.ended(observer, Some(&found));
-                self.tell_storms(found);
-            }
-            Ok((observer, Err(error))) => {
-                self.storms.ended(observer, None);
-                tracing::warn!(%error, "what storms are told by could not be looked at");
-            }
-            Err(error) => self.storms_broke(&error),
-        }
-    }
-
-    /// A bug must not blind the watcher for good: what it was about begins anew, and that is said.
-    fn storms_broke(&mut self, error: &JoinError) {
-        tracing::error!(%error, "a look for storms failed; it begins anew");
-        let now = BootNs::now();
-        self.give_episodes_up("the look that told of it failed");
-        if self.storms.broke(now) {
-            let mut event = self.surroundings.event(EventType::SensorDegraded, now);
-            event.sensor = Some(Sensor {
-                signal: Some("storms".to_owned()),
-                reason: Some("a look for storms failed by a fault of portwatch".to_owned()),
-                blind_to: Some("storms and scans until the next look".to_owned()),
-                remedy: Some(
-                    "report it with the daemon's log; it is tried again every 10 seconds"
-                        .to_owned(),
-                ),
-                ..Sensor::default()
-            });
-            self.push(event, now, None, Waits::default());
-        }
-    }
-
-    /// Has what was learned written down. A look that is under way is waited for; a disk that hangs is not.
-    pub(super) async fn end_storms(&mut self) {
-        let clock = self.surroundings.clock;
-        let storms = &mut self.storms;
-        let end = async {
-            if storms.look.is_under_way()
-                && let Ok((observer, _)) = storms.look.ended().await
-            {
-                storms.observer = Some(observer);
-            }
-            if let Some(mut observer) = storms.observer.take() {
-                let written = tokio::task::spawn_blocking(move || observer.end(clock));
-                // It has said what went wrong.
-                let _ = written.await;
-            }
-        };
-        if tokio::time::timeout(FAREWELL, end).await.is_err() {
-            tracing::error!("what was learned of rates could not be written in time");
-        }
     }
 }
 

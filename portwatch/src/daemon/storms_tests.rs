@@ -7,8 +7,7 @@ use portwatch_common::storm::StormCount;
 use zerocopy::FromZeros as _;
 
 use super::super::announce::Limits;
-use super::super::habits::Habits;
-use super::{CellTotals, FAST, Observer, SLOW, Storms, key_of};
+use super::{CellTotals, FAST, LATE, Observer, SLOW, Storms, key_of};
 use crate::event::Mechanism;
 use crate::inventory::fixture::{tcp, udp};
 use crate::inventory::{Change, Inventory, Listener};
@@ -91,6 +90,28 @@ fn a_look_comes_at_once_when_too_much_happens_and_late_when_nothing_does() {
     assert!(!idle.is_due(BootNs(FAST - 1)) && idle.is_due(BootNs(FAST)));
 }
 
+#[test]
+fn a_namespace_where_nothing_listened_is_looked_for() {
+    let mut storms = Storms::new(BootNs(0));
+    let first = listener(1, 80);
+    storms.follow(&opened(&first), None);
+    assert!(std::mem::take(&mut storms.is_elsewhere));
+    storms.follow(&opened(&listener(2, 81)), None);
+    assert!(!storms.is_elsewhere, "it is known");
+    let mut sock = tcp(3, 3, 82);
+    sock.netns += 1;
+    let other = Arc::new(crate::inventory::fixture::listener(sock));
+    storms.follow(&opened(&other), None);
+    assert!(std::mem::take(&mut storms.is_elsewhere));
+    // Its number may come again.
+    storms.follow(&closed(&other), None);
+    storms.follow(&opened(&other), None);
+    assert!(std::mem::take(&mut storms.is_elsewhere));
+    storms.follow(&closed(&first), None);
+    storms.follow(&opened(&first), None);
+    assert!(!storms.is_elsewhere, "another one listens there still");
+}
+
 #[tokio::test]
 async fn a_look_that_panics_is_told_once_and_the_next_one_works() {
     let mut storms = Storms::new(BootNs(0));
@@ -107,13 +128,34 @@ async fn a_look_that_panics_is_told_once_and_the_next_one_works() {
     }
     storms.look.begin(|| {
         let detector = Detector::new(Settings::default());
-        let observer = Observer::new(detector, None, Habits::new(None, 1, None));
+        let observer = Observer::new(detector, None);
         (Box::new(observer), Err(std::io::Error::other("as told")))
     });
     let (observer, _) = storms.looked().await.expect("no panic");
     storms.ended(observer, None);
     assert!(storms.observer.is_some());
     assert!(storms.broke(BootNs(1)), "news again");
+}
+
+#[tokio::test]
+async fn a_look_that_hangs_is_told_once() {
+    let mut storms = Storms::new(BootNs(0));
+    assert!(!storms.is_late(BootNs(LATE)), "none is under way");
+    for _ in 0..2 {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        storms.began = BootNs(SLOW);
+        storms.look.begin(move || {
+            let _ = wait.recv();
+            let observer = Observer::new(Detector::new(Settings::default()), None);
+            (Box::new(observer), Err(std::io::Error::other("as told")))
+        });
+        assert!(!storms.is_late(BootNs(SLOW + LATE - 1)));
+        assert!(storms.is_late(BootNs(SLOW + LATE)));
+        assert!(!storms.is_late(BootNs(SLOW + 2 * LATE)), "once");
+        drop(go);
+        let (observer, _) = storms.looked().await.expect("no panic");
+        storms.ended(observer, None);
+    }
 }
 
 /// Crossings of a listener's SYNs: only those that leave something half open deserve a look.

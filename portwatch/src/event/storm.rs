@@ -111,10 +111,11 @@ pub enum ScanShape {
 pub struct Scan {
     /// How.
     pub shape: ScanShape,
-    /// Who; nobody in particular where it is distributed.
+    /// Who; nobody in particular where it is distributed. The first address of a network of 64 bits where several addresses of it share a
+    /// vertical scan.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<String>,
-    /// How many sources: 1, or of a distributed one as many as were told apart.
+    /// How many sources: 1, or of a distributed scan and of one by a network as many as were told apart.
     pub sources: u32,
     /// Network namespace that was knocked at (inode), the first of them.
     pub netns: u32,

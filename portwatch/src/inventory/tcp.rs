@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use super::holders::holders;
-use super::namespaces::{current, namespaces, within};
+use super::namespaces::{Namespaces, current, namespaces, within};
 use super::sock_diag::SockDiag;
 use crate::decode::record::TaskInfo;
 use crate::storm::{Mib, TcpSocket, ephemeral_ports};
@@ -17,6 +17,8 @@ pub const ALL_STATES: u32 = 0xffff;
 const MAX_SPACES: usize = 256;
 /// More than any of the files of counters is long.
 const MAX_BYTES: u64 = 64 * 1024;
+/// What the longest of them takes today.
+const ROOM: usize = 8 * 1024;
 
 /// The counters of one namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,36 +36,60 @@ pub struct Looked {
     pub home: u32,
     /// By inode of the namespace.
     pub spaces: BTreeMap<u32, Space>,
+    /// A namespace was not where it had been found.
+    pub has_moved: bool,
     /// A sentence for everything that could not be looked at.
     pub refused: Vec<String>,
 }
 
-/// Reads every namespace's counters, and hands over every TCP socket in these states (a bit each, `1 << state`; none for the
-/// counters alone).
+/// The network namespaces of this host, and a process by which each is reached. To find them, every process is looked at.
+#[derive(Clone, Debug)]
+pub struct Spaces {
+    home: u32,
+    all: Namespaces,
+}
+
+impl Spaces {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read at all.
+    pub fn find() -> io::Result<Self> {
+        Ok(Self {
+            home: current()?,
+            all: namespaces()?,
+        })
+    }
+
+    /// Reads every namespace's counters, and hands over every TCP socket in these states (a bit each, `1 << state`; none for
+    /// the counters alone).
+    #[must_use]
+    pub fn look(&self, states: u32, take: &mut (dyn FnMut(TcpSocket) + Send)) -> Looked {
+        let (home, spaces) = (self.home, &self.all);
+        let mut looked = Looked {
+            home,
+            ..Looked::default()
+        };
+        if !spaces.complete || spaces.pid_of.len() > MAX_SPACES {
+            let sentence = "there are more network namespaces than one look visits";
+            looked.refused.push(sentence.to_owned());
+        }
+        looked.visit(home, here(home, states, take));
+        let others = spaces.pid_of.iter().filter(|(netns, _)| **netns != home);
+        for (&netns, &pid) in others.take(MAX_SPACES) {
+            let found = within(netns, pid, || here(netns, states, take)).and_then(|found| found);
+            looked.visit(netns, found);
+        }
+        looked
+    }
+}
+
+/// Finds the namespaces, and looks.
 ///
 /// # Errors
 /// `/proc` cannot be read at all.
 pub fn look(states: u32, take: &mut (dyn FnMut(TcpSocket) + Send)) -> io::Result<Looked> {
-    let home = current()?;
-    let spaces = namespaces()?;
-    let mut looked = Looked {
-        home,
-        ..Looked::default()
-    };
-    if !spaces.complete || spaces.pid_of.len() > MAX_SPACES {
-        let sentence = "there are more network namespaces than one look visits";
-        looked.refused.push(sentence.to_owned());
-    }
-    looked.visit(home, here(home, states, take));
-    let others = spaces
-        .pid_of
-        .into_iter()
-        .filter(|(netns, _)| *netns != home);
-    for (netns, pid) in others.take(MAX_SPACES) {
-        let found = within(netns, pid, || here(netns, states, take)).and_then(|found| found);
-        looked.visit(netns, found);
-    }
-    Ok(looked)
+    Ok(Spaces::find()?.look(states, take))
 }
 
 /// The lowest process that holds each of these sockets.
@@ -85,8 +111,8 @@ impl Looked {
             Ok(space) => {
                 self.spaces.insert(netns, space);
             }
-            // Its last process has just ended.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Its last process has just ended, or the one that it was known by.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.has_moved = true,
             Err(error) => self.refused.push(format!(
                 "TCP of the network namespace {netns} cannot be looked at: {error}"
             )),
@@ -108,7 +134,8 @@ fn here(netns: u32, states: u32, take: &mut (dyn FnMut(TcpSocket) + Send)) -> io
 
 /// What cannot be read is empty.
 fn text(path: &str) -> String {
-    let mut text = String::new();
+    // `netstat` has 4 KiB: without the room, it is read in nine pieces.
+    let mut text = String::with_capacity(ROOM);
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
     if let Err(error) = read {
         tracing::debug!(path, %error, "counters cannot be read");
@@ -122,7 +149,7 @@ mod tests {
 
     use portwatch_common::socket::TcpState;
 
-    use super::{ALL_STATES, look};
+    use super::{ALL_STATES, Spaces, look};
 
     #[test]
     fn sockets_and_counters_of_this_namespace_are_found() {
@@ -138,10 +165,20 @@ mod tests {
             let mut all = found.iter();
             all.find(|one| one.port == port && one.state == state && one.netns == home)
         };
+        assert!(!looked.has_moved, "no process that was known has ended");
         let listening = of(TcpState::LISTEN).expect("listens");
         assert_eq!((listening.queue.0, listening.is_remnant), (1, false));
         assert!(listening.inode != 0 && !listening.is_v6);
         let accepted = of(TcpState::ESTABLISHED).expect("connected");
         assert!(accepted.peer.is_loopback());
+    }
+
+    #[test]
+    fn a_namespace_whose_process_has_ended_is_told_to_have_moved() {
+        let mut spaces = Spaces::find().expect("found");
+        // No process has this number, and no namespace that one.
+        spaces.all.pid_of.insert(1, 0);
+        let looked = spaces.look(0, &mut |_| {});
+        assert!(looked.has_moved && !looked.spaces.contains_key(&1));
     }
 }

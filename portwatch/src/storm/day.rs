@@ -193,6 +193,7 @@ impl Host {
             }],
             sources: self.sources(now),
             sees_requests: false,
+            is_blind: false,
             listeners,
         }
     }

@@ -5,6 +5,7 @@
 //! still takes about 250 bytes, one that moves while something goes on up to 1.2 KB (16 readings in three seconds): 3 MiB for
 //! 8,192 quiet listeners, and 10 MiB at the very most, when all of them are busy in a storm. What finds no place is counted.
 
+mod claims;
 mod verdicts;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use portwatch_common::storm::{CELLS, PROCESSES as PROCESS_CELLS};
 
 use super::episode::{Candidate, Episode, Signal, Standing, Terms, Turn, is_level};
 use super::judge::{
-    Listener, Namespace, Process, listener_totals, namespace_totals, process_totals,
+    Listener, Namespace, Process, is_crowded, listener_totals, namespace_totals, process_totals,
 };
 use super::learned::{Habit, Learned};
 use super::reading::{Crossing, ListenerKey, NamespaceReading, Rate, Reading, Subject};
@@ -32,7 +33,8 @@ const CANDIDATES: usize = 512;
 pub const EPISODES: usize = 128;
 /// Between readings while something goes on.
 const FAST_NS: u64 = 200_000_000;
-const LEVEL_NS: u64 = 2_000_000_000;
+/// The same where only levels are looked at.
+pub const LEVEL_NS: u64 = 2_000_000_000;
 /// How long a closer look is wanted after a reading gave reason for one.
 const ALERT_NS: u64 = 3_000_000_000;
 /// The same after a crossing, where the last reading is older than that.
@@ -85,6 +87,8 @@ pub struct Detector {
     learned: Learned,
     scans: Scans,
     candidates: HashMap<(StormKind, Subject), Candidate>,
+    /// The last reading gave reason to think of a flood of SYNs.
+    is_suspect: bool,
     /// Until when a closer look is wanted.
     alert_until: BootNs,
     last: BootNs,
@@ -98,6 +102,10 @@ struct Heard {
     track: Listener,
     /// When its accept queue was full last.
     full: Option<BootNs>,
+    /// Its queue of half-open connections was full when they were counted last.
+    is_crowded: bool,
+    /// SYNs that made no request, as far as they are taken for its own.
+    unqueued: u64,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +126,7 @@ impl Detector {
             learned: Learned::default(),
             scans: Scans::default(),
             candidates: HashMap::new(),
+            is_suspect: false,
             alert_until: BootNs(0),
             last: BootNs(0),
             forgot: BootNs(0),
@@ -139,9 +148,9 @@ impl Detector {
     }
 
     /// Takes over what was learned before.
-    pub fn recall(&mut self, habits: &[Habit]) {
+    pub fn recall(&mut self, habits: &[Habit], now: BootNs) {
         for habit in habits {
-            self.learned.recall(habit);
+            self.learned.recall(habit, now);
         }
     }
 
@@ -188,6 +197,13 @@ impl Detector {
             && u64::from(held) >= (threshold / TIME_WAIT_HALF).max(1)
     }
 
+    /// Are half-open connections worth counting? They tell whose queue is full, and how full it is.
+    #[must_use]
+    pub fn wants_half_open(&self) -> bool {
+        let mut kinds = self.candidates.keys().map(|(kind, _)| *kind);
+        self.is_suspect || kinds.any(|kind| kind == StormKind::SynFlood)
+    }
+
     /// Episodes that go on.
     pub fn open(&self) -> impl Iterator<Item = &Episode> {
         self.candidates
@@ -216,7 +232,7 @@ impl Detector {
         let found = self.scan(reading);
         self.note(reading, before);
         let mut signals = self.judge(reading, hour(clock, at));
-        self.add_absent(&mut signals);
+        self.add_absent(&mut signals, reading.is_blind);
         signals.sort_by_key(|signal| (signal.kind, signal.subject));
         let mut reports = Vec::new();
         for signal in &signals {
@@ -247,17 +263,6 @@ impl Detector {
             self.processes
                 .retain(|_, known| is_recent(known.track.last()));
         }
-        for one in &reading.listeners {
-            match place(&mut self.listeners, one.key, LISTENERS) {
-                Some(heard) => {
-                    heard.track.push(at, listener_totals(one));
-                    if one.accept_queue.is_some_and(|(now, most)| now >= most) {
-                        heard.full = Some(at);
-                    }
-                }
-                None => unjudged += 1,
-            }
-        }
         for one in &reading.processes {
             match place(&mut self.processes, (one.pid, one.start), PROCESSES) {
                 Some(known) => known.track.push(at, process_totals(one)),
@@ -271,8 +276,36 @@ impl Detector {
                 None => unjudged += 1,
             }
         }
+        self.note_crowded(reading);
+        let claims = self.claims(reading);
+        for one in &reading.listeners {
+            match place(&mut self.listeners, one.key, LISTENERS) {
+                Some(heard) => {
+                    let unqueued = claims.growth(one.key, &self.namespaces, (before, at));
+                    heard.unqueued = heard.unqueued.saturating_add(unqueued);
+                    heard.track.push(at, listener_totals(one, heard.unqueued));
+                    if one.accept_queue.is_some_and(|(now, most)| now >= most) {
+                        heard.full = Some(at);
+                    }
+                }
+                None => unjudged += 1,
+            }
+        }
         self.account.unjudged = unjudged;
         self.account.dropped = self.account.dropped.saturating_add(unjudged);
+    }
+
+    /// Half-open connections are not counted in every reading: in between, what was crowded is.
+    fn note_crowded(&mut self, reading: &Reading) {
+        let are_counted = self.wants_half_open();
+        for one in &reading.listeners {
+            if let Some(heard) = self.listeners.get_mut(&one.key) {
+                heard.is_crowded = match one.half_open {
+                    Some(_) => is_crowded(one),
+                    None => heard.is_crowded && are_counted,
+                };
+            }
+        }
     }
 
     fn scan(&mut self, reading: &Reading) -> Vec<Found> {
@@ -297,7 +330,9 @@ impl Detector {
                 self.account.untold += 1;
                 return None;
             }
-            self.candidates.insert(key, Candidate::new(signal, at));
+            let peers = verdicts::peers_of(reading, signal.kind, signal.subject);
+            let candidate = Candidate::new(signal, at, &peers);
+            self.candidates.insert(key, candidate);
         }
         let may_open = self.open().count() < EPISODES;
         let terms = Terms {
@@ -312,7 +347,7 @@ impl Detector {
         if matches!(turn, Turn::Starts | Turn::GoesOn) || candidate.is_open {
             let peers = verdicts::peers_of(reading, signal.kind, signal.subject);
             if !peers.is_empty() {
-                candidate.episode.peers = peers;
+                candidate.take_peers(&peers);
             }
         }
         match turn {
@@ -355,6 +390,7 @@ impl Detector {
             // A listener comes again, and so does its namespace.
             Subject::Listener(_) | Subject::Namespace(_) | Subject::Source(..) => true,
         });
+        self.learned.make_room(at);
     }
 }
 

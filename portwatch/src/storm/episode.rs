@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::peers::{Share, percent};
-use super::reading::Subject;
+use super::peers::{Before, ENOUGH, Share, percent, shares};
+use super::reading::{PeerReading, Subject};
 use crate::event::StormKind;
 use crate::time::BootNs;
 
@@ -113,8 +113,10 @@ pub struct Episode {
     pub half_open: Option<u32>,
     /// Those that wait for `accept` now, and how many may.
     pub accept_queue: Option<(u32, u32)>,
-    /// Where it comes from or goes to.
+    /// Where it comes from or goes to: since it began, or since the last calm while that is too little to go by.
     pub peers: Vec<Share>,
+    /// The same, strictly since it began: whoever was busy before it is not taken for its source.
+    pub senders: Vec<Share>,
 }
 
 /// Is this kind told by its level, and not by a rate?
@@ -141,6 +143,7 @@ impl Episode {
             half_open: None,
             accept_queue: None,
             peers: Vec::new(),
+            senders: Vec::new(),
         }
     }
 
@@ -207,6 +210,8 @@ pub(super) struct Terms {
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) episode: Episode,
+    /// What its peers had sent before it, once they were read.
+    before: Option<Before>,
     pub(super) is_open: bool,
     /// There were too many episodes already.
     pub(super) was_refused: bool,
@@ -217,16 +222,30 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// It was over its threshold for the first time.
-    pub(super) fn new(signal: &Signal, at: BootNs) -> Self {
+    /// It was over its threshold for the first time; that is what its peers stand at.
+    pub(super) fn new(signal: &Signal, at: BootNs, peers: &[PeerReading]) -> Self {
         Self {
             episode: Episode::new(signal, at),
+            before: (!peers.is_empty()).then(|| Before::of(peers)),
             is_open: false,
             was_refused: false,
             quiet_since: None,
             known: at,
             told: at,
         }
+    }
+
+    /// Takes what its peers stand at.
+    pub(super) fn take_peers(&mut self, peers: &[PeerReading]) {
+        let before = self.before.get_or_insert_with(|| Before::of(peers));
+        let since = before.until(peers);
+        let sent = since.iter().map(|peer| peer.count);
+        let is_enough = sent.fold(0, u64::saturating_add) >= ENOUGH;
+        self.episode.senders = shares(&since);
+        self.episode.peers = match is_enough {
+            true => self.episode.senders.clone(),
+            false => shares(peers),
+        };
     }
 
     /// Takes what a reading says. `may_open` is false when there are too many already.

@@ -6,7 +6,7 @@ use super::reading::{
     ListenerKey, ListenerReading, NamespaceReading, ProcessReading, Rate, Subject,
 };
 use super::settings::Settings;
-use super::track::{Growth, Track};
+use super::track::{Growth, Track, per_second};
 use crate::event::StormKind;
 
 /// Over how long a flood is measured, and how long a handshake may take: what began in a span that ended so long ago must have
@@ -35,17 +35,20 @@ pub(super) const CONNECTS: usize = 0;
 pub(super) const FAILED: usize = 1;
 
 /// Totals of a namespace.
-pub(super) type Namespace = Track<6>;
+pub(super) type Namespace = Track<8>;
 pub(super) const COOKIES: usize = 0;
 pub(super) const OVERFLOWS: usize = 1;
 pub(super) const KNOCKS: usize = 2;
 pub(super) const REFUSED: usize = 3;
 pub(super) const RESET_CONNECTIONS: usize = 4;
 pub(super) const UNQUEUED: usize = 5;
+pub(super) const DROPS: usize = 6;
+pub(super) const BY_COOKIE: usize = 7;
 
-/// The totals of a reading.
-pub(super) const fn listener_totals(of: &ListenerReading) -> [Option<u64>; 4] {
-    [of.syns, of.accepted, of.unanswered, of.resets]
+/// The totals of a reading; `unqueued` are SYNs that made no request, and were counted elsewhere.
+pub(super) fn listener_totals(of: &ListenerReading, unqueued: u64) -> [Option<u64>; 4] {
+    let syns = of.syns.map(|syns| syns.saturating_add(unqueued));
+    [syns, of.accepted, of.unanswered, of.resets]
 }
 
 /// See [`listener_totals`].
@@ -54,7 +57,7 @@ pub(super) const fn process_totals(of: &ProcessReading) -> [Option<u64>; 2] {
 }
 
 /// See [`listener_totals`]; `knocks` are those at closed ports that no scan explains.
-pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Option<u64>; 6] {
+pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Option<u64>; 8] {
     [
         of.cookies_sent,
         of.listen_overflows,
@@ -62,14 +65,45 @@ pub(super) const fn namespace_totals(of: &NamespaceReading, knocks: u64) -> [Opt
         of.refused,
         of.reset_connections,
         of.syn_queue_full,
+        of.listen_drops,
+        of.cookies_received,
     ]
+}
+
+/// SYNs of a namespace that made no request, since the reading before or over a span: they found a queue full, or, with cookies off,
+/// the last quarter of `tcp_max_syn_backlog`, which is for clients that are known and counts as a drop alone. What an accept
+/// queue drops is none of them.
+pub(super) fn without_request(track: &Namespace, at_least_ns: Option<u64>) -> Option<Growth> {
+    let grown = |which| match at_least_ns {
+        Some(ns) => track.lately(which, ns),
+        None => track.step(which),
+    };
+    let full = grown(UNQUEUED)?;
+    let dropped = grown(DROPS).zip(grown(OVERFLOWS));
+    let dropped = dropped.map_or(0, |(all, late)| all.count.saturating_sub(late.count));
+    Some(Growth {
+        count: full.count.max(dropped),
+        ns: full.ns,
+    })
+}
+
+/// What a namespace counts of SYNs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unclaimed {
+    Cookies,
+    WithoutRequest,
+}
+
+/// What a namespace counts and its listeners account for: in the last second, and since the reading before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Claimed {
+    pub(super) lately: u64,
+    pub(super) step: u64,
 }
 
 /// Judges by settings, and by what is normal.
 pub(super) struct Judge<'a> {
     pub(super) settings: &'a Settings,
-    /// SYNs are seen as requests alone: those that find a queue full are missing.
-    pub(super) sees_requests: bool,
     /// What a subject is used to, in this hour.
     pub(super) normal: &'a dyn Fn(Rate, Subject) -> u64,
 }
@@ -104,20 +138,11 @@ impl Judge<'_> {
             let dropped = namespace.and_then(|of| of.lately(OVERFLOWS, SPAN_NS + LAG_NS));
             let dropped = dropped.filter(|_| !is_roomy).map_or(0, |grown| grown.count);
             let unended = found.unended.saturating_sub(dropped);
-            // Both are measured over other spans than what was found.
-            let scaled = |grown: Option<Growth>| grown.map_or(0, |grown| per(found.ns, grown));
-            let accepted = scaled(track.lately(ACCEPTED, SPAN_NS));
-            let unqueued = scaled(
-                self.unqueued(namespace, reading)
-                    .and_then(|of| of.lately(UNQUEUED, SPAN_NS)),
-            );
-            let began = found.began.max(unqueued);
-            let unended = unended.max(unqueued.saturating_sub(accepted));
             let grown = Growth {
                 count: unended,
                 ns: found.ns,
             };
-            (grown.rate(), Some(percent(unended, began)))
+            (grown.rate(), Some(percent(unended, found.began)))
         } else {
             let Some(unanswered) = track.lately(UNANSWERED, SPAN_NS) else {
                 return unknown;
@@ -132,15 +157,11 @@ impl Judge<'_> {
             (unanswered.rate(), ratio)
         };
         let step = |which| track.step(which).map(|grown| grown.count);
-        let unqueued = self
-            .unqueued(namespace, reading)
-            .and_then(|of| of.step(UNQUEUED));
-        let unqueued = unqueued.map_or(0, |grown| grown.count);
         let mut signal = Signal {
-            begun: step(SYNS).map(|syns| syns.max(unqueued)),
+            begun: step(SYNS),
             completed: step(ACCEPTED),
             grown: match (step(SYNS), step(ACCEPTED)) {
-                (Some(syns), accepted) => syns.max(unqueued).saturating_sub(accepted.unwrap_or(0)),
+                (Some(syns), accepted) => syns.saturating_sub(accepted.unwrap_or(0)),
                 (None, _) => step(UNANSWERED).unwrap_or(0),
             },
             cookies: namespace
@@ -161,25 +182,27 @@ impl Judge<'_> {
         signal
     }
 
-    /// Cookies that brought no connection, where no listener of the namespace is seen to get SYNs.
-    pub(super) fn cookies(
-        &self,
-        track: &Namespace,
-        netns: u32,
-        accepted: Option<Growth>,
-    ) -> Signal {
+    /// SYNs that a namespace counts and no listener, over a span and since the reading before: its cookies, or those that made
+    /// no request; less the cookies that came back.
+    pub(super) fn unclaimed(&self, track: &Namespace, netns: u32, by: Unclaimed) -> Signal {
         let unknown = Signal::unknown(StormKind::SynFlood, Subject::Namespace(netns));
-        let (Some(sent), Some(accepted)) = (track.lately(COOKIES, SECOND_NS), accepted) else {
+        let (sent, step) = match by {
+            Unclaimed::Cookies => (track.lately(COOKIES, SECOND_NS), track.step(COOKIES)),
+            Unclaimed::WithoutRequest => (
+                without_request(track, Some(SECOND_NS)),
+                without_request(track, None),
+            ),
+        };
+        let (Some(sent), Some(completed)) = (sent, track.lately(BY_COOKIE, SECOND_NS)) else {
             return unknown;
         };
         let unended = Growth {
-            count: sent.count.saturating_sub(per(sent.ns, accepted)),
+            count: sent.count.saturating_sub(per(sent.ns, completed)),
             ns: sent.ns,
         };
-        let step = track.step(COOKIES).map(|grown| grown.count);
         let mut signal = Signal {
-            grown: step.unwrap_or(0).min(unended.count),
-            cookies: step,
+            grown: step.map_or(0, |grown| grown.count).min(unended.count),
+            cookies: track.step(COOKIES).map(|grown| grown.count),
             ..unknown.stands(unended.rate(), self.settings.syn_flood_rate.into())
         };
         let ratio = percent(unended.count, sent.count);
@@ -189,40 +212,27 @@ impl Judge<'_> {
         signal
     }
 
-    /// Does this listener deserve a closer look? More arrives than is completed, since it was read last, or finds its queue
-    /// full.
-    pub(super) fn is_suspect(
-        &self,
-        track: &Listener,
-        reading: &ListenerReading,
-        namespace: Option<&Namespace>,
-    ) -> bool {
-        let grown = |which| track.step(which);
-        let (syns, accepted) = (grown(SYNS), grown(ACCEPTED));
-        let open = syns.map_or(0, |syns| {
-            let accepted = accepted.map_or(0, |accepted| accepted.count);
-            Growth {
-                count: syns.count.saturating_sub(accepted),
-                ns: syns.ns,
+    /// Does this listener deserve a closer look? More arrives than is completed, since it was read last, and that is no small
+    /// part of it: on a busy one some are always under way.
+    pub(super) fn is_suspect(&self, track: &Listener) -> bool {
+        let step = |which| track.step(which);
+        let open = step(SYNS).map_or(0, |syns| {
+            let accepted = step(ACCEPTED).map_or(0, |accepted| accepted.count);
+            let open = syns.count.saturating_sub(accepted);
+            let matters = percent(open, syns.count) >= self.settings.syn_flood_ratio / 2;
+            if matters {
+                per_second(open, syns.ns)
+            } else {
+                0
             }
-            .rate()
         });
-        let unanswered = grown(UNANSWERED).map_or(0, Growth::rate);
-        let unqueued = self
-            .unqueued(namespace, reading)
-            .and_then(|of| of.step(UNQUEUED));
-        let unqueued = unqueued.map_or(0, Growth::rate);
-        open.max(unanswered).max(unqueued) >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
+        let unanswered = step(UNANSWERED).map_or(0, Growth::rate);
+        self.is_worth_a_look(open.max(unanswered))
     }
 
-    /// The namespace that counts SYNs which made no request, where it is this listener's queue that is full, and where they
-    /// are not counted themselves.
-    fn unqueued<'a>(
-        &self,
-        namespace: Option<&'a Namespace>,
-        reading: &ListenerReading,
-    ) -> Option<&'a Namespace> {
-        namespace.filter(|_| self.sees_requests && is_crowded(reading))
+    /// Is it half of a flood?
+    pub(super) fn is_worth_a_look(&self, rate: u64) -> bool {
+        rate >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
     }
 
     pub(super) fn connection_storm(&self, track: &Listener, reading: &ListenerReading) -> Signal {
@@ -258,16 +268,18 @@ impl Judge<'_> {
         track: &Namespace,
         netns: u32,
         begun: Option<Growth>,
-        of_listeners: u64,
+        claimed: Claimed,
     ) -> Signal {
         let unknown = Signal::unknown(StormKind::ResetStorm, Subject::Namespace(netns));
         let most = track
             .lately(RESET_CONNECTIONS, SECOND_NS)
             .map(|grown| Growth {
-                count: grown.count.saturating_sub(of_listeners),
+                count: grown.count.saturating_sub(claimed.lately),
                 ns: grown.ns,
             });
-        let step = track.step(RESET_CONNECTIONS).map(|grown| grown.count);
+        let step = track
+            .step(RESET_CONNECTIONS)
+            .map(|grown| grown.count.saturating_sub(claimed.step));
         self.resets(unknown, most, begun, (step, None))
     }
 
@@ -392,13 +404,10 @@ impl Judge<'_> {
     }
 }
 
-/// Is the queue of half-open connections full? SYNs then make no request: they are answered by cookies, or dropped.
-fn is_crowded(reading: &ListenerReading) -> bool {
-    let most = reading.accept_queue.map(|(_, most)| most);
-    reading
-        .half_open
-        .zip(most)
-        .is_some_and(|(now, most)| now >= most)
+/// Are the queues of half-open connections full? SYNs then make no request: they are answered by cookies, or dropped.
+pub(super) fn is_crowded(reading: &ListenerReading) -> bool {
+    let queue = reading.half_open.zip(reading.backlog);
+    queue.is_some_and(|(now, most)| now >= most)
 }
 
 /// Is this the listener whose queue overflows? One that did so before is believed as long as half of it is full.

@@ -10,6 +10,9 @@ pub(super) const MOST: usize = 2_048;
 /// What is left of a rate after a day.
 const DAILY: f32 = 0.9;
 const MINUTE_NS: u64 = 60_000_000_000;
+/// Places that are kept free where something can go.
+const ROOM: usize = MOST / 8;
+const SILENT_MINUTES: u64 = 60;
 
 /// The highest rates of each hour; 120 bytes a subject.
 #[derive(Debug, Default)]
@@ -128,17 +131,36 @@ impl Learned {
         })
     }
 
-    /// Takes over what was learned before; what is known already is newer, and stays.
-    pub(super) fn recall(&mut self, habit: &Habit) {
+    /// Takes over what was learned before. What is known already is what was seen since the start: the higher one counts.
+    pub(super) fn recall(&mut self, habit: &Habit, now: BootNs) {
         let key = (habit.rate, habit.subject);
         if self.hours.len() < MOST || self.hours.contains_key(&key) {
-            self.hours.entry(key).or_insert_with(|| Hours {
+            let known = self.hours.entry(key).or_insert_with(|| Hours {
                 rates: habit.rates,
                 hour: habit.hour,
-                minute: 0,
+                minute: now.0 / MINUTE_NS,
                 // As the first minute.
                 least: 0.0,
             });
+            for (rate, before) in known.rates.iter_mut().zip(habit.rates) {
+                *rate = rate.max(before);
+            }
+        }
+    }
+
+    /// Where there are nearly too many, those go that nothing was learned of for longest, if that is an hour: containers come
+    /// and go, and those that have gone must not keep those that come from being known.
+    pub(super) fn make_room(&mut self, now: BootNs) {
+        if self.hours.len() <= MOST - ROOM {
+            return;
+        }
+        let now = now.0 / MINUTE_NS;
+        let mut silent: Vec<u64> = self.hours.values().map(|hours| hours.minute).collect();
+        silent.retain(|minute| now.saturating_sub(*minute) >= SILENT_MINUTES);
+        silent.sort_unstable();
+        silent.truncate(ROOM);
+        if let Some(last) = silent.last() {
+            self.hours.retain(|_, hours| hours.minute > *last);
         }
     }
 
@@ -150,7 +172,7 @@ impl Learned {
 
 #[cfg(test)]
 mod tests {
-    use super::{BootNs, Learned, MINUTE_NS, MOST, Rate, Subject};
+    use super::{BootNs, Habit, Learned, MINUTE_NS, MOST, ROOM, Rate, SILENT_MINUTES, Subject};
 
     const WHO: Subject = Subject::Namespace(1);
 
@@ -171,6 +193,21 @@ mod tests {
         let normal = |hour| learned.normal(Rate::Accept, WHO, hour);
         assert_eq!([normal(11), normal(12), normal(13)], [500; 3]);
         assert_eq!(normal(3), 500, "an hour that was not seen");
+    }
+
+    #[test]
+    fn what_was_learned_before_is_worth_as_much_as_what_was_seen_since() {
+        let (mut learned, mut now) = (Learned::default(), 0);
+        minutes(&mut learned, &mut now, 3, 500, 12);
+        let before = Habit {
+            rate: Rate::Accept,
+            subject: WHO,
+            rates: std::array::from_fn(|hour| if hour == 3 { 900.0 } else { 100.0 }),
+            hour: 3,
+        };
+        learned.recall(&before, BootNs(now));
+        let normal = |hour| learned.normal(Rate::Accept, WHO, hour);
+        assert_eq!([normal(3), normal(8), normal(12)], [900, 100, 500]);
     }
 
     #[test]
@@ -196,6 +233,13 @@ mod tests {
             learned.learn(Rate::Accept, Subject::Namespace(netns), 7, BootNs(now), 1);
         }
         assert_eq!(learned.hours.len(), MOST);
+        learned.make_room(BootNs(now));
+        assert_eq!(learned.hours.len(), MOST, "all of them were seen lately");
+        now += 2 * SILENT_MINUTES * MINUTE_NS;
+        learned.learn(Rate::Accept, WHO, 7, BootNs(now), 1);
+        learned.make_room(BootNs(now));
+        assert!(learned.hours.len() <= MOST - ROOM);
+        assert!(learned.knows(Rate::Accept, WHO), "it was seen just now");
         learned.retain(|_| false);
         assert!(learned.hours.is_empty());
     }

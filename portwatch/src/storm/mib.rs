@@ -5,6 +5,8 @@
 pub struct Mib {
     /// TcpExt `SyncookiesSent`.
     pub cookies_sent: Option<u64>,
+    /// TcpExt `SyncookiesRecv`.
+    pub cookies_received: Option<u64>,
     /// TcpExt `ListenOverflows`.
     pub listen_overflows: Option<u64>,
     /// TcpExt `ListenDrops`.
@@ -37,6 +39,7 @@ impl Mib {
         ];
         Self {
             cookies_sent: extended("SyncookiesSent"),
+            cookies_received: extended("SyncookiesRecv"),
             listen_overflows: extended("ListenOverflows"),
             listen_drops: extended("ListenDrops"),
             syn_queue_full: full.into_iter().flatten().reduce(u64::wrapping_add),
@@ -94,6 +97,7 @@ mod tests {
         let mib = Mib::parse(NETSTAT, SNMP, SOCKSTAT);
         let expected = Mib {
             cookies_sent: Some(7),
+            cookies_received: Some(1),
             listen_overflows: Some(2),
             listen_drops: Some(3),
             syn_queue_full: Some(9),

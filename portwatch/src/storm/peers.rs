@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portwatch_common::storm::PEER_EVERY;
+
 use super::reading::PeerReading;
 
 /// Single peers that are told.
 const SINGLES: usize = 10;
 /// Prefixes that are told.
 const PREFIXES: usize = 5;
+/// Peers of one listener or process that a reading tells.
+pub const PEERS_TOLD: usize = 32;
+/// Connections from which on it is known who sends them: ten samples of one in [`PEER_EVERY`].
+pub(super) const ENOUGH: u64 = 10 * PEER_EVERY;
 /// Peers that are looked at.
 const MOST: usize = 1_024;
 /// A prefix must hold this part of all, in percent, and this many peers.
@@ -102,6 +108,41 @@ impl Prefix {
 impl std::fmt::Display for Prefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+/// What peers stood at, at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    counts: HashMap<IpAddr, u64>,
+    /// Whoever is not among them had no more than that.
+    others: u64,
+}
+
+impl Before {
+    /// As told: the most frequent first, [`PEERS_TOLD`] at most, or all of them.
+    pub(super) fn of(peers: &[PeerReading]) -> Self {
+        let is_cut = peers.len() == PEERS_TOLD;
+        let least = peers.iter().map(|peer| peer.count).min();
+        Self {
+            counts: peers.iter().map(|one| (one.address, one.count)).collect(),
+            others: least.filter(|_| is_cut).unwrap_or(0),
+        }
+    }
+
+    /// What came since. A count that is smaller than it was is another one: the kernel forgot the peer meanwhile.
+    pub(super) fn until(&self, peers: &[PeerReading]) -> Vec<PeerReading> {
+        let since = peers.iter().map(|peer| {
+            let before = self.counts.get(&peer.address).copied();
+            let before = before.unwrap_or(self.others);
+            PeerReading {
+                count: peer.count.checked_sub(before).unwrap_or(peer.count),
+                ..*peer
+            }
+        });
+        let mut since: Vec<PeerReading> = since.filter(|peer| peer.count > 0).collect();
+        since.sort_unstable_by_key(|peer| (std::cmp::Reverse(peer.count), peer.address));
+        since
     }
 }
 

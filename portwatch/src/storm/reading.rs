@@ -33,6 +33,8 @@ pub struct Reading {
     pub sources: Vec<SourceReading>,
     /// SYNs were counted by the requests that they made.
     pub sees_requests: bool,
+    /// What the probes keep could not be read: what is missing is not quiet.
+    pub is_blind: bool,
 }
 
 /// One listener.
@@ -48,10 +50,12 @@ pub struct ListenerReading {
     pub unanswered: Option<u64>,
     /// Resets that were received by connections of this listener.
     pub resets: Option<u64>,
-    /// Half-open connections now; read inside an episode, and at a slow beat.
+    /// Half-open connections now; counted now and then while there is reason to think of a flood.
     pub half_open: Option<u32>,
-    /// Connections that wait for `accept` now, and how many may.
+    /// Connections that wait for `accept` now, and how many may: of the fullest socket, where several share the port.
     pub accept_queue: Option<(u32, u32)>,
+    /// Half-open connections that all sockets of the port together have room for.
+    pub backlog: Option<u32>,
     /// Who sends the SYNs, the most frequent first; kept by the kernel once the listener is busy, and estimated from one
     /// SYN in eight.
     pub peers: Vec<PeerReading>,
@@ -90,6 +94,8 @@ pub struct NamespaceReading {
     pub netns: u32,
     /// TcpExt `SyncookiesSent`.
     pub cookies_sent: Option<u64>,
+    /// TcpExt `SyncookiesRecv`: cookies that came back, and made connections.
+    pub cookies_received: Option<u64>,
     /// TcpExt `ListenOverflows`: an accept queue was full.
     pub listen_overflows: Option<u64>,
     /// TcpExt `ListenDrops`.

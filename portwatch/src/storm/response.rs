@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::episode::Episode;
-use super::peers::{Prefix, Share};
+use super::peers::{ENOUGH, Prefix, Share, percent};
 use super::scan::Found;
 use crate::event::words::Word as _;
 use crate::event::{ResponseAction, ScanShape, StormKind};
@@ -19,6 +19,10 @@ use crate::time::BootNs;
 pub const SCAN: &str = "port-scan";
 
 const HOUR_NS: u64 = 3_600_000_000_000;
+/// What could not be done is tried again after so long, ns.
+const AGAIN_NS: u64 = 30_000_000_000;
+/// Addresses beyond the limit that are told apart.
+const CAPPED: usize = 64;
 /// Longest name of a set, of nftables.
 const NAME: usize = 128;
 
@@ -160,11 +164,23 @@ impl Order {
 #[derive(Debug)]
 struct Blocked {
     until: BootNs,
-    /// By which episode.
+    /// The episode with which it ends; without one, its time alone does.
     episode: Option<u64>,
     set: Set,
     /// It was only told.
     dry_run: bool,
+}
+
+/// What was blocked within the last hour.
+#[derive(Debug)]
+struct Recent {
+    prefix: Prefix,
+    /// When first.
+    at: BootNs,
+    /// It was let in since, because its episode was over.
+    was_let_in: bool,
+    /// It could not be blocked, and is not tried again before.
+    not_before: BootNs,
 }
 
 /// Decides, and remembers what was ordered.
@@ -172,10 +188,12 @@ struct Blocked {
 pub struct Responder {
     terms: Terms,
     blocked: HashMap<Prefix, Blocked>,
-    /// When addresses were blocked, within the last hour.
-    recent: VecDeque<BootNs>,
+    /// What was blocked within the last hour, each once.
+    recent: VecDeque<Recent>,
     /// Addresses that the limit kept from being blocked.
     pub capped: u64,
+    /// The last ones of them.
+    capped_lately: VecDeque<Prefix>,
 }
 
 impl Responder {
@@ -197,11 +215,15 @@ impl Responder {
         self.terms = terms;
     }
 
-    /// What was ordered could not be done: it is not blocked, and may be ordered again.
-    pub fn failed(&mut self, order: &Order) {
+    /// What was ordered could not be done: it is not blocked, and may be ordered again, but not with the next look.
+    pub fn failed(&mut self, order: &Order, now: BootNs) {
         if order.action == ResponseAction::Block {
             self.blocked
                 .retain(|prefix, _| !order.prefixes.contains(prefix));
+            let recent = self.recent.iter_mut();
+            for one in recent.filter(|one| order.prefixes.contains(&one.prefix)) {
+                one.not_before = BootNs(now.0.saturating_add(AGAIN_NS));
+            }
         }
     }
 
@@ -211,7 +233,8 @@ impl Responder {
         self.terms.scans || !self.terms.storms.is_empty()
     }
 
-    /// An episode begins or goes on; `own` are the addresses of this host.
+    /// An episode goes on; `own` are the addresses of this host. It may be asked at each look: whoever has not sent enough to
+    /// be known may have at the next one.
     pub fn storm(&mut self, episode: &Episode, own: &[IpAddr], now: BootNs) -> Vec<Order> {
         let is_answered = self.terms.storms.contains(&episode.kind);
         if !is_answered || !ANSWERABLE.contains(&episode.kind) {
@@ -219,14 +242,18 @@ impl Responder {
         }
         let is_single = |share: &&Share| share.prefix.is_single();
         let share = self.terms.share;
-        let worst = episode.peers.iter().filter(is_single);
-        let worst = worst.filter(|peer| peer.percent >= share);
+        let worst = episode.senders.iter().filter(is_single);
+        // Only the most frequent ones are told: whoever is most of those may be next to nothing of the storm.
+        let all = episode.begun.unwrap_or(0).max(episode.total);
+        let is_much = |peer: &&Share| peer.percent >= share && percent(peer.count, all) >= share;
+        let worst = worst.filter(is_much).filter(|peer| peer.count >= ENOUGH);
         // Whoever sends no more SYNs than are completed may be one of those who complete them: a proxy, not the flood.
         let completed = match episode.kind {
             StormKind::SynFlood => episode.completed.unwrap_or(0),
             _ => 0,
         };
-        let worst = worst.filter(|peer| peer.count > completed);
+        // His number is estimated from samples, and the other one is exact.
+        let worst = worst.filter(|peer| peer.count > completed.saturating_mul(2));
         let worst: Vec<Prefix> = worst.map(|peer| peer.prefix).collect();
         self.block(&worst, own, episode.kind.word(), Some(episode.number), now)
     }
@@ -250,6 +277,11 @@ impl Responder {
             .map(|(prefix, one)| (prefix, one.set, one.dry_run))
             .collect();
         mine.sort_by_key(|(prefix, ..)| *prefix);
+        for one in &mut self.recent {
+            let is_mine =
+                |(prefix, _, dry_run): &(Prefix, Set, bool)| *prefix == one.prefix && !dry_run;
+            one.was_let_in |= mine.iter().any(is_mine);
+        }
         self.orders(ResponseAction::Unblock, mine, kind.word(), Some(episode))
     }
 
@@ -262,11 +294,8 @@ impl Responder {
         now: BootNs,
     ) -> Vec<Order> {
         self.blocked.retain(|_, one| one.until > now);
-        while self
-            .recent
-            .front()
-            .is_some_and(|at| now.since(*at) >= HOUR_NS)
-        {
+        let is_old = |one: &Recent| now.since(one.at) >= HOUR_NS;
+        while self.recent.front().is_some_and(is_old) {
             self.recent.pop_front();
         }
         let timeout = u64::try_from(self.terms.timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -281,23 +310,48 @@ impl Responder {
             if self.blocked.contains_key(&prefix) || !self.may(prefix, own) {
                 continue;
             }
-            if self.recent.len() >= most {
-                self.capped += 1;
+            // A flood that is shut out is calm, and its episode over: whoever comes again when he is let in stays out until
+            // his time is over, or the two would take turns.
+            let known = self.recent.iter().find(|one| one.prefix == prefix);
+            let comes_again = known.is_some_and(|one| one.was_let_in);
+            if known.is_some_and(|one| one.not_before > now) {
                 continue;
             }
-            self.recent.push_back(now);
+            if known.is_none() {
+                if self.recent.len() >= most {
+                    self.cap(prefix);
+                    continue;
+                }
+                self.recent.push_back(Recent {
+                    prefix,
+                    at: now,
+                    was_let_in: false,
+                    not_before: now,
+                });
+            }
             let until = BootNs(now.0.saturating_add(timeout));
             let dry_run = self.terms.dry_run;
             fresh.push((prefix, set.clone(), dry_run));
             let blocked = Blocked {
                 until,
-                episode,
+                episode: episode.filter(|_| !comes_again),
                 set,
                 dry_run,
             };
             self.blocked.insert(prefix, blocked);
         }
         self.orders(ResponseAction::Block, fresh, cause, episode)
+    }
+
+    /// The limit keeps it from being blocked: counted once, though it is asked again at each look.
+    fn cap(&mut self, prefix: Prefix) {
+        if !self.capped_lately.contains(&prefix) {
+            self.capped += 1;
+            if self.capped_lately.len() >= CAPPED {
+                self.capped_lately.pop_front();
+            }
+            self.capped_lately.push_back(prefix);
+        }
     }
 
     /// One for each set.

@@ -41,7 +41,8 @@ fn episode(number: u64, peers: &[(&str, u32)]) -> Episode {
         cookies: None,
         half_open: None,
         accept_queue: None,
-        peers: peers.iter().map(share).collect(),
+        peers: Vec::new(),
+        senders: peers.iter().map(share).collect(),
     }
 }
 
@@ -105,6 +106,59 @@ fn the_end_undoes_what_its_episode_did_and_has_not_run_out() {
     );
 }
 
+/// A flood that is shut out is calm: its episode ends, and it comes again with the next one.
+#[test]
+fn whoever_comes_again_when_he_is_let_in_stays_out() {
+    let mut responder = Responder::new(Terms {
+        per_hour: 1,
+        ..terms()
+    });
+    let peers = [("203.0.113.7/32", 90)];
+    let mut told = Vec::new();
+    for number in 1..=5_u64 {
+        let now = BootNs(number * 30 * SECOND);
+        let blocked = responder.storm(&episode(number, &peers), &[], now);
+        let over = BootNs(now.0 + 15 * SECOND);
+        let unblocked = responder.over(StormKind::SynFlood, number, over);
+        told.push((names(&blocked).len(), names(&unblocked).len()));
+    }
+    assert_eq!(told, [(1, 1), (1, 0), (0, 0), (0, 0), (0, 0)]);
+    assert_eq!(responder.capped, 0, "it is one address");
+    // Its time runs from the second time on, and the kernel takes it out.
+    let later = BootNs(660 * SECOND + 1);
+    let again = responder.storm(&episode(6, &peers), &[], later);
+    assert_eq!(names(&again).len(), 1);
+}
+
+#[test]
+fn whoever_is_not_known_well_enough_is_left_alone() {
+    let mut responder = Responder::new(terms());
+    let mut storm = episode(1, &[("203.0.113.7/32", 100)]);
+    storm.senders[0].count = 72;
+    assert!(responder.storm(&storm, &[], BootNs(SECOND)).is_empty());
+    // At the next look there are more.
+    storm.senders[0].count = 80;
+    assert_eq!(
+        names(&responder.storm(&storm, &[], BootNs(2 * SECOND))).len(),
+        1
+    );
+}
+
+/// Only the most frequent senders are told apart: of a million that send once each, one who sends often is most of those.
+#[test]
+fn whoever_is_next_to_nothing_of_a_storm_is_left_alone() {
+    let mut responder = Responder::new(terms());
+    let mut storm = episode(1, &[("203.0.113.7/32", 54)]);
+    (storm.total, storm.begun) = (120_000, Some(120_000));
+    storm.senders[0].count = 300;
+    assert!(responder.storm(&storm, &[], BootNs(SECOND)).is_empty());
+    storm.senders[0].count = 12_000;
+    assert_eq!(
+        names(&responder.storm(&storm, &[], BootNs(SECOND))).len(),
+        1
+    );
+}
+
 #[test]
 fn an_hour_has_its_limit() {
     let mut responder = Responder::new(terms());
@@ -113,6 +167,8 @@ fn an_hour_has_its_limit() {
     let orders = responder.storm(&episode(1, &peers), &[], BootNs(SECOND));
     assert_eq!(names(&orders).len(), 5);
     assert_eq!(responder.capped, 4);
+    responder.storm(&episode(1, &peers), &[], BootNs(2 * SECOND));
+    assert_eq!(responder.capped, 4, "once each, though every look asks");
     let later = BootNs(2 * HOUR_NS);
     assert_eq!(
         names(&responder.storm(&episode(1, &peers), &[], later)).len(),
@@ -152,9 +208,9 @@ fn whole_networks_are_not_blocked() {
 fn a_source_that_completes_what_it_begins_is_not_the_flood() {
     let mut responder = Responder::new(terms());
     let mut storm = episode(1, &[("203.0.113.7/32", 40)]);
-    storm.completed = Some(100);
+    storm.completed = Some(50);
     assert!(responder.storm(&storm, &[], BootNs(1)).is_empty());
-    storm.completed = Some(99);
+    storm.completed = Some(49);
     assert_eq!(responder.storm(&storm, &[], BootNs(1)).len(), 1);
 }
 
@@ -180,11 +236,14 @@ fn what_was_only_told_or_failed_is_not_blocked() {
     responder.configure(terms());
     let ordered = responder.storm(&storm, &[], BootNs(2));
     assert!(!ordered[0].dry_run, "{ordered:?}");
-    responder.failed(&ordered[0]);
-    assert_eq!(responder.storm(&storm, &[], BootNs(3)).len(), 1);
+    responder.failed(&ordered[0], BootNs(2));
+    let soon = responder.storm(&storm, &[], BootNs(AGAIN_NS + 1));
+    assert!(soon.is_empty(), "not with each look: {soon:?}");
+    let later = BootNs(AGAIN_NS + 2);
+    assert_eq!(responder.storm(&storm, &[], later).len(), 1);
     // What is blocked is unblocked, whatever is configured by then.
     responder.configure(dry);
-    let undone = responder.over(storm.kind, storm.number, BootNs(4));
+    let undone = responder.over(storm.kind, storm.number, later);
     assert!(undone.len() == 1 && !undone[0].dry_run, "{undone:?}");
 }
 

@@ -1,5 +1,7 @@
 //! Who tries which ports answer: many ports by one source, however slowly, one port by many, or one in many namespaces. Pure.
 
+mod network;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -41,7 +43,7 @@ const NAMESPACES: usize = 3;
 pub struct Found {
     /// How it goes about it.
     pub shape: ScanShape,
-    /// Who.
+    /// Who. Where a vertical scan has several sources, the first address of their network of 64 bits.
     pub source: Option<IpAddr>,
     /// How many.
     pub sources: u32,
@@ -189,6 +191,7 @@ impl Scans {
         if at.since(self.looked) >= LOOK_NS {
             self.looked = at;
             self.forget(at, window);
+            found.extend(self.networks(settings.scan_ports));
             found.extend(self.distributed(at, settings.scan_sources, is_storm));
             found.extend(self.horizontal(at));
         }

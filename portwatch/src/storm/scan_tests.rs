@@ -212,3 +212,47 @@ fn whoever_tries_more_takes_the_place_of_whoever_tried_least() {
     assert_eq!(read(&mut scans, &[scan], 2 * SECOND).len(), 1);
     assert_eq!(scans.len(), SOURCES);
 }
+
+/// One port each, by addresses of networks that are so far apart.
+fn by_addresses(count: u16, apart: u32) -> Vec<SourceReading> {
+    let of = |(port, n): (u16, u128)| {
+        let address = 0x2001_0db8_0001_0002_u128 << 64 | n << apart | 7;
+        let mut one = source(1, &[port], SECOND);
+        one.address = IpAddr::V6(address.into());
+        one
+    };
+    services(count).into_iter().zip(1_u128..).map(of).collect()
+}
+
+#[test]
+fn many_addresses_of_one_network_are_one_scan() {
+    let mut scans = Scans::default();
+    let at = 10 * SECOND;
+    let found = read(&mut scans, &by_addresses(40, 16), at);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let one = &found[0];
+    assert_eq!(
+        (one.shape, one.sources, one.ports),
+        (ScanShape::Vertical, 40, 40)
+    );
+    let network: IpAddr = "2001:db8:1:2::".parse().expect("an address");
+    assert_eq!((one.source, one.knocks), (Some(network), 40));
+    // Once.
+    let later = at + 10 * SECOND;
+    assert!(read(&mut scans, &by_addresses(40, 16), later).is_empty());
+}
+
+#[test]
+fn few_ports_or_many_networks_are_no_scan_of_a_network() {
+    let at = 10 * SECOND;
+    assert!(read(&mut Scans::default(), &by_addresses(19, 16), at).is_empty());
+    assert!(read(&mut Scans::default(), &by_addresses(40, 64), at).is_empty());
+    let mut neighbours = by_addresses(40, 16);
+    for one in &mut neighbours {
+        if let IpAddr::V6(address) = one.address {
+            let host = address.to_bits() & u128::from(u64::MAX);
+            one.address = IpAddr::V6((0xfe80_u128 << 112 | host).into());
+        }
+    }
+    assert!(read(&mut Scans::default(), &neighbours, at).is_empty());
+}

@@ -53,7 +53,8 @@ pub(super) fn run(detector: &mut Detector, from: u64, to: u64, model: &Model<'_>
             for report in detector.read(&reading, WallClock::from_epoch_ns(0)) {
                 told.push((at, report));
             }
-            next = at + detector.beat(BootNs(at)).unwrap_or(SLOW);
+            let usual = if reading.sees_requests { SECOND } else { SLOW };
+            next = at + detector.beat(BootNs(at)).unwrap_or(usual);
         }
         at += 10 * MS;
         if at < next && !is_busy(&reading) {
@@ -106,6 +107,7 @@ pub(super) fn listener(key: ListenerKey, syns: u64, accepted: u64) -> ListenerRe
         resets: Some(0),
         half_open: None,
         accept_queue: None,
+        backlog: None,
         peers: Vec::new(),
     }
 }
@@ -129,6 +131,7 @@ pub(super) fn namespace() -> NamespaceReading {
         refused: Some(0),
         reset_connections: Some(0),
         cookies_sent: Some(0),
+        cookies_received: Some(0),
         time_wait: Some(0),
         ephemeral_ports: Some(28_232),
         ..NamespaceReading::default()

@@ -6,6 +6,7 @@
 
 mod life;
 mod packets;
+mod pour;
 mod race;
 mod socket;
 mod storm;
@@ -147,6 +148,7 @@ fn obey(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
         | "connect-deaf" | "hear" | "uring-bind" | "uring-listen" => {
             socket::obey(verb, rest, slots)
         }
+        "pour" => pour::pour(rest),
         "race-address" | "race-descriptor" => race::obey(verb, rest, slots),
         "pass" => Ok(Outcome {
             passenger: Some((*rest.first().context("pass SLOT")?).to_owned()),

@@ -40,12 +40,13 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
     }
 }
 
-/// `senders [NETWORK]`: gives the invented senders, a network of 16 bits, a route to nowhere, without which the kernel would
-/// not answer them.
+/// `senders [NETWORK [BITS]]`: gives the invented senders, a network of 16 bits where nothing else is said, a route to nowhere,
+/// without which the kernel would not answer them.
 fn senders(words: &[&str]) -> Result<Outcome> {
     let [first, second] = network(words, 0)?;
-    // `struct rtmsg`: AF_INET, 16 bits of destination; main table, by boot, scope link, unicast.
-    let mut message = vec![2, 16, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
+    let bits: u8 = words.get(1).map_or(Ok(16), |_| number(words, 1))?;
+    // `struct rtmsg`: AF_INET, bits of destination; main table, by boot, scope link, unicast.
+    let mut message = vec![2, bits, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
     // RTA_DST and RTA_OIF: `lo` is the first interface of every namespace.
     message.extend_from_slice(&[8, 0, 1, 0, first, second, 0, 0]);
     message.extend_from_slice(&[8, 0, 4, 0, 1, 0, 0, 0]);
@@ -183,15 +184,15 @@ fn sent(count: u32, start: Instant) -> Outcome {
 }
 
 /// A socket that sends whole packets over loopback.
-struct Raw(OwnedFd);
+pub(super) struct Raw(OwnedFd);
 
 impl Raw {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let raw = sys::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
         Ok(Self(raw))
     }
 
-    fn send(&self, packet: &[u8]) -> Result<()> {
+    pub(super) fn send(&self, packet: &[u8]) -> Result<()> {
         let to = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
         sendto(&self.0, packet, SendFlags::empty(), &to)?;
         Ok(())
@@ -199,7 +200,7 @@ impl Raw {
 }
 
 /// An IPv4 header and a TCP header, without options: the sender's `round`th connection.
-fn syn(source: [u8; 4], port: u16, round: u32, sequence: u32) -> [u8; 40] {
+pub(super) fn syn(source: [u8; 4], port: u16, round: u32, sequence: u32) -> [u8; 40] {
     let target = Ipv4Addr::LOCALHOST.octets();
     let mut packet = [0_u8; 40];
     let mut put = |at: usize, bytes: &[u8]| {
@@ -218,21 +219,28 @@ fn syn(source: [u8; 4], port: u16, round: u32, sequence: u32) -> [u8; 40] {
     put(24, &sequence.to_be_bytes());
     // Length of the header, SYN; window.
     put(32, &[0x50, 0x02, 0xff, 0xff]);
-    let pseudo = [source, target, [0, 6, 0, 20]].concat();
-    let sum = checksum(&[pseudo.as_slice(), packet.get(20..).unwrap_or_default()].concat());
+    let sum = checksum([
+        &source,
+        &target,
+        &[0, 6, 0, 20],
+        packet.get(20..).unwrap_or_default(),
+    ]);
     if let Some(place) = packet.get_mut(36..38) {
         place.copy_from_slice(&sum.to_be_bytes());
     }
     packet
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| match *pair {
-        [high, low] => u32::from(u16::from_be_bytes([high, low])),
-        [high] => u32::from(high) << 8,
-        _ => 0,
-    });
-    let mut sum: u32 = words.sum();
+/// Of parts that have an even number of bytes each. It is made for every packet of a flood, so nothing is copied.
+fn checksum(parts: [&[u8]; 4]) -> u16 {
+    let mut sum = 0_u32;
+    for part in parts {
+        for pair in part.chunks_exact(2) {
+            if let [high, low] = *pair {
+                sum += u32::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -292,13 +300,37 @@ fn leave(words: &[&str], slots: &mut Slots) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-/// `sysctl NAME VALUE…`: of this namespace's IPv4.
+/// `sysctl NAME VALUE…`: of this namespace's IPv4, and how long the queue of a listener may be.
 fn sysctl(words: &[&str]) -> Result<Outcome> {
     let Some((name, value @ [_, ..])) = words.split_first() else {
         bail!("sysctl NAME VALUE");
     };
     let is_known = name.starts_with("tcp_") || *name == "ip_local_port_range";
-    ensure!(is_known, "only those of TCP, and the range of local ports");
-    std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value.join(" "))?;
+    let folder = match *name {
+        "somaxconn" => "core",
+        _ if is_known => "ipv4",
+        _ => bail!("only those of TCP, the range of local ports, and somaxconn"),
+    };
+    std::fs::write(format!("/proc/sys/net/{folder}/{name}"), value.join(" "))?;
     Ok(Outcome::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checksum, syn};
+
+    /// A receiver sums everything, the checksum among it, and finds nothing missing.
+    #[test]
+    fn a_receiver_finds_the_checksum_right() {
+        for nth in [0, 1, 65_535, 9_999_999] {
+            let [_, b, c, d] = u32::to_be_bytes(nth);
+            let packet = syn([10, b, c, d], 443, nth, nth);
+            let (ip, tcp) = packet.split_at(20);
+            assert_eq!(
+                checksum([&ip[12..16], &ip[16..], &[0, 6, 0, 20], tcp]),
+                0,
+                "SYN {nth}"
+            );
+        }
+    }
 }

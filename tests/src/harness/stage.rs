@@ -202,6 +202,15 @@ impl Stage {
         Ok(ended)
     }
 
+    /// How many storms of this kind were named: each is to be told once, of what causes it.
+    #[must_use]
+    pub fn count(&self, kind: &str, is_ours: impl Fn(&Event) -> bool) -> usize {
+        let is_one = |event: &Event| {
+            event.kind() == STARTED && event.at("storm.kind") == kind && is_ours(event)
+        };
+        self.watch.all(is_one).len()
+    }
+
     /// Kinds that were named of this namespace or of this process, besides those that are meant.
     #[must_use]
     pub fn wrong(&self, netns: u64, pid: u32, meant: &[&str]) -> Vec<String> {

@@ -58,6 +58,11 @@ fn resets(context: &Context) -> Result<Outcome> {
         COUNT.into(),
         COUNTED,
     )?;
+    // Both ends are reset, and both are in this namespace: it is one storm all the same.
+    ensure!(
+        stage.count("reset-storm", is_ours) == 1,
+        "it was told twice, of the listener and of its namespace"
+    );
     note(
         context,
         &stage,

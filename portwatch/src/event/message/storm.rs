@@ -148,8 +148,12 @@ fn scanned(scan: &Scan) -> String {
             } else {
                 ""
             };
+            let (who, scans) = match scan.sources {
+                0 | 1 => (source.to_owned(), "scans"),
+                several => (format!("{several} addresses of {source}/64"), "scan"),
+            };
             format!(
-                "{source} scans ports{kind}: {} closed ones tried{named}",
+                "{who} {scans} ports{kind}: {} closed ones tried{named}",
                 scan.ports
             )
         }

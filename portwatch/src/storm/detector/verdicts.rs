@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{ALERT_NS, Detector, Heard};
 use crate::event::StormKind;
 use crate::storm::episode::{Signal, Standing};
-use crate::storm::judge::{self, ACCEPTED, CONNECTS, Judge, Namespace, RESET};
-use crate::storm::peers::{Share, shares};
+use crate::storm::judge::{self, ACCEPTED, CONNECTS, Claimed, Judge, Namespace, RESET, Unclaimed};
 use crate::storm::reading::{ListenerReading, PeerReading, ProcessReading, Rate, Reading, Subject};
 use crate::storm::track::Growth;
 use crate::time::BootNs;
@@ -42,7 +41,6 @@ impl Signals<'_> {
 struct Space<'a> {
     listeners: Vec<&'a ListenerReading>,
     accepted: Sum,
-    resets: Sum,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -76,18 +74,18 @@ impl Detector {
         let normal = |rate, subject| self.learned.normal(rate, subject, hour);
         let judge = Judge {
             settings: &self.settings,
-            sees_requests: reading.sees_requests,
             normal: &normal,
         };
         let mut signals = Signals {
             detector: self,
             all: Vec::new(),
         };
-        let is_suspect = self.judge_listeners(&judge, reading, &mut signals);
+        let mut is_suspect = self.judge_listeners(&judge, reading, &mut signals);
         self.judge_processes(&judge, reading, &mut signals);
-        self.judge_namespaces(&judge, reading, &mut signals);
+        is_suspect |= self.judge_namespaces(&judge, reading, &mut signals);
         let signals = signals.all;
-        if is_suspect && !self.is_off(StormKind::SynFlood) {
+        self.is_suspect = is_suspect && !self.is_off(StormKind::SynFlood);
+        if self.is_suspect {
             self.alert_until = BootNs(reading.at.0.saturating_add(ALERT_NS));
         }
         for one in &reading.processes {
@@ -108,14 +106,14 @@ impl Detector {
     ) -> bool {
         let mut is_suspect = false;
         for one in &reading.listeners {
-            let Some(Heard { track, full }) = self.listeners.get(&one.key) else {
+            let Some(Heard { track, full, .. }) = self.listeners.get(&one.key) else {
                 continue;
             };
             let was_full = full.is_some_and(|full| reading.at.since(full) < ALERT_NS);
             let namespace = self.namespaces.get(&one.key.netns);
             if one.syns.is_some() || one.unanswered.is_some() {
                 signals.push(judge.syn_flood(track, one, namespace, was_full));
-                is_suspect |= judge.is_suspect(track, one, namespace);
+                is_suspect |= judge.is_suspect(track);
             }
             if one.accepted.is_some() {
                 signals.push(judge.connection_storm(track, one));
@@ -136,7 +134,15 @@ impl Detector {
         }
     }
 
-    fn judge_namespaces(&self, judge: &Judge<'_>, reading: &Reading, signals: &mut Signals<'_>) {
+    /// Tells whether any of them deserves a closer look.
+    fn judge_namespaces(
+        &self,
+        judge: &Judge<'_>,
+        reading: &Reading,
+        signals: &mut Signals<'_>,
+    ) -> bool {
+        let claims = self.claims(reading);
+        let mut is_suspect = false;
         let connects = self.connects(reading);
         let spaces = self.spaces(reading);
         let empty = Space::default();
@@ -148,19 +154,34 @@ impl Detector {
             signals.push(judge.refused(track, one.netns));
             signals.push(judge.time_wait(one));
             let accepted = space.accepted.growth();
-            let resets = space.resets.growth().map_or(0, |grown| grown.count);
+            let claimed = self.resets_of(space);
             // On one host both ends of a connection are in the same namespace, and both of them are reset.
             let begun = accepted.zip(connects).map(|(accepted, connects)| Growth {
                 count: accepted.count.saturating_add(accepted.count.max(connects)),
                 ns: accepted.ns,
             });
-            signals.push(judge.namespace_resets(track, one.netns, begun, resets));
-            let has_counts = |of: &&ListenerReading| of.syns.is_some() || of.unanswered.is_some();
-            if !space.listeners.iter().any(has_counts) {
-                signals.push(judge.cookies(track, one.netns, accepted));
+            signals.push(judge.namespace_resets(track, one.netns, begun, claimed));
+            if claims.are_open(one.netns) {
+                signals.push(judge.unclaimed(track, one.netns, Unclaimed::WithoutRequest));
+                let step = judge::without_request(track, None);
+                is_suspect |= judge.is_worth_a_look(step.map_or(0, Growth::rate));
+            } else if !reading.sees_requests && self.has_uncounted(space) {
+                signals.push(judge.unclaimed(track, one.netns, Unclaimed::Cookies));
             }
             self.judge_overflow(judge, &space.listeners, one.netns, track, signals);
         }
+        is_suspect
+    }
+
+    /// Is there a listener whose SYNs nobody counts, and none that is flooded as far as anybody knows? Its own are then seen by
+    /// the cookies of its namespace alone.
+    fn has_uncounted(&self, space: &Space<'_>) -> bool {
+        let is_flooded = |one: &ListenerReading| {
+            let flood = (StormKind::SynFlood, Subject::Listener(one.key));
+            self.candidates.contains_key(&flood)
+        };
+        space.listeners.iter().any(|one| one.syns.is_none())
+            && !space.listeners.iter().any(|one| is_flooded(one))
     }
 
     /// The listener that does not accept fast enough; its namespace, where it cannot be told which one that is.
@@ -203,12 +224,30 @@ impl Detector {
         for one in &reading.listeners {
             let space = spaces.entry(one.key.netns).or_default();
             let track = self.listeners.get(&one.key).map(|heard| &heard.track);
-            let lately = |which| track.and_then(|track| track.lately(which, LEARN_NS));
             space.listeners.push(one);
-            space.accepted.add(lately(ACCEPTED));
-            space.resets.add(lately(RESET));
+            space
+                .accepted
+                .add(track.and_then(|track| track.lately(ACCEPTED, LEARN_NS)));
         }
         spaces
+    }
+
+    /// Resets that are those of listeners, in the last second and since the reading before. A namespace counts both ends of a
+    /// connection whose client is in it as well: where a listener may be in a storm of its own, that one is the cause of as many
+    /// again, and the storm is not told twice. Of one whose clients are elsewhere this hides no more than it has itself.
+    fn resets_of(&self, space: &Space<'_>) -> Claimed {
+        let mut claimed = Claimed::default();
+        for one in &space.listeners {
+            let Some(Heard { track, .. }) = self.listeners.get(&one.key) else {
+                continue;
+            };
+            let storm = (StormKind::ResetStorm, Subject::Listener(one.key));
+            let ends = 1 + u64::from(self.candidates.contains_key(&storm));
+            let count = |grown: Option<Growth>| grown.map_or(0, |grown| grown.count * ends);
+            claimed.lately += count(track.lately(RESET, LEARN_NS));
+            claimed.step += count(track.step(RESET));
+        }
+        claimed
     }
 
     /// Connects of all processes in the last second; as in [`Space`].
@@ -240,8 +279,8 @@ impl Detector {
         }
     }
 
-    /// What is not in a reading, or is no longer looked for, is quiet.
-    pub(super) fn add_absent(&self, signals: &mut Vec<Signal>) {
+    /// What is not in a reading, or is no longer looked for, is quiet; unless the reading could not be made.
+    pub(super) fn add_absent(&self, signals: &mut Vec<Signal>, is_blind: bool) {
         let told: HashSet<(StormKind, Subject)> = signals
             .iter()
             .map(|signal| (signal.kind, signal.subject))
@@ -250,7 +289,11 @@ impl Detector {
         signals.extend(absent.map(|&(kind, subject)| {
             let threshold = self.candidates.get(&(kind, subject));
             let threshold = threshold.map_or(1, |candidate| candidate.episode.threshold.max(1));
-            Signal::unknown(kind, subject).stands(0, threshold)
+            let unknown = Signal::unknown(kind, subject);
+            match is_blind && !self.is_off(kind) {
+                true => unknown,
+                false => unknown.stands(0, threshold),
+            }
         }));
     }
 }
@@ -266,17 +309,17 @@ fn learned_rate(signal: &Signal) -> Option<Rate> {
     }
 }
 
-/// Where it comes from, or goes to.
-pub(super) fn peers_of(reading: &Reading, kind: StormKind, subject: Subject) -> Vec<Share> {
+/// What those stand at whom it comes from, or goes to.
+pub(super) fn peers_of(reading: &Reading, kind: StormKind, subject: Subject) -> Vec<PeerReading> {
     match subject {
         Subject::Listener(key) => {
             let one = reading.listeners.iter().find(|one| one.key == key);
-            shares(one.map_or(&[][..], |one| &one.peers))
+            one.map_or_else(Vec::new, |one| one.peers.clone())
         }
         Subject::Process(pid, start) => {
             let mut all = reading.processes.iter();
             let one = all.find(|one| (one.pid, one.start) == (pid, start));
-            shares(one.map_or(&[][..], |one| &one.peers))
+            one.map_or_else(Vec::new, |one| one.peers.clone())
         }
         // Who knocks has to do with what is refused, and with nothing else of a namespace.
         Subject::Namespace(netns) if kind == StormKind::RefusedStorm => {
@@ -285,7 +328,7 @@ pub(super) fn peers_of(reading: &Reading, kind: StormKind, subject: Subject) -> 
                 address: one.address,
                 count: one.count,
             });
-            shares(&peers.collect::<Vec<_>>())
+            peers.collect()
         }
         Subject::Namespace(_) | Subject::Source(..) => Vec::new(),
     }

@@ -23,6 +23,7 @@ prop_compose! {
             key: ListenerKey { port, ..WEB },
             syns, accepted, unanswered, resets, half_open,
             accept_queue: queue,
+            backlog: queue.map(|(_, most)| most),
             peers: Vec::new(),
         }
     }
@@ -35,6 +36,7 @@ prop_compose! {
         close_wait in prop::option::of(0..300_u32),
         (overflows, cookies, unqueued) in (total(), total(), total()),
         sees_requests in any::<bool>(),
+        is_blind in any::<bool>(),
     ) -> Reading {
         let mut process = process(0, 0, 0);
         (process.connects, process.failed, process.close_wait) = (connects, failed, close_wait);
@@ -51,6 +53,7 @@ prop_compose! {
             }],
             sources: Vec::new(),
             sees_requests,
+            is_blind,
         }
     }
 }
