@@ -209,7 +209,7 @@ impl Incidents {
                 let ring = event.gap.as_ref().map(|gap| gap.ring)?;
                 if ring == RingName::Client {
                     // Such a gap is in the queue of the reader whose it is, and this reader makes the alerts.
-                    return Some(once(Key("not alerted".to_owned()), event));
+                    return Some(once(Key("alerts missed".to_owned()), event));
                 }
                 self.begin(loss(), event, None)
             }

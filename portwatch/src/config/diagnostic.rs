@@ -1,8 +1,10 @@
 //! What is wrong with a configuration, and where: file, line, column, the offending text.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kernel::preflight::EXIT_NOT_PERMITTED;
 use crate::text::escape;
 
 /// Exit code of a wrong configuration (sysexits `EX_CONFIG`).
@@ -19,6 +21,8 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// One sentence: what, and what to do.
     pub message: String,
+    /// The caller may not read the file: nothing is known to be wrong with it.
+    pub is_denied: bool,
 }
 
 /// A place in a text.
@@ -48,6 +52,7 @@ impl Diagnostic {
             file: file.to_owned(),
             place: Some(Place::of(input, offset)),
             message,
+            is_denied: false,
         }
     }
 
@@ -57,6 +62,15 @@ impl Diagnostic {
             file: file.to_owned(),
             place: None,
             message,
+            is_denied: false,
+        }
+    }
+
+    /// A file that cannot be read.
+    pub(super) fn unread(file: &Path, error: &io::Error) -> Self {
+        Self {
+            is_denied: error.kind() == io::ErrorKind::PermissionDenied,
+            ..Self::whole(file, format!("not read: {error}"))
         }
     }
 }
@@ -119,14 +133,31 @@ impl std::error::Error for ConfigError {}
 impl ConfigError {
     /// The exit code (sysexits).
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        EXIT_CONFIG
+    pub fn exit_code(&self) -> u8 {
+        match self.diagnostics.iter().all(|one| one.is_denied) {
+            true => EXIT_NOT_PERMITTED,
+            false => EXIT_CONFIG,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_not_be_read_is_not_wrong() {
+        let of = |kinds: &[io::ErrorKind]| {
+            let unread =
+                |kind: &io::ErrorKind| Diagnostic::unread(Path::new("/a"), &(*kind).into());
+            let diagnostics = kinds.iter().map(unread).collect();
+            ConfigError { diagnostics }.exit_code()
+        };
+        assert_eq!(of(&[io::ErrorKind::PermissionDenied]), 77);
+        assert_eq!(of(&[io::ErrorKind::NotFound]), 78);
+        let both = [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound];
+        assert_eq!(of(&both), 78);
+    }
 
     #[test]
     fn places_count_from_one_and_in_characters() {

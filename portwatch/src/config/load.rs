@@ -46,7 +46,7 @@ pub fn load(paths: &Paths) -> Result<Loaded, ConfigError> {
                 loaded.files.push(file);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
-            Err(error) => mistakes.push(Diagnostic::whole(&file, format!("not read: {error}"))),
+            Err(error) => mistakes.push(Diagnostic::unread(&file, &error)),
         }
     }
     if mistakes.is_empty() {
@@ -60,7 +60,7 @@ pub fn load(paths: &Paths) -> Result<Loaded, ConfigError> {
 
 /// The files of `conf.d`, sorted by name. Hidden files and other endings are not configuration.
 fn list(dir: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
-    let mistake = |error: io::Error| Diagnostic::whole(dir, format!("not read: {error}"));
+    let mistake = |error: io::Error| Diagnostic::unread(dir, &error);
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::parse::{Mistakes, nearest};
 use super::values::{each, expression, name, set, string, truth, word};
 use super::{checks, duration};
-use crate::event::Exposure;
 use crate::event::words::Word;
+use crate::event::{Exposure, Protocol};
 use crate::filter::Network;
 use crate::policy::{
     Action, GRACE, Namespace, Pattern, Patterns, PortRange, Ports, Rule, Selector, User, WordSet,
@@ -229,10 +229,19 @@ fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
     if *has_grace && rule.action != Action::Expect {
         wrong("`grace` is for what must listen: it belongs into [[expect]]");
     }
+    if rule.when.port.is_some() && rule.when.protocol.as_ref().is_some_and(has_no_port) {
+        wrong("`proto` names only what has no port: with `port`, this rule would never match");
+    }
     let names_one = rule.when.port.is_some() || rule.when.path.is_some();
     if rule.action == Action::Expect && !names_one {
         wrong("what must listen needs a `port` or a `path`");
     }
+}
+
+fn has_no_port(protocols: &WordSet<Protocol>) -> bool {
+    let portless = [Protocol::Unix, Protocol::Packet, Protocol::Raw];
+    let mut named = Protocol::ALL.iter().filter(|one| protocols.contains(**one));
+    named.all(|one| portless.contains(one))
 }
 
 fn grace(value: &DeValue<'_>) -> Result<Duration, String> {

@@ -122,6 +122,10 @@ fn mistakes_say_what_is_expected_and_where() {
         ("[[allow]]", "f.toml:1:1: this rule has no condition"),
         ("[[allow]]\nall = true\nport = 1", "exclude each other"),
         ("[[expect]]\nuser = \"root\"", "needs a `port` or a `path`"),
+        (
+            "[[deny]]\nproto = [\"unix\", \"packet\"]\nport = 1",
+            "would never match",
+        ),
         ("[allow]\nport = 1", "rules are a list: write [[allow]]"),
         ("allow = [1]", "a rule is a table"),
         ("[[alow]]\nport = 1", "did you mean [[allow]]?"),

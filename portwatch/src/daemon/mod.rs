@@ -17,6 +17,7 @@ mod episodes;
 mod errand;
 mod errno;
 mod expected;
+mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod glance;
@@ -46,10 +47,12 @@ mod sinks;
 mod startup;
 mod stats;
 mod status;
+mod storm_looks;
 mod storms;
 mod stream;
 mod tell;
 mod transports;
+mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +79,7 @@ pub use approvals::{Approving, read_only as baseline};
 pub use host::network_namespace as host_network_namespace;
 pub use look::look;
 pub use stats::stats;
+pub use trial::stumbles;
 
 /// Sends a message through a channel at once, past its queue; the other side's own answer comes back.
 ///

@@ -9,14 +9,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::alerts::Orders;
-use super::sinks::{Prepared, Sinks};
+use super::sinks::{PATIENCE, Prepared, Sinks};
 use crate::config::{Config, ConfigError};
 use crate::interface::protocol::{Fault, Reloaded};
 use crate::interface::server::{Applied, Query};
 use crate::policy::Policy;
-
-/// How long files of sinks may take to be opened.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the configuration anew, from where the first one came.
 #[derive(Clone)]

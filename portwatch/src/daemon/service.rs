@@ -19,7 +19,7 @@ use super::metering::Metering;
 use super::recorder::{Kept, record};
 use super::reload::{Load, Reloader};
 use super::sightings;
-use super::sinks::Sinks;
+use super::sinks::{PATIENCE, Sinks};
 use super::{Options, StartError, Watch, start};
 use crate::baseline::Frame;
 use crate::config::Config;
@@ -119,7 +119,13 @@ async fn serve(service: Service) -> Result<(), ServiceError> {
     let sighting = keep_sightings(&service, &bus);
     let alerting = alert(&service, &bus)?;
     let metering = Metering::prepare(&service.config).await;
-    let sinks = sinks(&service, &bus)?;
+    let state_dir = &service.options.approving.state_dir;
+    let sinks = Sinks::new(&bus, state_dir, super::host::host());
+    // As with alerts: what is wrong keeps the daemon from starting. A disk that does not answer does not.
+    tokio::select! {
+        begun = sinks.start(&service.config.sinks, PATIENCE) => begun.map_err(ServiceError::Sinks)?,
+        () = signals.end() => return Ok(()),
+    }
     tell(&[NotifyState::Status("loading the probes")]);
     let mut watch = tokio::select! {
         watch = start(service.options, Arc::clone(&bus)) => watch?,
@@ -273,15 +279,6 @@ fn alert(service: &Service, bus: &Arc<Bus>) -> Result<Running, ServiceError> {
         frame: Frame::of_host(super::host_network_namespace()),
     };
     alerts::start(alerting, bus).map_err(ServiceError::Alerts)
-}
-
-/// As with alerts: what is wrong keeps the daemon from starting.
-fn sinks(service: &Service, bus: &Arc<Bus>) -> Result<Arc<Sinks>, ServiceError> {
-    let state_dir = &service.options.approving.state_dir;
-    let sinks = Sinks::new(bus, state_dir, super::host::host());
-    let prepared = sinks.prepare(&service.config.sinks);
-    sinks.switch(prepared.map_err(ServiceError::Sinks)?);
-    Ok(sinks)
 }
 
 fn beat(

@@ -1,6 +1,8 @@
 //! The sinks at work: one thread a sink that reads the bus, and one that delivers where there is a peer.
 
+mod beat;
 mod prepare;
+mod start;
 mod work;
 
 use std::collections::BTreeMap;
@@ -10,26 +12,28 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-pub(super) use self::prepare::Prepared;
 use self::prepare::Ready;
+pub(super) use self::prepare::{PATIENCE, Prepared};
+use self::start::Awaited;
 use self::work::{Output, Work};
+use super::files::Print;
 use super::places;
 use super::service::myself;
 use crate::config::Sink;
-use crate::event::{EventType, Host, SinkCount};
+use crate::event::{EventType, Host};
 use crate::filter::Filter;
-use crate::interface::server::{Beat, Query};
 use crate::interface::status::SinkStatus;
 use crate::sink::buffer::Gauge;
 use crate::sink::transport::Transport;
 use crate::sink::{
     Bus, Figures, Intake, Interest, Lane, Leash, Numbering, Orders, Predicate, Selection,
+    Subscriber,
 };
 
 /// Name of the folder in the state directory.
@@ -45,12 +49,14 @@ pub(super) struct Sinks {
     host: Arc<Host>,
     all: Mutex<All>,
     /// Held by who prepares sinks, which may wait for a disk.
-    preparing: Mutex<()>,
+    preparing: Arc<AsyncMutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct All {
     running: Vec<Running>,
+    /// Those that have not begun since the start, because a disk does not answer.
+    awaited: Vec<Awaited>,
     /// Those that were taken away or changed. One may wait for a disk that is full; another one may come back, and its
     /// output goes on behind it.
     gone: Vec<Gone>,
@@ -70,6 +76,8 @@ struct Kept {
 #[derive(Debug)]
 struct Running {
     sink: Sink,
+    /// What was in its secrets and certificates.
+    print: Print,
     kept: Kept,
     orders: Arc<Orders>,
     leash: Leash,
@@ -100,7 +108,7 @@ impl Sinks {
             folder: state_dir.join(FOLDER),
             host: Arc::new(host),
             all: Mutex::default(),
-            preparing: Mutex::default(),
+            preparing: Arc::default(),
         })
     }
 
@@ -115,82 +123,61 @@ impl Sinks {
         }
         let (same, before): (Vec<_>, Vec<_>) = std::mem::take(&mut all.running)
             .into_iter()
-            .partition(|one| sinks.contains(&one.sink));
+            .partition(|one| {
+                sinks.contains(&one.sink) && ready.iter().all(|new| new.sink != one.sink)
+            });
         for one in &same {
             one.orders.reopen.store(true, Ordering::Relaxed);
         }
         all.running = same;
         for one in before {
-            if ready.iter().all(|new| new.sink.name != one.sink.name) {
-                tracing::info!(sink = one.sink.name, "is no longer configured");
+            match ready.iter().find(|new| new.sink.name == one.sink.name) {
+                None => tracing::info!(sink = one.sink.name, "is no longer configured"),
+                Some(new) if new.sink == one.sink => {
+                    tracing::info!(
+                        sink = one.sink.name,
+                        "its secrets or certificates are others"
+                    );
+                }
+                Some(_) => {}
             }
             all.gone.push(one.leave());
         }
+        all.awaited.clear();
         for one in ready {
-            all.kept.insert(one.sink.name.clone(), one.kept.clone());
-            match self.begin(one, &all.gone) {
-                Ok(running) => all.running.push(running),
-                Err(error) => tracing::error!(%error, "a thread for a sink cannot be had"),
-            }
+            let subscriber = self.subscribe(&one.sink);
+            self.add(&mut all, one, subscriber);
         }
         all.running
             .sort_by_key(|one| sinks.iter().position(|sink| *sink == one.sink));
         all.forget();
     }
 
-    /// How the sinks do.
-    pub(super) fn status(&self) -> Vec<SinkStatus> {
-        self.all().running.iter().map(Running::status).collect()
-    }
-
-    /// Tells the pipeline about the sinks, every so often, for it to tell everybody. Nothing while there are none.
-    pub(super) async fn beat(
-        &self,
-        queries: mpsc::Sender<Query>,
-        mut every: watch::Receiver<Option<Duration>>,
-    ) {
-        let mut due = Instant::now();
-        loop {
-            let span = *every.borrow_and_update();
-            let next = span.map(|span| due + span);
-            let is_due = tokio::select! {
-                () = until(next) => true,
-                changed = every.changed() => match changed {
-                    Ok(()) => false,
-                    Err(_) => return,
-                },
-            };
-            due = Instant::now();
-            let (true, Some(every)) = (is_due, span) else {
-                continue;
-            };
-            let sinks = self.counts();
-            if sinks.is_empty() {
-                continue;
-            }
-            for (name, head) in sinks
-                .iter()
-                .filter_map(|one| Some((&one.name, one.head.as_ref()?)))
-            {
-                tracing::info!(sink = name, head, "the chain has come so far");
-            }
-            let beat = Box::new(Beat { every, sinks });
-            if queries.send(Query::Heartbeat(beat)).await.is_err() {
-                return;
-            }
+    /// One more sink.
+    fn add(&self, all: &mut All, ready: Ready, subscriber: Subscriber) {
+        let name = ready.sink.name.clone();
+        all.kept.insert(name, ready.kept.clone());
+        match self.begin(ready, subscriber, &all.gone) {
+            Ok(running) => all.running.push(running),
+            Err(error) => tracing::error!(%error, "a thread for a sink cannot be had"),
         }
     }
 
-    fn counts(&self) -> Vec<SinkCount> {
-        let count = |sink: SinkStatus| SinkCount {
-            name: sink.name,
-            delivered: sink.delivered,
-            queued: sink.queued,
-            refused: sink.refused,
-            lost: sink.lost,
-            head: sink.head,
+    /// What is told from here on waits for this sink.
+    fn subscribe(&self, sink: &Sink) -> Subscriber {
+        let interest = Interest {
+            states: sink.states,
+            since: None,
         };
-        self.status().into_iter().map(count).collect()
+        self.bus.subscribe(myself(), interest).subscriber
+    }
+
+    /// How the sinks do.
+    pub(super) fn status(&self) -> Vec<SinkStatus> {
+        let all = self.all();
+        let running = all.running.iter().map(Running::status);
+        let awaited = all.awaited.iter().map(Awaited::status);
+        running.chain(awaited).collect()
     }
 
     /// After the bus is closed: waits until what came last is written, and delivered where that goes at once. What is
@@ -235,10 +222,11 @@ impl Sinks {
     }
 
     /// Puts a sink to work, behind those that wrote to its output before.
-    fn begin(&self, ready: Ready, gone: &[Gone]) -> io::Result<Running> {
+    fn begin(&self, ready: Ready, subscriber: Subscriber, gone: &[Gone]) -> io::Result<Running> {
         let Ready {
             sink,
             transport,
+            print,
             kept,
         } = ready;
         let output = Output::of(&sink);
@@ -248,11 +236,6 @@ impl Sinks {
             .filter(|(one, is_same)| *is_same || work::share_a_chain(&one.sink, &sink))
             .map(|(one, is_same)| (Arc::clone(&one.work), is_same))
             .collect();
-        let interest = Interest {
-            states: sink.states,
-            since: None,
-        };
-        let subscriber = self.bus.subscribe(myself(), interest).subscriber;
         let leash = subscriber.leash();
         // One of this name that had a peer may have left a buffer behind.
         let buffer = kept.buffer.as_ref().filter(|_| transport.is_some());
@@ -271,6 +254,7 @@ impl Sinks {
             sync: sink.sync,
             wake,
             figures: Arc::clone(&kept.figures),
+            host: Arc::clone(&self.host),
             orders: Arc::clone(&orders),
         };
         let mut opening = places::Opening {
@@ -294,19 +278,13 @@ impl Sinks {
         })?;
         Ok(Running {
             sink,
+            print,
             kept,
             orders,
             leash,
             work: Arc::new(work),
             delivery,
         })
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }
 

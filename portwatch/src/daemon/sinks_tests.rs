@@ -1,21 +1,22 @@
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use super::*;
-use crate::config::sinks::{File, Kind};
+use crate::config::sinks::{Address, File, Kafka, Kind};
 use crate::sink::testing::opened;
 use crate::sink::{Limits, Sync};
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn sinks(state_dir: &Path) -> (Arc<Bus>, Arc<Sinks>) {
+pub(super) fn sinks(state_dir: &Path) -> (Arc<Bus>, Arc<Sinks>) {
     let bus = Bus::new(Limits::READER, Limits::REPLAY);
     let sinks = Sinks::new(&bus, state_dir, super::super::host::host());
     (bus, sinks)
 }
 
-fn file(name: &str, path: PathBuf, chain: bool) -> Sink {
+pub(super) fn file(name: &str, path: PathBuf, chain: bool) -> Sink {
     Sink {
         name: name.to_owned(),
         filter: None,
@@ -31,12 +32,35 @@ fn file(name: &str, path: PathBuf, chain: bool) -> Sink {
     }
 }
 
+/// To a cluster that is not there, with a password.
+pub(super) fn kafka(name: &str, password: &Path) -> Sink {
+    Sink {
+        kind: Kind::Kafka(Box::new(Kafka {
+            servers: vec![Address {
+                tls: false,
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+            }],
+            topic: "events".to_owned(),
+            user: Some("portwatch".to_owned()),
+            password_file: Some(password.to_owned()),
+            ..Kafka::default()
+        })),
+        ..file(name, password.with_extension("unused"), false)
+    }
+}
+
+fn secret(path: &Path, secret: &str) {
+    fs::write(path, secret).expect("written");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("mode");
+}
+
 fn switch(sinks: &Sinks, to: &[Sink]) {
     sinks.switch(sinks.prepare(to).expect("right"));
 }
 
 /// The numbers in a file, once there are so many.
-fn numbers(path: &Path, count: usize) -> Vec<u64> {
+pub(super) fn numbers(path: &Path, count: usize) -> Vec<u64> {
     let until = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -158,4 +182,38 @@ async fn a_reload_that_comes_too_late_begins_nothing() {
     sinks.end(PATIENCE).await;
     sinks.switch(prepared);
     assert!(sinks.status().is_empty());
+}
+
+#[test]
+fn a_secret_that_is_another_one_is_read_by_a_reload_and_nobody_else_is_touched() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (_bus, sinks) = sinks(dir.path());
+    let passwords = [dir.path().join("one"), dir.path().join("other")];
+    for password in &passwords {
+        secret(password, "hunter2\n");
+    }
+    let configured = [
+        kafka("one", &passwords[0]),
+        kafka("other", &passwords[1]),
+        file("file", dir.path().join("events"), false),
+    ];
+    let at_work = || {
+        let all = sinks.all();
+        let orders = all.running.iter().map(|one| Arc::as_ptr(&one.orders));
+        orders.collect::<Vec<_>>()
+    };
+    switch(&sinks, &configured);
+    let before = at_work();
+    switch(&sinks, &configured);
+    assert_eq!(at_work(), before, "nothing has changed");
+    secret(&passwords[0], "hunter3\n");
+    switch(&sinks, &configured);
+    let after = at_work();
+    assert_ne!(after[0], before[0]);
+    assert_eq!(after[1..], before[1..]);
+    // One that is not to be had changes nothing, and is told.
+    fs::remove_file(&passwords[1]).expect("removed");
+    let why = sinks.prepare(&configured).err().expect("no password");
+    assert!(why.starts_with("sink other: "), "{why}");
+    assert_eq!(at_work(), after);
 }

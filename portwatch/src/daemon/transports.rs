@@ -1,9 +1,8 @@
 //! From what is configured for a sink to what hands over for it: reads secrets and certificates.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::secret;
+use super::files::Files;
 use crate::config::Sink;
 use crate::config::sinks::{self, Address, Kind, Way};
 use crate::event::Host;
@@ -22,7 +21,11 @@ use crate::sink::transport::syslog::{Envelope, Place, Syslog};
 ///
 /// # Errors
 /// What is wrong with the sink's settings, in a sentence that holds no secret.
-pub(super) fn transport(sink: &Sink, of: &Host) -> Result<Option<Box<dyn Transport>>, String> {
+pub(super) fn transport(
+    sink: &Sink,
+    of: &Host,
+    files: &mut Files,
+) -> Result<Option<Box<dyn Transport>>, String> {
     let host = of.name.as_str();
     let made: Box<dyn Transport> = match &sink.kind {
         Kind::Stdout | Kind::File(_) => return Ok(None),
@@ -33,7 +36,7 @@ pub(super) fn transport(sink: &Sink, of: &Host) -> Result<Option<Box<dyn Transpo
                     patience: settings.way.timeout,
                 },
                 Some(address) => Place::Remote {
-                    endpoint: endpoint(address, &settings.way)?,
+                    endpoint: endpoint(address, &settings.way, files)?,
                     confirm: settings.confirm,
                 },
             };
@@ -43,15 +46,15 @@ pub(super) fn transport(sink: &Sink, of: &Host) -> Result<Option<Box<dyn Transpo
             let Some(address) = &settings.address else {
                 return Err("RELP needs an `address`".to_owned());
             };
-            let endpoint = endpoint(address, &settings.way)?;
+            let endpoint = endpoint(address, &settings.way, files)?;
             Box::new(Relp::new(endpoint, envelope(settings, sink.format, host)))
         }
         Kind::Journald(settings) => {
             Box::new(Journald::new(settings.socket.clone(), settings.timeout))
         }
-        Kind::Http(settings) => Box::new(http(settings, sink.format, host)?),
-        Kind::Nats(settings) => Box::new(stream(settings, host)?),
-        Kind::Kafka(settings) => Box::new(topic(settings, of)?),
+        Kind::Http(settings) => Box::new(http(settings, sink.format, host, files)?),
+        Kind::Nats(settings) => Box::new(stream(settings, host, files)?),
+        Kind::Kafka(settings) => Box::new(topic(settings, of, files)?),
     };
     Ok(Some(made))
 }
@@ -65,11 +68,16 @@ fn envelope(settings: &sinks::Syslog, format: Format, host: &str) -> Envelope {
     }
 }
 
-fn http(settings: &sinks::Http, format: Format, host: &str) -> Result<Http, String> {
+fn http(
+    settings: &sinks::Http,
+    format: Format,
+    host: &str,
+    files: &mut Files,
+) -> Result<Http, String> {
     let url = match (&settings.url, &settings.url_file) {
         (Some(url), _) => url.clone(),
         (None, Some(file)) => {
-            Url::parse(&secret::read(file)?).map_err(|why| format!("{}: {why}", file.display()))?
+            Url::parse(&files.secret(file)?).map_err(|why| format!("{}: {why}", file.display()))?
         }
         (None, None) => return Err("a server needs an address".to_owned()),
     };
@@ -84,13 +92,13 @@ fn http(settings: &sinks::Http, format: Format, host: &str) -> Result<Http, Stri
         &settings.user,
         &settings.password_file,
     ) {
-        (Some(file), ..) => Some(authorization(scheme, &secret::read(file)?)?),
-        (None, Some(user), Some(file)) => Some(basic(user, &secret::read(file)?)?),
+        (Some(file), ..) => Some(authorization(scheme, &files.secret(file)?)?),
+        (None, Some(user), Some(file)) => Some(basic(user, &files.secret(file)?)?),
         _ => None,
     };
     let Way { timeout, .. } = settings.way;
-    let authorities = authorities(&settings.way)?;
-    let identity = identity(&settings.way)?;
+    let authorities = authorities(&settings.way, files)?;
+    let identity = identity(&settings.way, files)?;
     Ok(Http::new(Settings {
         client: Client::new(url, authorities.as_deref(), identity.as_ref(), timeout)?,
         shape: settings.shape.clone(),
@@ -102,7 +110,7 @@ fn http(settings: &sinks::Http, format: Format, host: &str) -> Result<Http, Stri
     }))
 }
 
-fn stream(settings: &sinks::Nats, host: &str) -> Result<Nats, String> {
+fn stream(settings: &sinks::Nats, host: &str, files: &mut Files) -> Result<Nats, String> {
     let login = match (
         &settings.credentials_file,
         &settings.token_file,
@@ -110,17 +118,17 @@ fn stream(settings: &sinks::Nats, host: &str) -> Result<Nats, String> {
         &settings.password_file,
     ) {
         (Some(file), ..) => {
-            let parsed = Login::parse(&secret::read_text(file)?);
+            let parsed = Login::parse(&files.secret_text(file)?);
             Some(parsed.map_err(|why| format!("{}: {why}", file.display()))?)
         }
-        (None, Some(file), ..) => Some(Login::Token(secret::read(file)?)),
+        (None, Some(file), ..) => Some(Login::Token(files.secret(file)?)),
         (None, None, Some(user), Some(file)) => {
-            Some(Login::Password(user.clone(), secret::read(file)?))
+            Some(Login::Password(user.clone(), files.secret(file)?))
         }
         _ => None,
     };
     let servers = settings.servers.iter();
-    let servers = servers.map(|address| endpoint(address, &settings.way));
+    let servers = servers.map(|address| endpoint(address, &settings.way, files));
     Ok(Nats::new(nats::Settings {
         servers: servers.collect::<Result<_, _>>()?,
         subject: settings.subject.replace("{host}", &nats::token(host)),
@@ -130,17 +138,17 @@ fn stream(settings: &sinks::Nats, host: &str) -> Result<Nats, String> {
     }))
 }
 
-fn topic(settings: &sinks::Kafka, host: &Host) -> Result<Kafka, String> {
+fn topic(settings: &sinks::Kafka, host: &Host, files: &mut Files) -> Result<Kafka, String> {
     let login = match (&settings.user, &settings.password_file) {
         (Some(user), Some(file)) => Some(kafka::Login {
             mechanism: settings.mechanism.unwrap_or(Mechanism::Sha512),
             user: user.clone(),
-            password: secret::read(file)?,
+            password: files.secret(file)?,
         }),
         _ => None,
     };
     let servers = settings.servers.iter();
-    let servers = servers.map(|address| endpoint(address, &settings.way));
+    let servers = servers.map(|address| endpoint(address, &settings.way, files));
     Ok(Kafka::new(kafka::Settings {
         servers: servers.collect::<Result<_, _>>()?,
         topic: settings.topic.clone(),
@@ -153,11 +161,11 @@ fn topic(settings: &sinks::Kafka, host: &Host) -> Result<Kafka, String> {
     }))
 }
 
-fn endpoint(address: &Address, way: &Way) -> Result<Endpoint, String> {
+fn endpoint(address: &Address, way: &Way, files: &mut Files) -> Result<Endpoint, String> {
     let tls = match address.tls {
         false => None,
         true => {
-            let (authorities, identity) = (authorities(way)?, identity(way)?);
+            let (authorities, identity) = (authorities(way, files)?, identity(way, files)?);
             let config = net::client(authorities.as_deref(), identity.as_ref())?;
             Some(Arc::new(config))
         }
@@ -170,20 +178,17 @@ fn endpoint(address: &Address, way: &Way) -> Result<Endpoint, String> {
     })
 }
 
-fn authorities(way: &Way) -> Result<Option<Vec<u8>>, String> {
-    way.ca_file.as_deref().map(read).transpose()
+fn authorities(way: &Way, files: &mut Files) -> Result<Option<Vec<u8>>, String> {
+    let file = way.ca_file.as_deref();
+    file.map(|file| files.open_to_all(file)).transpose()
 }
 
-fn identity(way: &Way) -> Result<Option<Identity>, String> {
+fn identity(way: &Way, files: &mut Files) -> Result<Option<Identity>, String> {
     let (Some(chain), Some(key)) = (&way.cert_file, &way.key_file) else {
         return Ok(None);
     };
     Ok(Some(Identity {
-        chain: read(chain)?,
-        key: secret::read_text(key)?.into_bytes(),
+        chain: files.open_to_all(chain)?,
+        key: files.secret_text(key)?.into_bytes(),
     }))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }

@@ -231,7 +231,9 @@ impl Bus {
     }
 
     fn post(&self, mailbox: &Mailbox, item: &Item) {
-        match lock(&mailbox.queue).offer(item) {
+        // The reader that is woken needs the lock.
+        let offered = lock(&mailbox.queue).offer(item);
+        match offered {
             Offered::First => mailbox.wake.notify_one(),
             Offered::Queued => {}
             Offered::Refused => {

@@ -23,6 +23,8 @@ const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(60);
 /// After so long without anything to do, a connection may go.
 const IDLE: Duration = Duration::from_secs(30);
+/// Pause after the buffer could not be read.
+const UNREAD: Duration = Duration::from_secs(1);
 /// Most records that are handed over at once.
 const RECORDS: usize = 1024;
 /// About as many bytes of them.
@@ -94,10 +96,19 @@ impl Lane {
         let mut parcels: Vec<Parcel> = Vec::new();
         parcels.extend(turn.pending.iter().map(|one| one.parcel(format)));
         let mut pause = Duration::ZERO;
+        let mut is_unread = false;
         loop {
             if parcels.is_empty() {
-                if let Err(error) = turn.fill(self) {
-                    self.judge(Some(format!("the buffer cannot be read: {error}")));
+                match turn.fill(self, Instant::now()) {
+                    Err(error) => {
+                        is_unread = true;
+                        self.judge(Some(format!("the buffer cannot be read: {error}")));
+                    }
+                    Ok(()) if is_unread => {
+                        is_unread = false;
+                        self.judge(None);
+                    }
+                    Ok(()) => {}
                 }
                 parcels.extend(turn.pending.iter().map(|one| one.parcel(format)));
             }
@@ -105,8 +116,9 @@ impl Lane {
                 if self.is_ending.load(Ordering::Relaxed) {
                     return;
                 }
-                match wake.recv_timeout(IDLE) {
+                match wake.recv_timeout(if is_unread { UNREAD } else { IDLE }) {
                     Ok(()) => {}
+                    Err(RecvTimeoutError::Timeout) if is_unread => {}
                     Err(RecvTimeoutError::Timeout) => transport.rest(),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -179,8 +191,8 @@ fn is_over(wake: &Receiver<()>) -> bool {
 
 impl Turn {
     /// Takes the next records out of the buffer, and gives them their numbers.
-    fn fill(&mut self, lane: &Lane) -> std::io::Result<()> {
-        for read in self.reader.read(RECORDS, BYTES)? {
+    fn fill(&mut self, lane: &Lane, now: Instant) -> std::io::Result<()> {
+        for read in self.reader.read(RECORDS, BYTES, now)? {
             match read {
                 Read::Record { index, payload } => match Head::read(&payload) {
                     Some(head) => {

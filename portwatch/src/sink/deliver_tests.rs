@@ -263,6 +263,43 @@ fn what_had_to_go_is_a_gap_at_its_place() {
 }
 
 #[test]
+fn a_buffer_that_cannot_be_read_for_a_while_is_told_and_then_delivered() {
+    let dir = tempfile::tempdir().expect("dir");
+    let peer = Peer::default();
+    let (reader, gauge) = buffer::open(dir.path()).expect("open");
+    let line = encode_line(&Event {
+        id: Uuid::now_v7().to_string(),
+        ..testing::event(1, EventType::ListenerOpened)
+    });
+    gauge.writer(BOUNDS).append(&line).expect("written");
+    let figures = Arc::new(Figures::default());
+    let lane = Lane::new("x", reader, testing::host(), Arc::clone(&figures));
+    let (wake, woken) = sync_channel(1);
+    let (mut transport, working) = (peer.clone(), Arc::clone(&lane));
+    let file = dir.path().join("00000000000000000000.records");
+    let thread = thread::spawn(move || {
+        buffer::bad::passing(&file, 0, 2);
+        working.deliver(&mut transport, Format::Json, &woken);
+    });
+    let bench = Bench {
+        lane,
+        gauge,
+        figures,
+        wake,
+        thread,
+    };
+    bench.wait_until(|bench| {
+        let error = bench.figures.error();
+        error.is_some_and(|error| error.starts_with("the buffer cannot be read"))
+    });
+    // Nothing else wakes it.
+    bench.wait_until(|bench| bench.figures.all_delivered() == 1);
+    bench.wait_until(|bench| bench.figures.error().is_none());
+    bench.end();
+    assert_eq!(peer.events()[0].message, "event 1");
+}
+
+#[test]
 fn an_ending_lane_delivers_what_goes_at_once_and_a_new_format_what_is_left() {
     let dir = tempfile::tempdir().expect("dir");
     let peer = Peer::default();

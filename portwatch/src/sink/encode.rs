@@ -16,6 +16,9 @@ const LIMIT: usize = MAX_LINE - Numbering::GROWTH - chain::GROWTH;
 /// the event held before: some sixty texts of 64 bytes each.
 const ROUNDS: [usize; 5] = [16 * 1024, 4096, 1024, 256, 64];
 
+/// Room for a line of a listener with a process, its ancestors, package and container, in bytes.
+const TYPICAL: usize = 2048;
+
 /// The event as JSON with its newline, at most [`MAX_LINE`] bytes whatever its `seq` becomes and
 /// with a link in a chain.
 ///
@@ -73,8 +76,12 @@ fn shorten(event: &mut Event, limit: usize) {
 }
 
 fn to_line(event: &Event) -> Vec<u8> {
+    // Most lines of a listener fit: memory that grows meanwhile is copied as often as it does.
+    let mut line = Vec::with_capacity(TYPICAL);
     // Fails only for a map whose keys are not strings, and an event has no map.
-    let mut line = serde_json::to_vec(event).unwrap_or_default();
+    if serde_json::to_writer(&mut line, event).is_err() {
+        line.clear();
+    }
     line.push(b'\n');
     line
 }

@@ -8,18 +8,26 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::chain::{Chain, Head};
+use super::deliver::gap;
 use super::figures::{Figures, Side};
 use super::pace::{Pace, Sync};
 use super::wait::wait;
 use super::{Item, Line, Numbering, Selection, States, Subscriber};
-use crate::event::Event;
+use crate::event::{Event, GapCause, Host};
 use crate::render::Format;
 
 /// Bytes that are taken from the bus at once.
 const BATCH: usize = 256 * 1024;
 /// A batch is written when it has so many bytes.
 const FULL: usize = 256 * 1024;
+/// Pause after so few lines that the bus wakes this thread for each …
+const GATHER: Duration = Duration::from_millis(1);
+/// … which costs more than what is done with them. What the pause gathers are some hundred lines at most: the bus has
+/// room for more.
+const FEW: u64 = 64;
 /// How often the place is looked after.
 const BEAT: Duration = Duration::from_secs(1);
 /// Pause after the disk took nothing.
@@ -42,8 +50,13 @@ pub trait Place: Send {
     /// What was written survives the end of the machine from here on.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses. After that, some of it may be gone: it is called again until it succeeds.
     fn settle(&mut self) -> io::Result<()>;
+
+    /// How many lines that were written are gone, of those that this has not told of yet.
+    fn lost(&mut self) -> u64 {
+        0
+    }
 
     /// The lines that were written last end the chain here.
     fn sealed(&mut self, _head: Head) {}
@@ -113,6 +126,8 @@ pub struct Intake {
     pub wake: Option<Weak<SyncSender<()>>>,
     /// How it does.
     pub figures: Arc<Figures>,
+    /// The host, for what it has to tell itself.
+    pub host: Arc<Host>,
     /// What it is asked.
     pub orders: Arc<Orders>,
 }
@@ -125,6 +140,8 @@ struct Batch {
     pace: Pace,
     bytes: Vec<u8>,
     lines: u64,
+    /// When it first failed although nothing more comes.
+    left: Option<Instant>,
 }
 
 impl Intake {
@@ -137,6 +154,7 @@ impl Intake {
                 Err(error) => self.judge(Some(error)),
             }
             if self.gives_up(&mut left) {
+                self.figures.lost(self.subscriber.leash().status().queued);
                 return None;
             }
             thread::sleep(RETRY);
@@ -162,6 +180,7 @@ impl Intake {
             pace: Pace::new(self.sync),
             bytes: Vec::with_capacity(FULL + FULL / 4),
             lines: 0,
+            left: None,
         };
         if let Some(event) = opened.first {
             batch.line(&Line::new(event.into()));
@@ -182,6 +201,9 @@ impl Intake {
                     }
                     self.write(&mut batch);
                     self.subscriber.count_delivered(taken);
+                    if taken < FEW {
+                        thread::sleep(GATHER);
+                    }
                 }
                 Some(None) => break,
                 None => {}
@@ -194,13 +216,29 @@ impl Intake {
                     self.judge(Some(error));
                 }
             }
+            self.excuse(&mut batch);
         }
-        if self.sync != Sync::Never
-            && let Err(error) = batch.place.settle()
-        {
-            self.judge(Some(error));
+        if self.sync != Sync::Never {
+            // The second attempt writes again what the first one could not.
+            let settled = batch.place.settle().or_else(|_| batch.place.settle());
+            if let Err(error) = settled {
+                self.judge(Some(error));
+            }
         }
+        self.excuse(&mut batch);
         batch.numbering
+    }
+
+    /// Tells of lines that were written and are gone.
+    fn excuse(&self, batch: &mut Batch) {
+        let lost = batch.place.lost();
+        if lost > 0 {
+            self.figures.lost(lost);
+            let (now, why) = (Timestamp::now(), "were lost by a disk that failed");
+            let gap = gap(&self.host, lost, GapCause::Damaged, (now, now), why);
+            batch.line(&Line::new(gap.into()));
+            self.write(batch);
+        }
     }
 
     fn take(&self, item: &Item, batch: &mut Batch) {
@@ -230,10 +268,9 @@ impl Intake {
         if batch.bytes.is_empty() {
             return;
         }
-        let mut left = None;
         while let Err(error) = batch.place.write(&batch.bytes) {
             self.judge(Some(error));
-            if self.gives_up(&mut left) {
+            if self.gives_up(&mut batch.left) {
                 let events = batch.lines;
                 self.figures.lost(events);
                 tracing::error!(

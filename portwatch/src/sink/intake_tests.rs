@@ -13,6 +13,8 @@ struct Paper {
     /// Bytes at each attempt to sync them, and how often that fails.
     synced: Arc<Mutex<Vec<usize>>>,
     unsynced: Arc<Mutex<u32>>,
+    lost: Arc<Mutex<u64>>,
+    writes: Arc<Mutex<u64>>,
 }
 
 impl Place for Paper {
@@ -23,6 +25,7 @@ impl Place for Paper {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.lines.lock().expect("whole").extend_from_slice(lines);
+        *self.writes.lock().expect("whole") += 1;
         Ok(())
     }
 
@@ -35,6 +38,10 @@ impl Place for Paper {
         let written = self.lines.lock().expect("whole").len();
         self.synced.lock().expect("whole").push(written);
         Ok(())
+    }
+
+    fn lost(&mut self) -> u64 {
+        std::mem::take(&mut *self.lost.lock().expect("whole"))
     }
 }
 
@@ -72,6 +79,7 @@ fn bench(limits: Limits, selection: Selection, wake: Option<Weak<SyncSender<()>>
         sync: Sync::Within(Duration::from_millis(1)),
         wake,
         figures: Arc::default(),
+        host: testing::host(),
         orders: Arc::default(),
     };
     Bench {
@@ -87,6 +95,28 @@ fn on(paper: &Paper) -> Opened {
         shape: Shape::default(),
         first: None,
     }
+}
+
+#[test]
+fn lines_that_come_one_by_one_are_gathered() {
+    const LINES: u64 = 300;
+    let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), None);
+    let place = on(&paper);
+    let start = Instant::now();
+    let thread = thread::spawn(move || intake.run(place, Numbering::default()));
+    for seq in 1..=LINES {
+        bus.publish(&opened(seq));
+        thread::sleep(Duration::from_micros(100));
+    }
+    bus.close();
+    assert_eq!(thread.join().expect("ended").last(), LINES);
+    // A pause behind each write of few lines: however slow the machine is, no more fit into this time.
+    let pauses = start.elapsed().as_millis() as u64 / GATHER.as_millis() as u64;
+    let writes = *paper.writes.lock().expect("whole");
+    assert!(
+        writes <= pauses + LINES / FEW + 2,
+        "{writes} writes, {pauses} pauses"
+    );
 }
 
 #[test]
@@ -232,4 +262,22 @@ fn what_a_disk_does_not_sync_is_tried_again_and_told_until_then() {
     let _ = thread.join().expect("ended");
     let written = paper.lines.lock().expect("whole").len();
     assert_eq!(paper.synced.lock().expect("whole").first(), Some(&written));
+}
+
+#[test]
+fn lines_that_are_gone_are_told_and_counted() {
+    let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), None);
+    *paper.lost.lock().expect("whole") = 3;
+    let figures = Arc::clone(&intake.figures);
+    bus.publish(&opened(1));
+    bus.close();
+    let _ = intake.run(on(&paper), Numbering::default());
+    let events = paper.events();
+    assert_eq!(events.len(), 2);
+    let gap = events[1].gap.as_ref().expect("a gap");
+    assert_eq!(
+        (gap.cause, gap.lost, events[1].seq),
+        (Some(GapCause::Damaged), 3, 2)
+    );
+    assert_eq!(figures.all_lost(), 3);
 }

@@ -18,6 +18,7 @@ pub mod pace;
 mod queue;
 mod replay;
 pub mod selection;
+mod settle;
 pub mod states;
 mod states_json;
 pub mod stdout;

@@ -54,8 +54,7 @@ impl Pace {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// It was tried. What failed stays due: the kernel tells a failed write only once, but what is still in memory may
-    /// yet get there.
+    /// It was tried. What failed stays due: what the kernel still has in memory is written again, see `settle.rs`.
     pub(super) fn tried(&mut self, is_synced: bool, now: Instant) {
         self.has_failed = !is_synced;
         self.due = self.has_failed.then(|| now + RETRY);

@@ -1,4 +1,4 @@
-//! Transports of sinks against the real receivers, which come and go: what was acknowledged is there.
+//! Transports of sinks against the real receivers, which come and go: what was acknowledged is there. And a disk that stays full.
 
 #![expect(
     clippy::expect_used,
@@ -8,6 +8,7 @@
 
 mod kafka;
 mod kafka_tls;
+mod leave;
 mod nats;
 mod relp;
 mod syslog;

@@ -251,12 +251,22 @@ impl Kind {
         }
     }
 
+    fn is_elasticsearch(&self) -> bool {
+        matches!(self, Self::Http(http) if matches!(http.shape, Shape::Elasticsearch { .. }))
+    }
+
+    /// What it gets where no format is named. A data stream of Elasticsearch takes only documents with `@timestamp`.
+    fn usual_format(&self) -> Format {
+        match self.is_elasticsearch() {
+            true => Format::Ecs,
+            false => Format::Json,
+        }
+    }
+
     /// Why it cannot take this format.
     fn clash_with(&self, format: Format) -> Option<String> {
         let is_json = matches!(format, Format::Json | Format::Ecs | Format::Ocsf);
-        let needs_json =
-            matches!(self, Self::Http(http) if matches!(http.shape, Shape::Elasticsearch { .. }));
-        (needs_json && !is_json).then(|| {
+        (self.is_elasticsearch() && !is_json).then(|| {
             format!(
                 "Elasticsearch takes JSON alone: `format` is json, ecs or ocsf there, and not {}",
                 format.as_str()
@@ -330,7 +340,7 @@ fn add(at: usize, table: &DeTable<'_>, sinks: &mut Vec<Sink>, mistakes: &mut Mis
     let mut sink = Sink {
         name: kind.as_str().to_owned(),
         filter: None,
-        format: Format::Json,
+        format: kind.usual_format(),
         states: false,
         sync: Sync::Within(Duration::from_secs(1)),
         buffer: Buffer::default(),

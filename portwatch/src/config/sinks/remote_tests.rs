@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::Kind;
 use super::tests::{one_mistake, parsed};
+use crate::render::Format;
 use crate::sink::transport::http::Shape;
 use crate::sink::transport::kafka::Mechanism;
 
@@ -27,6 +28,11 @@ fn every_key_of_those_with_a_peer_is_taken() {
     assert_eq!(mistakes, [""; 0]);
     let kinds: Vec<&str> = sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, Kind::TYPES[2..]);
+    for sink in &sinks {
+        let takes_ecs = sink.kind.as_str() == "elasticsearch";
+        let usual = if takes_ecs { Format::Ecs } else { Format::Json };
+        assert_eq!(sink.format, usual, "{}", sink.name);
+    }
     let Kind::Syslog(syslog) = &sinks[0].kind else {
         panic!("{sinks:?}")
     };

@@ -1,14 +1,21 @@
 //! What has to be done before sinks can begin, and may take as long as a disk takes: files are opened, certificates and
 //! secrets read, buffers looked through. Not for the thread of the pipeline.
 
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Kept, Sinks};
 use crate::config::Sink;
+use crate::daemon::files::{Files, Print};
 use crate::daemon::places;
 use crate::daemon::transports::transport;
 use crate::sink::transport::Transport;
 use crate::sink::{Lane, buffer};
+
+/// How long files of sinks may take to be opened.
+pub(in crate::daemon) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sinks that can begin: nothing is wrong with their settings.
 pub(in crate::daemon) struct Prepared {
@@ -22,45 +29,63 @@ pub(in crate::daemon) struct Prepared {
 pub(super) struct Ready {
     pub(super) sink: Sink,
     pub(super) transport: Option<Box<dyn Transport>>,
+    /// What was in its secrets and certificates.
+    pub(super) print: Print,
     pub(super) kept: Kept,
 }
 
 impl Sinks {
-    /// Prepares these sinks; nothing changes yet for those at work. It may wait for a disk, for ever when that is away.
+    /// Prepares these sinks; nothing changes yet for those at work. Those that are as before, with the same in their secrets
+    /// and certificates, are not touched. It may wait for a disk, for ever when that is away.
     ///
     /// # Errors
     /// What is wrong with one of them, or that an earlier call still waits, in a sentence.
     pub(in crate::daemon) fn prepare(&self, sinks: &[Sink]) -> Result<Prepared, String> {
-        let _alone = match self.preparing.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                return Err(
-                    "an earlier configuration still waits for the files of its sinks: is their disk there?"
-                        .to_owned(),
-                );
-            }
-        };
+        let _alone = self.alone()?;
         let (running, kept) = {
             let all = self.all();
-            let running: Vec<Sink> = all.running.iter().map(|one| one.sink.clone()).collect();
+            let running = all.running.iter();
+            let running: Vec<(Sink, Print)> =
+                running.map(|one| (one.sink.clone(), one.print)).collect();
             (running, all.kept.clone())
         };
-        let new = sinks.iter().filter(|sink| !running.contains(sink));
-        let ready = new.map(|sink| {
+        let mut ready = Vec::new();
+        for sink in sinks {
+            let before = running.iter().find(|(one, _)| one == sink);
             let kept = kept.get(&sink.name).cloned().unwrap_or_default();
-            self.ready(sink, kept)
-                .map_err(|why| format!("sink {}: {why}", sink.name))
-        });
+            let prepared = self.ready(sink, before.map(|(_, print)| *print), kept);
+            ready.extend(prepared.map_err(|why| format!("sink {}: {why}", sink.name))?);
+        }
         Ok(Prepared {
-            ready: ready.collect::<Result<_, _>>()?,
+            ready,
             sinks: sinks.to_vec(),
         })
     }
 
-    fn ready(&self, sink: &Sink, mut kept: Kept) -> Result<Ready, String> {
-        places::check(sink)?;
-        let transport = transport(sink, &self.host)?;
+    /// Nobody else prepares sinks for as long as this is kept.
+    pub(super) fn alone(&self) -> Result<OwnedMutexGuard<()>, String> {
+        Arc::clone(&self.preparing).try_lock_owned().map_err(|_| {
+            "the files of other sinks are still waited for: is their disk there? If it does not come back, restart portwatch"
+                .to_owned()
+        })
+    }
+
+    /// Nothing for one at work whose files hold what they held `before`.
+    pub(super) fn ready(
+        &self,
+        sink: &Sink,
+        before: Option<Print>,
+        mut kept: Kept,
+    ) -> Result<Option<Ready>, String> {
+        if before.is_none() {
+            places::check(sink)?;
+        }
+        let mut files = Files::default();
+        let transport = transport(sink, &self.host, &mut files)?;
+        let print = files.print();
+        if before == Some(print) {
+            return Ok(None);
+        }
         if transport.is_some() && kept.buffer.is_none() {
             let folder = self.folder.join(&sink.name);
             let (reader, gauge) = buffer::open(&folder).map_err(|error| {
@@ -70,10 +95,11 @@ impl Sinks {
             let (host, figures) = (Arc::clone(&self.host), Arc::clone(&kept.figures));
             kept.buffer = Some((Lane::new(&sink.name, reader, host, figures), gauge));
         }
-        Ok(Ready {
+        Ok(Some(Ready {
             sink: sink.clone(),
             transport,
+            print,
             kept,
-        })
+        }))
     }
 }

@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Result<PathBuf, String> {
     (path.is_absolute() && is_prom && !text.contains('\0'))
         .then(|| path.to_owned())
         .ok_or_else(|| {
-            "expected an absolute path that ends in .prom, such as \"/var/lib/node_exporter/portwatch.prom\", or \"off\""
+            "expected an absolute path that ends in .prom, such as \"/var/lib/prometheus/node-exporter/portwatch.prom\", or \"off\""
                 .to_owned()
         })
 }

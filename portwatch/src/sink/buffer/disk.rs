@@ -2,17 +2,32 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 /// What cannot be read is stepped over in units of a page: the kernel reads no less at once.
 const STEP: u64 = 4096;
 
 /// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Filled {
     /// So many bytes; fewer than asked for at the end of the file, and where the disk cannot be read.
     pub(super) bytes: usize,
-    /// What comes behind them cannot be read.
-    pub(super) is_bad: bool,
+    /// Why what comes behind them cannot be read.
+    pub(super) bad: Option<io::Error>,
+}
+
+/// Opens a file to read it.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    #[cfg(test)]
+    bad::look(path)?;
+    File::open(path)
+}
+
+/// How many bytes are in it.
+pub(super) fn size(path: &Path) -> io::Result<u64> {
+    #[cfg(test)]
+    bad::look(path)?;
+    std::fs::metadata(path).map(|metadata| metadata.len())
 }
 
 /// Fills the bytes from this place of the file on, as far as the file or the disk goes.
@@ -21,22 +36,19 @@ pub(super) struct Filled {
 /// When that failed for another reason than a bad disk.
 pub(super) fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<Filled> {
     let mut filled = 0;
-    let is_bad = loop {
+    let bad = loop {
         if filled == bytes.len() {
-            break false;
+            break None;
         }
         match read_at(file, &mut bytes[filled..], at + filled as u64) {
-            Ok(0) => break false,
+            Ok(0) => break None,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_bad(&error) => break true,
+            Err(error) if is_bad(&error) => break Some(error),
             Err(error) => return Err(error),
         }
     };
-    Ok(Filled {
-        bytes: filled,
-        is_bad,
-    })
+    Ok(Filled { bytes: filled, bad })
 }
 
 /// Where it may be readable again behind a place that is not.
@@ -62,36 +74,67 @@ use bad::read_at;
 
 /// A disk with bad sectors, for tests: those of this thread.
 #[cfg(test)]
-pub(super) mod bad {
+pub(in crate::sink) mod bad {
     use std::cell::RefCell;
     use std::fs::{self, File};
     use std::io;
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+
+    /// A page that cannot be read, so many times.
+    struct Sector {
+        inode: u64,
+        page: u64,
+        times: u32,
+    }
 
     thread_local! {
-        /// Inode and number of the page.
-        static SECTORS: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
+        static SECTORS: RefCell<Vec<Sector>> = const { RefCell::new(Vec::new()) };
+        /// What cannot even be opened.
+        static FILES: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
     }
 
     /// This byte of the file cannot be read any more.
-    pub(in super::super) fn sector(path: &Path, at: u64) {
+    pub(in crate::sink) fn sector(path: &Path, at: u64) {
+        passing(path, at, u32::MAX);
+    }
+
+    /// This byte of the file cannot be read so many times.
+    pub(in crate::sink) fn passing(path: &Path, at: u64, times: u32) {
         let inode = fs::metadata(path).expect("a file").ino();
-        SECTORS.with_borrow_mut(|sectors| sectors.push((inode, at / super::STEP)));
+        let page = at / super::STEP;
+        SECTORS.with_borrow_mut(|sectors| sectors.push(Sector { inode, page, times }));
+    }
+
+    /// This file can neither be looked at nor opened.
+    pub(in crate::sink) fn file(path: &Path) {
+        FILES.with_borrow_mut(|files| files.push(path.to_owned()));
     }
 
     /// The disk is a good one again.
-    pub(in super::super) fn none() {
+    pub(in crate::sink) fn none() {
         SECTORS.with_borrow_mut(Vec::clear);
+        FILES.with_borrow_mut(Vec::clear);
+    }
+
+    pub(super) fn look(path: &Path) -> io::Result<()> {
+        match FILES.with_borrow(|files| files.iter().any(|file| file == path)) {
+            true => Err(io::Error::from_raw_os_error(libc::EIO)),
+            false => Ok(()),
+        }
     }
 
     /// As the kernel reads: up to the bad page, and not from there.
     pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         let inode = file.metadata()?.ino();
-        let next = SECTORS.with_borrow(|sectors| {
-            let begins = sectors.iter().filter(|(of, _)| *of == inode);
-            let begins = begins.map(|(_, page)| page * super::STEP);
-            begins.filter(|begin| begin + super::STEP > at).min()
+        let next = SECTORS.with_borrow_mut(|sectors| {
+            let bad = sectors.iter_mut().filter(|one| one.inode == inode);
+            let behind = bad.filter(|one| one.times > 0 && (one.page + 1) * super::STEP > at);
+            let first = behind.min_by_key(|one| one.page)?;
+            if first.page * super::STEP <= at {
+                first.times -= u32::from(first.times < u32::MAX);
+            }
+            Some(first.page * super::STEP)
         });
         match next {
             Some(begin) if begin <= at => Err(io::Error::from_raw_os_error(libc::EIO)),

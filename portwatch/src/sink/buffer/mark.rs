@@ -8,9 +8,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::disk;
 use super::frame::{self, Found};
+use crate::sink::settle::Settled;
 
 /// Name of the file.
 const NAME: &str = "acknowledged";
@@ -26,7 +28,10 @@ pub(super) struct Mark {
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct MarkFile(File);
+pub(super) struct MarkFile {
+    file: File,
+    settled: Mutex<Settled>,
+}
 
 impl MarkFile {
     /// Opens the file of this folder, and reads it; what cannot be read is no mark.
@@ -45,16 +50,25 @@ impl MarkFile {
             Err(error) if disk::is_bad(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok((Self(file), mark))
+        let settled = Mutex::new(Settled::new(0));
+        Ok((Self { file, settled }, mark))
     }
 
     pub(super) fn write(&self, mark: Mark) -> io::Result<()> {
-        self.0.write_all_at(&mark.bytes(), 0)
+        let mut settled = self.settled();
+        settled.changed(0);
+        self.file.write_all_at(&mark.bytes(), 0)
     }
 
     /// What was written survives the end of the machine from here on.
     pub(super) fn settle(&self) -> io::Result<()> {
-        self.0.sync_data()
+        let mut settled = self.settled();
+        let size = (frame::HEADER + Mark::DIGITS) as u64;
+        settled.settle(&self.file, size).map(drop)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, Settled> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

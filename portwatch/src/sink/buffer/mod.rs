@@ -5,15 +5,17 @@
 //! also after a restart, and the reader tells of it at its place.
 
 mod disk;
+mod end;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod list;
 mod mark;
+mod patience;
 mod read;
 mod segment;
 mod write;
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -21,6 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(test)]
+pub(super) use disk::bad;
+use end::End;
+use list::List;
 pub use read::{Hole, Read, Reader};
 pub use write::Writer;
 
@@ -61,14 +67,6 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// The files: index of the first record, and bytes that are whole records, or were found at the start.
-#[derive(Debug, Default)]
-struct List {
-    files: BTreeMap<u64, u64>,
-    /// The file that is written to; all others are complete.
-    current: Option<u64>,
-}
-
 /// How full a buffer is, at any time and without waiting for a disk; and the way into it.
 #[derive(Clone, Debug)]
 pub struct Gauge(Arc<Shared>);
@@ -83,13 +81,10 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
         .mode(0o700)
         .create(folder)?;
     let (marks, mark) = mark::MarkFile::open(folder)?;
-    let files: BTreeMap<u64, u64> = segment::all(folder)?.into_iter().collect();
-    let behind = match files.last_key_value() {
-        Some((first, _)) => read::end_of(&segment::path(folder, *first), *first)?,
-        None => 0,
-    };
+    let mut list = List::new(segment::all(folder)?);
+    let end = ends(folder, &mut list);
     // A mark may be older than the oldest file, and newer than what a crash of the machine left of the last one.
-    let oldest = files.keys().next().copied().unwrap_or(behind);
+    let oldest = list.files.keys().next().copied().unwrap_or(end.next);
     let mark = match mark {
         Some(mark) => mark,
         None => {
@@ -102,14 +97,20 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
             mark
         }
     };
-    let next = behind.max(mark.index);
+    if list::is_behind_unknown(oldest) && mark.index < oldest {
+        // What was before it had to go, and how much that was nobody knows any more.
+        list.leap(mark.index + 1, oldest);
+    }
+    let mut next = end.next.max(mark.index);
+    if !end.is_known {
+        let behind = list::behind_unknown(next);
+        list.leap(next, behind);
+        next = behind;
+    }
     let shared = Arc::new(Shared {
         folder: folder.to_owned(),
         marks,
-        list: Mutex::new(List {
-            files,
-            current: None,
-        }),
+        list: Mutex::new(list),
         next: AtomicU64::new(next),
         acknowledged: AtomicU64::new(mark.index),
         read: AtomicU64::new(mark.index),
@@ -117,6 +118,34 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
     });
     let reader = Reader::new(Arc::clone(&shared), mark);
     Ok((reader, Gauge(shared)))
+}
+
+/// Looks where the last file ends, and every other one behind which indices were left out.
+fn ends(folder: &Path, list: &mut List) -> End {
+    let mut end = End {
+        next: 0,
+        is_known: true,
+    };
+    let firsts: Vec<u64> = list.files.keys().copied().collect();
+    for (at, &first) in firsts.iter().enumerate() {
+        let next = firsts.get(at + 1).copied();
+        if next.is_some_and(|next| !list::is_behind_unknown(next)) {
+            continue;
+        }
+        let path = segment::path(folder, first);
+        end = end::of(&path, first).unwrap_or_else(|error| {
+            tracing::error!(file = %path.display(), %error, "a file of a buffer cannot be read");
+            let before = at.checked_sub(1).map(|before| firsts[before]);
+            End {
+                next: first + list::estimate(first, before),
+                is_known: false,
+            }
+        });
+        if let Some(next) = next {
+            list.leap(end.next, next);
+        }
+    }
+    end
 }
 
 impl Shared {
@@ -138,17 +167,6 @@ impl Shared {
     }
 }
 
-impl List {
-    fn bytes(&self) -> u64 {
-        self.files.values().sum()
-    }
-
-    /// Index of the first record of the file behind this one.
-    fn behind(&self, first: u64) -> Option<u64> {
-        self.files.range(first + 1..).next().map(|(next, _)| *next)
-    }
-}
-
 impl Gauge {
     /// The end that records come in at. There is one at a time.
     #[must_use]
@@ -160,10 +178,11 @@ impl Gauge {
     #[must_use]
     pub fn queued(&self) -> u64 {
         let shared = &self.0;
-        let oldest = shared.list().files.keys().next().copied();
+        let list = shared.list();
+        let oldest = list.files.keys().next().copied();
         let next = shared.next.load(Ordering::Relaxed);
         let from = shared.acknowledged.load(Ordering::Relaxed);
-        next.saturating_sub(from.max(oldest.unwrap_or(next)))
+        list.count(from.max(oldest.unwrap_or(next)), next)
     }
 
     /// Bytes on disk.
@@ -179,5 +198,7 @@ impl Gauge {
     }
 }
 
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod tests;

@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::Shared;
 use super::disk::{self, Filled, fill};
 use super::frame::{self, Found, MAX_FRAME};
 use super::mark::Mark;
+use super::patience::Patience;
 
 /// Bytes that are read at once; more than the longest record.
-const CHUNK: usize = 1 << 20;
+pub(super) const CHUNK: usize = 1 << 20;
 const _: () = assert!(CHUNK > MAX_FRAME);
 
 /// What comes out.
@@ -57,9 +58,31 @@ pub struct Reader {
 
 #[derive(Debug)]
 struct Place {
-    file: File,
     first: u64,
     at: u64,
+    /// Nothing before it is opened.
+    file: Option<File>,
+    /// It could not be opened for so long that it is passed by.
+    is_passed: bool,
+    patience: Patience,
+}
+
+impl Place {
+    /// The begin of a file.
+    fn of(first: u64) -> Self {
+        Self {
+            first,
+            at: 0,
+            file: None,
+            is_passed: false,
+            patience: Patience::default(),
+        }
+    }
+
+    /// Is there something to be read in a file of this size, as far as that is known?
+    fn has_more(&self, size: Option<u64>) -> bool {
+        size.map_or(!self.is_passed, |size| self.at < size)
+    }
 }
 
 impl Reader {
@@ -83,13 +106,14 @@ impl Reader {
     /// Hands on the next records and holes, about so many bytes of them and at most `most`; nothing when there are none.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn read(&mut self, most: usize, bytes: usize) -> io::Result<Vec<Read>> {
+    /// When a file cannot be read now. It is to be tried again: what the disk does not give for some seconds is stepped
+    /// over, and is a hole.
+    pub fn read(&mut self, most: usize, bytes: usize, now: Instant) -> io::Result<Vec<Read>> {
         let (mut found, mut size) = (Vec::new(), 0);
         while found.len() < most && size < bytes {
-            let step = match self.limit() {
+            let step = match self.limit(now) {
                 Ok(None) => break,
-                Ok(Some(limit)) => self.read_chunk(limit, most, bytes - size, &mut found),
+                Ok(Some(limit)) => self.read_chunk(limit, most, bytes - size, &mut found, now),
                 Err(error) => Err(error),
             };
             match step {
@@ -138,54 +162,72 @@ impl Reader {
     }
 
     /// Goes to the file that the next record is in. Tells how far it is written.
-    fn limit(&mut self) -> io::Result<Option<u64>> {
+    fn limit(&mut self, now: Instant) -> io::Result<Option<u64>> {
         loop {
-            let list = self.shared.list();
-            if let Some(place) = &self.place {
-                let size = list.files.get(&place.first).copied();
-                let is_current = list.current == Some(place.first);
-                if let Some(size) = size
-                    && place.at < size
-                {
-                    return Ok(Some(size));
-                }
-                if is_current {
-                    return Ok(None);
-                }
-            }
-            let behind = match &self.place {
-                Some(place) => list.behind(place.first),
+            let mut list = self.shared.list();
+            let Some(place) = &self.place else {
                 // The last one that begins before, or at, what comes next.
-                None => {
-                    let before = list.files.range(..=self.next).next_back();
-                    let any = before.or_else(|| list.files.iter().next());
-                    any.map(|(first, _)| *first)
-                }
+                let before = list.files.range(..=self.next).next_back();
+                let Some((first, _)) = before.or_else(|| list.files.iter().next()) else {
+                    return Ok(None);
+                };
+                self.place = Some(Place::of(*first));
+                continue;
             };
-            drop(list);
-            let Some(first) = behind else {
+            let size = list.files.get(&place.first).copied();
+            match size {
+                Some(size) if place.has_more(size) => {
+                    if place.file.is_some() && size.is_some() {
+                        return Ok(size);
+                    }
+                    drop(list);
+                    self.open(now)?;
+                    continue;
+                }
+                _ if list.current == Some(place.first) => return Ok(None),
+                _ => {}
+            }
+            let Some(behind) = list.behind(place.first) else {
                 return Ok(None);
             };
-            match File::open(self.shared.path(first)) {
-                Ok(file) => {
-                    if self.place.is_some() && first < self.next {
-                        // At the start, the file before could not be read to its end, and now it could.
-                        self.next = first;
-                    }
-                    self.place = Some(Place { file, first, at: 0 });
-                }
-                // It had to go meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.shared.list().files.remove(&first);
-                }
-                // What was in it is a hole before the next file.
-                Err(error) if disk::is_bad(&error) => {
-                    self.is_damaged = true;
-                    self.shared.list().files.remove(&first);
-                }
-                Err(error) => return Err(error),
+            if size.is_some() && !self.is_damaged {
+                // It was read to its end.
+                list.ends(self.next, behind);
             }
+            self.place = Some(Place::of(behind));
         }
+    }
+
+    /// Opens the file that is to be read.
+    fn open(&mut self, now: Instant) -> io::Result<()> {
+        let Some(place) = &mut self.place else {
+            return Ok(());
+        };
+        let first = place.first;
+        let opened = disk::open(&self.shared.path(first))
+            .and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((size, file)) => {
+                place.file = Some(file);
+                if let Some(unknown @ None) = self.shared.list().files.get_mut(&first) {
+                    *unknown = Some(size);
+                }
+            }
+            // It had to go meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.shared.list().files.remove(&first);
+            }
+            // What is in it is a hole before the next file. It stays until that is acknowledged.
+            Err(error) if disk::is_bad(&error) && place.patience.is_over(now) => {
+                tracing::error!(file = %self.shared.path(first).display(), %error, "what is in a file of a buffer is lost");
+                self.is_damaged = true;
+                place.is_passed = true;
+                let size = self.shared.list().files.get(&first).copied();
+                place.at = size.flatten().unwrap_or(0);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Reads a part of the file; tells how many bytes of records there were.
@@ -195,23 +237,22 @@ impl Reader {
         most: usize,
         bytes: usize,
         found: &mut Vec<Read>,
+        now: Instant,
     ) -> io::Result<usize> {
         let Some(place) = &mut self.place else {
             return Ok(0);
         };
+        let Some(file) = &place.file else {
+            return Ok(0);
+        };
         let left = usize::try_from(size - place.at).unwrap_or(usize::MAX);
-        let mut chunk = std::mem::take(&mut self.chunk);
-        chunk.resize(left.min(CHUNK), 0);
-        let filled = fill(&place.file, &mut chunk, place.at);
-        let Filled {
-            bytes: read,
-            is_bad,
-        } = filled?;
+        self.chunk.resize(left.min(CHUNK), 0);
+        let Filled { bytes: read, bad } = fill(file, &mut self.chunk, place.at)?;
         // What is written is whole records.
-        let is_end = !is_bad && (read == left || read < chunk.len());
-        let (mut at, mut taken, mut is_part) = (0, 0, false);
+        let is_end = bad.is_none() && (read == left || read < self.chunk.len());
+        let (mut at, mut taken) = (0, 0);
         while at < read && found.len() < most && taken < bytes {
-            let size = match frame::first(&chunk[at..read], is_end) {
+            let size = match frame::first(&self.chunk[at..read], is_end) {
                 Found::Record {
                     index,
                     payload,
@@ -219,7 +260,8 @@ impl Reader {
                 } => {
                     // What is acknowledged lies before the rest in the same file.
                     if index >= self.next {
-                        hole(index, self.next, self.is_damaged, found);
+                        let lost = self.shared.missing(self.next, index, self.is_damaged);
+                        found.extend(lost.map(Read::Hole));
                         self.is_damaged = false;
                         self.next = index;
                         if !payload.is_empty() {
@@ -235,84 +277,43 @@ impl Reader {
                     self.is_damaged = true;
                     size
                 }
-                Found::Part => {
-                    is_part = true;
-                    break;
-                }
+                Found::Part => break,
             };
             at += size;
         }
-        if is_bad && (at == read || is_part) {
+        match bad {
             // The disk does not give what comes here; the next record is found behind it.
-            self.is_damaged = true;
-            place.at = disk::behind(place.at + read as u64).min(size);
-        } else if read == 0 {
+            Some(error) if at == 0 => {
+                if !place.patience.is_over(now) {
+                    return Err(error);
+                }
+                self.is_damaged = true;
+                place.at = disk::behind(place.at + read as u64).min(size);
+            }
             // It is shorter than it was: nothing more comes.
-            place.at = size;
-        } else {
-            place.at += at as u64;
+            None if read == 0 => place.at = size,
+            _ => {
+                place.patience.succeeded(now);
+                place.at += at as u64;
+            }
         }
-        self.chunk = chunk;
         self.shared.read.store(self.next, Ordering::Relaxed);
         Ok(taken)
     }
 }
 
-fn hole(index: u64, next: u64, is_damage: bool, found: &mut Vec<Read>) {
-    if index > next {
-        found.push(Read::Hole(Hole {
-            lost: index - next,
-            next: index,
+impl Shared {
+    /// What is missing between two indices.
+    fn missing(&self, from: u64, to: u64, is_damage: bool) -> Option<Hole> {
+        if from >= to {
+            return None;
+        }
+        // Where damage was seen, there was something.
+        let lost = self.list().count(from, to).max(u64::from(is_damage));
+        (lost > 0).then_some(Hole {
+            lost,
+            next: to,
             is_damage,
-        }));
-    }
-}
-
-/// Which index comes behind everything in this file. What is torn at its end counts as one record; what cannot be read
-/// there, as so many as are in as many bytes before.
-pub(super) fn end_of(path: &Path, first: u64) -> io::Result<u64> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    let (mut next, mut at, mut is_torn) = (first, 0, false);
-    // Of what was read; and what could not be since the last record.
-    let (mut records, mut bytes, mut unread) = (0, 0, 0);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let Filled {
-            bytes: read,
-            is_bad,
-        } = fill(&file, &mut chunk, at)?;
-        let is_end = !is_bad && read < CHUNK;
-        let mut taken = 0;
-        while taken < read {
-            match frame::first(&chunk[taken..read], is_end) {
-                Found::Record {
-                    index,
-                    payload,
-                    size,
-                } => {
-                    next = next.max(index + u64::from(!payload.is_empty()));
-                    (is_torn, unread) = (false, 0);
-                    records += 1;
-                    bytes += size as u64;
-                    taken += size;
-                }
-                Found::Damage(size) => {
-                    is_torn = true;
-                    taken += size;
-                }
-                Found::Part => break,
-            }
-        }
-        at += taken as u64;
-        if is_bad {
-            let good = disk::behind(at + (read - taken) as u64).min(size);
-            unread += good - at;
-            (is_torn, at) = (true, good);
-        }
-        if is_end || at >= size {
-            let lost = (unread * records).checked_div(bytes).unwrap_or(0);
-            return Ok(next + lost.max(u64::from(is_torn)));
-        }
+        })
     }
 }

@@ -17,21 +17,24 @@ pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
     folder.join(format!("{first:0DIGITS$}.{ENDING}"))
 }
 
-/// Every file with its size in bytes, oldest first. Others are none of ours.
-pub(super) fn all(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
+/// Every file with its size in bytes, where the disk tells it, oldest first. Others are none of ours.
+pub(super) fn all(folder: &Path) -> io::Result<Vec<(u64, Option<u64>)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if let Some(first) = first(&path) {
-            match fs::metadata(&path) {
-                Ok(metadata) => found.push((first, metadata.len())),
-                // What was in it is missing, and the records behind it tell so.
-                Err(error) if disk::is_bad(&error) => {
-                    tracing::error!(file = %path.display(), %error, "a file of a buffer cannot be read");
-                }
-                Err(error) => return Err(error),
+        let Some(first) = first(&path) else {
+            continue;
+        };
+        let size = match disk::size(&path) {
+            Ok(size) => Some(size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // It is there, and may be read later.
+            Err(error) => {
+                tracing::error!(file = %path.display(), %error, "a file of a buffer cannot be looked at");
+                None
             }
-        }
+        };
+        found.push((first, size));
     }
     found.sort_unstable();
     Ok(found)

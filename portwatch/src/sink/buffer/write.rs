@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::frame::{self, HEADER};
 use super::{Bounds, Shared};
 use crate::sink::intake::Place;
+use crate::sink::settle::Settled;
 
 /// Appends records. What it does may wait for the disk.
 #[derive(Debug)]
@@ -25,8 +26,16 @@ struct Current {
     file: File,
     first: u64,
     size: u64,
+    settled: Settled,
     /// Where the last record is, when it only says which index comes next.
     skips_at: Option<u64>,
+}
+
+impl Current {
+    /// What the kernel no longer has as it was is found by its CRC, and is a hole.
+    fn settle(&mut self) -> io::Result<()> {
+        self.settled.settle(&self.file, self.size).map(drop)
+    }
 }
 
 impl Writer {
@@ -62,9 +71,9 @@ impl Writer {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn settle(&self) -> io::Result<()> {
-        match &self.current {
-            Some(current) => current.file.sync_data(),
+    pub fn settle(&mut self) -> io::Result<()> {
+        match &mut self.current {
+            Some(current) => current.settle(),
             None => Ok(()),
         }
     }
@@ -88,7 +97,7 @@ impl Writer {
         self.scratch = scratch;
         let (first, size) = written?;
         let mut list = shared.list();
-        list.files.insert(first, size);
+        list.files.insert(first, Some(size));
         shared.next.store(next, Ordering::Relaxed);
         Ok(())
     }
@@ -102,11 +111,12 @@ impl Writer {
         let current = self.current()?;
         // One such record for all that are dropped in a row.
         let at = current.skips_at.unwrap_or(current.size);
+        current.settled.changed(at);
         current.file.write_all_at(&bytes, at)?;
         current.skips_at = Some(at);
         current.size = at + HEADER as u64;
         let mut list = shared.list();
-        list.files.insert(current.first, current.size);
+        list.files.insert(current.first, Some(current.size));
         shared.next.store(next, Ordering::Relaxed);
         drop(list);
         shared
@@ -117,10 +127,10 @@ impl Writer {
 
     /// The file to write to, large enough ones left behind.
     fn current(&mut self) -> io::Result<&mut Current> {
-        if let Some(current) = &self.current
+        if let Some(current) = &mut self.current
             && current.size >= self.bounds.file()
         {
-            current.file.sync_data()?;
+            current.settle()?;
             self.current = None;
         }
         let current = match self.current.take() {
@@ -140,10 +150,10 @@ impl Writer {
             if !self.bounds.drop_oldest {
                 return Ok(false);
             }
-            let oldest = list.files.iter().next();
-            let Some((&first, 1..)) = oldest else {
+            let first = match list.files.iter().next() {
+                Some((&first, size)) if *size != Some(0) => first,
                 // More than all the room there is, and nothing else: it may pass.
-                return Ok(true);
+                _ => return Ok(true),
             };
             drop(list);
             // A part of the file may be acknowledged, and must not be missed after a power failure.
@@ -155,17 +165,16 @@ impl Writer {
             }
             let next = self.shared.next.load(Ordering::Relaxed);
             let behind = list.behind(first).unwrap_or(next);
+            // What has been read is on its way.
+            let from = first.max(self.shared.read.load(Ordering::Relaxed));
+            let dropped = list.count(from, behind);
             list.files.remove(&first);
             if list.current == Some(first) {
                 list.current = None;
                 self.current = None;
             }
             drop(list);
-            // What has been read is on its way.
-            let from = first.max(self.shared.read.load(Ordering::Relaxed));
-            self.shared
-                .dropped
-                .fetch_add(behind.saturating_sub(from), Ordering::Relaxed);
+            self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
             self.shared.unlink(first)?;
         }
     }
@@ -176,6 +185,7 @@ fn begin(shared: &Shared) -> io::Result<Current> {
     let first = shared.next.load(Ordering::Relaxed);
     // One of this name can only be empty, or hold nothing whole.
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(true)
@@ -184,12 +194,13 @@ fn begin(shared: &Shared) -> io::Result<Current> {
     // That the file is there must survive, too.
     File::open(&shared.folder)?.sync_all()?;
     let mut list = shared.list();
-    list.files.insert(first, 0);
+    list.files.insert(first, Some(0));
     list.current = Some(first);
     Ok(Current {
         file,
         first,
         size: 0,
+        settled: Settled::new(0),
         skips_at: None,
     })
 }

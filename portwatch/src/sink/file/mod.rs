@@ -5,18 +5,20 @@
 //! even when nobody sends SIGHUP.
 
 mod heads;
+mod open;
 mod rotate;
 mod tail;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::chain::{Chain, Head};
 use super::intake::Place;
 use heads::HeadFile;
+pub use open::append;
+use open::{Open, identity};
 use rotate::Predecessors;
 
 /// When a file makes room for a new one.
@@ -42,15 +44,8 @@ pub struct FileSink {
     open: Option<Open>,
     predecessors: Predecessors,
     heads: Option<HeadFile>,
-}
-
-#[derive(Debug)]
-struct Open {
-    file: File,
-    /// Device and inode.
-    identity: (u64, u64),
-    size: u64,
-    begun: SystemTime,
+    /// Lines that were written and are gone, of which nobody was told yet.
+    lost: u64,
 }
 
 /// How a file begins to be written to.
@@ -90,6 +85,7 @@ impl FileSink {
             open: Some(open),
             predecessors: Predecessors::new(path, turnover),
             heads,
+            lost: 0,
         };
         Ok(Begin {
             sink,
@@ -109,15 +105,18 @@ impl FileSink {
 
     /// Closes the file. What was written to it is on the disk from here on, wherever its name leads by now.
     fn put_down(&mut self) -> io::Result<()> {
-        match self.open.take() {
-            Some(open) => open.file.sync_data(),
-            None => Ok(()),
+        if let Some(mut open) = self.open.take() {
+            // The second attempt writes again what the first one could not. There is no third one: another file waits.
+            self.lost += open.settle().or_else(|_| open.settle())?;
         }
+        Ok(())
     }
 
     /// Puts the file away under a name with its time, and begins another one.
     fn rotate(&mut self) -> io::Result<()> {
-        self.put_down()?;
+        // As long as it is not synced, it can wait.
+        self.settle()?;
+        self.open = None;
         self.predecessors.put_away()?;
         self.open()?;
         Ok(())
@@ -126,8 +125,8 @@ impl FileSink {
     fn is_full(&self) -> bool {
         let Turnover { bytes, age, .. } = self.turnover;
         self.open.as_ref().is_some_and(|open| {
-            let is_old = |age| open.begun.elapsed().is_ok_and(|elapsed| elapsed >= age);
-            open.size > 0 && (bytes > 0 && open.size >= bytes || age.is_some_and(is_old))
+            let is_old = |age| open.begun().elapsed().is_ok_and(|elapsed| elapsed >= age);
+            open.size() > 0 && (bytes > 0 && open.size() >= bytes || age.is_some_and(is_old))
         })
     }
 }
@@ -135,17 +134,9 @@ impl FileSink {
 impl Place for FileSink {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let open = self.open()?;
-        let (written, error) = write_all(&mut open.file, lines);
-        if let Some(error) = error {
-            // Half a line would spoil the one after it. Nobody else appends.
-            if let Ok(metadata) = open.file.metadata() {
-                let whole = metadata.len().saturating_sub(written as u64);
-                open.file.set_len(whole)?;
-            }
-            return Err(error);
-        }
-        open.size += lines.len() as u64;
-        if self.is_full() {
+        open.write(lines)?;
+        // What could not be synced is tried again by the beat, and not by each write.
+        if !open.is_in_doubt() && self.is_full() {
             // What was written is written; that there is no new file is told by the next beat.
             if let Err(error) = self.rotate() {
                 tracing::error!(file = %self.path.display(), %error, "not rotated");
@@ -155,10 +146,14 @@ impl Place for FileSink {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        match &self.open {
-            Some(open) => open.file.sync_data(),
-            None => Ok(()),
+        if let Some(open) = &mut self.open {
+            self.lost += open.settle()?;
         }
+        Ok(())
+    }
+
+    fn lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     fn sealed(&mut self, head: Head) {
@@ -171,10 +166,9 @@ impl Place for FileSink {
 
     fn beat(&mut self) -> io::Result<()> {
         if let Some(open) = &mut self.open {
-            // Cut off by somebody, perhaps.
-            open.size = open.file.metadata()?.len();
+            open.look()?;
             let is_there = match fs::metadata(&self.path) {
-                Ok(metadata) => identity(&metadata) == open.identity,
+                Ok(metadata) => identity(&metadata) == open.identity(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => false,
                 Err(error) => return Err(error),
             };
@@ -195,79 +189,6 @@ impl Place for FileSink {
             tracing::error!(file = %self.path.display(), %error, "the end of a file that was put away is not synced");
         }
     }
-}
-
-impl Open {
-    /// Opens the file, and tells whether its last line was torn and had to be cut off.
-    fn begin(path: &Path) -> io::Result<(Self, bool)> {
-        let is_new = !fs::exists(path)?;
-        let file = append(path)?;
-        let metadata = file.metadata()?;
-        if is_new && let Some(folder) = path.parent() {
-            // That the file is there must survive, too.
-            File::open(folder)?.sync_all()?;
-        }
-        let whole = tail::whole(&file, metadata.len())?;
-        let is_torn = whole < metadata.len();
-        if is_torn {
-            file.set_len(whole)?;
-        }
-        let open = Self {
-            identity: identity(&metadata),
-            size: whole,
-            begun: metadata.created().unwrap_or_else(|_| SystemTime::now()),
-            file,
-        };
-        Ok((open, is_torn))
-    }
-}
-
-/// Opens a regular file for appending; makes it, for its owner alone, where there is none.
-///
-/// Whoever may write to the folder must not lead us elsewhere: neither by a symbolic link, nor by another name of a file
-/// that is not ours.
-///
-/// # Errors
-/// When it cannot be opened, or is something else.
-pub fn append(path: &Path) -> io::Result<File> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        // A FIFO must not make it wait.
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open(path);
-    let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => io::Error::other("it is a symbolic link: name the file itself"),
-        _ => error,
-    })?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    if metadata.nlink() > 1 {
-        return Err(io::Error::other("it has other names (hard links)"));
-    }
-    Ok(file)
-}
-
-fn identity(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-/// As `write_all`, and tells how much was written before an error.
-fn write_all(file: &mut File, bytes: &[u8]) -> (usize, Option<io::Error>) {
-    let mut written = 0;
-    while written < bytes.len() {
-        match file.write(&bytes[written..]) {
-            Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
-            Ok(more) => written += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (written, Some(error)),
-        }
-    }
-    (written, None)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{Begin, FileSink, Turnover};
 use crate::render::Format;
 use crate::sink::chain::{Chain, Verifier};
 use crate::sink::intake::Place as _;
+use crate::sink::settle::fail;
 
 const NEVER: Turnover = Turnover {
     bytes: 0,
@@ -333,4 +334,59 @@ fn the_chain_goes_on_over_turnovers_restarts_torn_lines_and_empty_files() {
 
 fn split(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_failed_sync_may_have_lost_is_written_again_before_the_file_is_put_away() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("x.jsonl");
+    let turnover = Turnover { bytes: 8, ..NEVER };
+    let mut sink = begin(&path, turnover);
+    fail::next(1);
+    sink.write(b"one\ntwo\n").expect("written");
+    assert_eq!(predecessors(&path).len(), 0, "it is not safe yet");
+    sink.beat().expect("synced");
+    let away = predecessors(&path);
+    assert_eq!(away[0].1, "one\ntwo\n");
+    assert_eq!((text(&path).as_str(), sink.lost()), ("", 0));
+}
+
+#[test]
+fn lines_that_a_failed_sync_has_lost_are_cut_off_and_counted() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("x.jsonl");
+    let mut sink = begin(&path, NEVER);
+    sink.write(b"one\n").expect("written");
+    sink.settle().expect("synced");
+    sink.write(b"two\nthree\n").expect("written");
+    fail::next(1);
+    sink.settle().expect_err("failed");
+    // As btrfs does: what could not be written is read from the disk again.
+    let kernel = fs::OpenOptions::new().write(true).open(&path);
+    std::os::unix::fs::FileExt::write_all_at(&kernel.expect("open"), &[0; 5], 6).expect("written");
+    sink.settle().expect("synced");
+    assert_eq!((sink.lost(), sink.lost()), (2, 0));
+    sink.write(b"four\n").expect("written");
+    assert_eq!(text(&path), "one\nfour\n");
+    // What somebody else cut off is not lost.
+    fail::next(1);
+    sink.settle().expect_err("failed");
+    fs::write(&path, "").expect("cut off");
+    sink.settle().expect("synced");
+    sink.write(b"five\n").expect("written");
+    assert_eq!((text(&path).as_str(), sink.lost()), ("five\n", 0));
+}
+
+#[test]
+fn one_that_was_put_away_is_not_held_on_to_although_it_cannot_be_synced() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("x.jsonl");
+    let mut sink = begin(&path, NEVER);
+    sink.write(b"one\n").expect("written");
+    fs::rename(&path, dir.path().join("x.jsonl.1")).expect("renamed");
+    fail::next(2);
+    sink.beat().expect_err("told");
+    sink.beat().expect("a new one");
+    sink.write(b"two\n").expect("written");
+    assert_eq!(text(&path), "two\n");
 }

@@ -146,12 +146,26 @@ impl Output {
     }
 }
 
-/// The ids of all events in some bytes.
+/// The ids of all whole events in some bytes. One that a kill broke off in the middle was not synced: a sync comes
+/// behind the write, and the output tells of it in a gap.
 pub(crate) fn ids(bytes: &[u8]) -> Vec<u128> {
     places(bytes)
         .into_iter()
-        .filter_map(|at| id(&bytes[at..]))
+        .map(|at| &bytes[at..])
+        .filter(|event| is_whole(event))
+        .filter_map(id)
         .collect()
+}
+
+/// The lines of a file that were written to their end.
+pub(crate) fn whole_lines(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    &bytes[..end.map_or(0, |at| at + 1)]
+}
+
+fn is_whole(event: &[u8]) -> bool {
+    let mut values = serde_json::Deserializer::from_slice(event).into_iter::<Value>();
+    matches!(values.next(), Some(Ok(_)))
 }
 
 /// Where events begin.
@@ -259,6 +273,22 @@ mod tests {
                 on_the_way: 1
             }
         );
+    }
+
+    #[test]
+    fn what_a_kill_broke_off_was_not_synced() {
+        let line = |id| {
+            let id = uuid_of(id);
+            format!(r#"{{"schema":"portwatch.event/1","id":"{id}","seq":1,"ts":"x"}}"#)
+        };
+        let (first, torn) = (line(1), line(2));
+        let torn = &torn[..torn.len() - 1];
+        // Records of a buffer have something in between, lines of a file have not.
+        assert_eq!(ids(format!("mark{first}mark{torn}").as_bytes()), [1]);
+        assert_eq!(ids(format!("{torn}mark{first}").as_bytes()), [1]);
+        let lines = format!("{first}\n{}", line(3));
+        assert_eq!(ids(whole_lines(lines.as_bytes())), [1]);
+        assert_eq!(whole_lines(first.as_bytes()), b"");
     }
 
     #[test]

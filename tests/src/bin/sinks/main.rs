@@ -23,7 +23,7 @@ use portwatch_tests::harness::receivers::{NatsServer, Rsyslog, missing};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use audit::{Missing, Output, ids};
+use audit::{Missing, Output, ids, whole_lines};
 
 /// Sends events through sinks while daemon and receivers are killed, and checks what arrives.
 #[derive(Debug, Parser)]
@@ -255,9 +255,8 @@ sync = "always"
     fn look(&self, synced: &mut Synced) -> Result<()> {
         let current = self.home.path("logs/events.jsonl");
         // It may just have been put away.
-        synced
-            .file
-            .extend(ids(&fs::read(current).unwrap_or_default()));
+        let current = fs::read(current).unwrap_or_default();
+        synced.file.extend(ids(whole_lines(&current)));
         synced.syslog.extend(self.buffered("syslog")?);
         synced.nats.extend(self.buffered("nats")?);
         Ok(())
