@@ -318,5 +318,10 @@ fn a_chain_that_holds_is_0_and_one_that_does_not_is_1() {
         "{text}"
     );
     assert_eq!(verify(&[&path("none")]).0, 74);
+    // Evidence that somebody emptied.
+    let empty = path("empty");
+    fs::write(&empty, "").expect("written");
+    let nothing = (1, "there is no record 1\n".to_owned());
+    assert_eq!(verify(&[&empty]), nothing);
     assert_eq!(verify(&["--head", "x", &first]).0, 64);
 }

@@ -115,7 +115,7 @@ pub enum Command {
     Stats(Stats),
     /// Show storms, floods and scans: those that go on, then those of the past
     ///
-    /// Asks the running daemon, which remembers the last 256. `portwatch history type:storm.*` goes further back.
+    /// Asks the running daemon, which remembers the last 256. `portwatch history 'type:storm.*'` goes further back.
     #[command(after_long_help = STORMS_EXAMPLES)]
     Storms(Report),
     /// Say what this kernel permits and what to do about what is missing

@@ -69,8 +69,13 @@ pub(super) fn text(words: &[String]) -> Option<String> {
 /// Looks without the daemon, and says what could not be seen.
 fn look(filter: &Filter, paths: &Paths) -> Result<Vec<Event>, Failure> {
     let rules = config::load(paths).map(|loaded| loaded.config.rules);
-    let rules = rules.unwrap_or_else(|_| {
-        note("no rule was applied, because the configuration is wrong; `portwatch check` tells every mistake");
+    let rules = rules.unwrap_or_else(|error| {
+        let first = error.diagnostics.first();
+        let why = first.map(|one| format!("{}: {}", one.file.display(), one.message));
+        note(format!(
+            "no rule was applied: {}; `portwatch check` tells every mistake",
+            why.unwrap_or_default()
+        ));
         Vec::new()
     });
     let (mut events, unseen) =

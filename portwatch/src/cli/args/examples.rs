@@ -2,8 +2,8 @@
 
 pub(super) const EXIT_STATUS: &str = "\
 Exit status:
-  0 done, 1 a difference (baseline check), 64 usage, 69 no daemon or sensor to be had, 70 bug, 74 I/O,
-  77 not permitted, 78 configuration (these as in sysexits.h), 130 interrupted
+  0 done, 1 a difference (baseline check, verify), 64 usage, 69 no daemon or sensor to be had, 70 bug, 74 I/O,
+  77 not permitted, 78 configuration (these as in sysexits.h), 130 interrupted, 143 ended by SIGTERM
 
 Examples:
   portwatch tail                      watch listeners open and close, as root with no set-up
@@ -94,8 +94,8 @@ Examples:
 pub(super) const HISTORY_EXAMPLES: &str = "\
 Examples:
   portwatch history --since 2d
-  portwatch history --last 20 type:listener.* port:4444
-  portwatch history -o json --since 1h severity >= warning";
+  portwatch history --last 20 'type:listener.*' port:4444
+  portwatch history -o json --since 1h 'severity >= warning'";
 
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
