@@ -136,7 +136,7 @@ fn it_is_for_a_data_stream_that_no_other_template_takes() {
     let template = template();
     assert_eq!(
         template["index_patterns"],
-        serde_json::json!(["logs-portwatch.event-*"])
+        serde_json::json!(["logs-portwatch-*", "logs-portwatch.event-*"])
     );
     assert!(template["data_stream"].is_object());
     // Elasticsearch has one of its own for logs-*-*, of priority 100.

@@ -22,7 +22,7 @@ const FIRE: [(&str, &[u64]); 13] = [
     ("packet_socket_opened", &[1004]),
     ("scan", &[16, 1023]),
     ("sensor_degraded", &[10, 1014]),
-    ("sensor_gap", &[11, 1013]),
+    ("sensor_gap", &[11, 1013, 2010]),
     ("storm", &[13, 1018, 1019, 1020, 1021]),
     ("temporary_folder_listens", &[1001]),
     ("web_user_listens", &[1001, 2004]),
@@ -145,7 +145,7 @@ fn named(of: &Yaml) -> BTreeSet<String> {
 }
 
 #[test]
-fn ports_of_the_rule_are_those_that_a_source_names() {
+fn ports_of_the_rule_are_those_of_the_table() {
     let rule = &documents("misused_port_listens")[0];
     let mut ports: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
     for (selection, protocol) in [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)] {
@@ -161,5 +161,13 @@ fn ports_of_the_rule_are_those_that_a_source_names() {
             ports.entry(selection).or_default().push(port);
         }
         assert!(ports[selection].is_sorted());
+    }
+    for row in misuse::TABLE {
+        let selection = match row.transport {
+            misuse::Transport::Tcp => "tcp",
+            misuse::Transport::Udp => "udp",
+        };
+        let port = row.port;
+        assert!(ports[selection].contains(&port), "{port}/{selection}");
     }
 }
