@@ -19,4 +19,5 @@ pub mod actor;
 pub mod address;
 pub mod channel;
 pub mod harness;
+pub mod percentile;
 pub mod sys;

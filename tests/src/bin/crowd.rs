@@ -1,10 +1,10 @@
-//! A crowd to hold something against: many listeners, many processes, or listeners that come and go.
+//! A crowd to hold something against: many listeners, connections or processes, or listeners that come and go.
 //!
-//! `listeners` and `processes` print `ready` when all are there, and hold them until the input ends.
+//! `listeners`, `sockets` and `processes` print `ready` when all are there, and hold them until the input ends.
 //! Loopback only, bounded in count.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use portwatch_tests::sys::{self, Forked};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -19,6 +20,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const SPARE: u64 = 64;
 /// Ports of one address, below those that the kernel gives to clients.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
+/// Connections to one address: fewer than there are local ports.
+const CLIENTS: u32 = 20_000;
 
 /// Makes a crowd and holds it.
 #[derive(Debug, Parser)]
@@ -38,6 +42,13 @@ enum Crowd {
         /// Addresses and ports that others have already.
         #[arg(default_value_t = 0)]
         skip: u32,
+    },
+    /// Open TCP sockets, both ends of connections to addresses of 127.78.0.0/16, in as few processes as the limit of
+    /// descriptors permits.
+    Sockets {
+        /// How many.
+        #[arg(value_parser = clap::value_parser!(u32).range(2..=200_000))]
+        count: u32,
     },
     /// Processes that wait.
     Processes {
@@ -59,6 +70,7 @@ enum Crowd {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().crowd {
         Crowd::Listeners { count, skip } => listeners(count, skip),
+        Crowd::Sockets { count } => sockets(count),
         Crowd::Processes { count } => processes(count),
         Crowd::Churn { count, rate } => churn(count, rate),
     };
@@ -73,13 +85,7 @@ fn main() -> ExitCode {
 
 /// Opens as many as one process may; others of this program open the rest.
 fn listeners(count: u32, skip: u32) -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")?;
-    let most = limit.maximum.unwrap_or(u64::MAX).saturating_sub(SPARE);
+    let most = descriptors()?;
     let here = count.min(u32::try_from(most).unwrap_or(u32::MAX));
     ensure!(
         here > 0,
@@ -97,7 +103,11 @@ fn listeners(count: u32, skip: u32) -> Result<()> {
     }
     let others = match count - here {
         0 => None,
-        rest => Some(Others::start(rest, skip + here)?),
+        rest => Some(Others::start(&[
+            "listeners",
+            &rest.to_string(),
+            &(skip + here).to_string(),
+        ])?),
     };
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new())?;
@@ -105,13 +115,63 @@ fn listeners(count: u32, skip: u32) -> Result<()> {
     Ok(())
 }
 
+/// Raises the limit of descriptors as far as may be: how many are left for the crowd.
+fn descriptors() -> Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")?;
+    Ok(limit.maximum.unwrap_or(u64::MAX).saturating_sub(SPARE))
+}
+
+/// Connections, each with both its ends. They end by a reset, so that none is left in TIME_WAIT. As many as one process
+/// may have; others of this program open the rest.
+fn sockets(count: u32) -> Result<()> {
+    let most = descriptors()?;
+    let here = count.min(u32::try_from(most).unwrap_or(u32::MAX)) / 2 * 2;
+    ensure!(
+        here > 0,
+        "the limit of descriptors leaves none for connections"
+    );
+    let mut open = Vec::with_capacity(here as usize / 2);
+    let mut listener = None;
+    for number in 0..here / 2 {
+        if number % CLIENTS == 0 {
+            let host = u8::try_from(number / CLIENTS + 1).context("too many sockets")?;
+            let address = Ipv4Addr::new(127, 78, 0, host);
+            listener = Some(TcpListener::bind((address, 0)).context("cannot listen")?);
+        }
+        let listener = listener.as_ref().context("no listener")?;
+        let near = TcpStream::connect(listener.local_addr()?).context("cannot connect")?;
+        set_socket_linger(&near, Some(Duration::ZERO))?;
+        let (far, _) = listener.accept().context("cannot accept")?;
+        open.push((near, far));
+    }
+    drop(listener);
+    let others = match count - here {
+        0 | 1 => None,
+        rest => Some(Others::start(&["sockets", &rest.to_string()])?),
+    };
+    println!("ready");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    drop(others);
+    for (near, far) in open {
+        // First the end that resets.
+        drop(near);
+        drop(far);
+    }
+    Ok(())
+}
+
 /// The rest of the crowd.
 struct Others(Child);
 
 impl Others {
-    fn start(count: u32, skip: u32) -> Result<Self> {
+    fn start(arguments: &[&str]) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
-            .args(["listeners", &count.to_string(), &skip.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

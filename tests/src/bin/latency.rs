@@ -2,15 +2,22 @@
 //!
 //! The daemon runs with folders of its own; a `tail -o json` is attached to it and read through a pipe.
 //! The clock starts right before the system call and stops when the line's last byte was read.
+//!
+//! On its way the news wakes three that sleep: the daemon, the tail, the reader. How long that alone takes on this
+//! machine is measured beside it: a byte is handed on by three threads that do nothing else.
 
+use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use portwatch_tests::harness::daemon::Home;
 use portwatch_tests::harness::trigger::own_inode;
+use portwatch_tests::percentile::{self, PERCENTILES, percentiles};
 use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, listen, socket};
 
 /// How long one listener may take to be told.
@@ -62,6 +69,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let watch = home.tail(&[])?;
     let mut whole = Vec::with_capacity(arguments.count as usize);
     let mut inside = Vec::with_capacity(arguments.count as usize);
+    let mut floor = Vec::with_capacity(arguments.count as usize);
+    let mut relay = Relay::start()?;
     for round in 0..arguments.warm_up + arguments.count {
         let after = watch.position();
         let fd = socket(AddressFamily::INET, SocketType::STREAM, None)?;
@@ -80,36 +89,78 @@ fn measure(arguments: &Arguments) -> Result<()> {
             inside.push(Duration::from_micros(told));
         }
         drop(fd);
-        std::thread::sleep(Duration::from_micros(arguments.pause_us));
+        thread::sleep(Duration::from_micros(arguments.pause_us));
+        let took = relay.run()?;
+        if round >= arguments.warm_up {
+            floor.push(took);
+        }
+        thread::sleep(Duration::from_micros(arguments.pause_us));
     }
     ensure!(
         watch.interrupt()?.code() == Some(130),
         "tail did not end as Ctrl-C ends it"
     );
     drop(daemon);
-    report(arguments, percentiles(&mut whole), percentiles(&mut inside));
+    report(
+        arguments,
+        percentiles(&mut whole),
+        percentiles(&mut inside),
+        percentiles(&mut floor),
+    );
     Ok(())
 }
 
-/// What is told of many samples.
-const PERCENTILES: [(&str, usize); 4] = [("p50", 50), ("p90", 90), ("p99", 99), ("max", 100)];
+/// Those that wake one another: each waits for a byte and hands it on.
+struct Relay {
+    begin: UnixStream,
+    end: UnixStream,
+}
 
-/// Prints microseconds: from the call to the reader, and of them those inside portwatch.
+impl Relay {
+    /// As many as sleep between a listener and who reads of it; they end with the relay.
+    const SLEEPERS: usize = 3;
+
+    fn start() -> Result<Self> {
+        let (begin, mut from) = UnixStream::pair()?;
+        // The last of them is who waits for the end.
+        for _ in 1..Self::SLEEPERS {
+            let (mut to, next) = UnixStream::pair()?;
+            let mut before = std::mem::replace(&mut from, next);
+            thread::spawn(move || {
+                let mut byte = [0];
+                while before.read_exact(&mut byte).is_ok() && to.write_all(&byte).is_ok() {}
+            });
+        }
+        let end = from;
+        Ok(Self { begin, end })
+    }
+
+    /// How long a byte takes through all of them.
+    fn run(&mut self) -> Result<Duration> {
+        let before = Instant::now();
+        self.begin.write_all(&[0])?;
+        let mut byte = [0];
+        self.end.read_exact(&mut byte)?;
+        Ok(before.elapsed())
+    }
+}
+
+/// Prints microseconds: from the call to the reader, of them those inside portwatch, and what waking takes at least.
 fn report(
     arguments: &Arguments,
     whole: [Duration; PERCENTILES.len()],
     inside: [Duration; PERCENTILES.len()],
+    floor: [Duration; PERCENTILES.len()],
 ) {
     if arguments.output == Output::Json {
-        let object = |values: [Duration; PERCENTILES.len()]| {
-            let names = PERCENTILES.iter().map(|(name, _)| (*name).to_owned());
-            let values = values.map(|value| (value.as_secs_f64() * 1e6).into());
-            names.zip(values).collect::<serde_json::Map<_, _>>()
-        };
-        let (whole, inside) = (object(whole), object(inside));
+        let [whole, inside, floor] = [whole, inside, floor].map(percentile::object);
         let listeners = arguments.count;
-        let result =
-            serde_json::json!({"listeners": listeners, "whole_us": whole, "inside_us": inside});
+        let result = serde_json::json!({
+            "listeners": listeners,
+            "whole_us": whole,
+            "inside_us": inside,
+            "floor_us": floor,
+        });
         println!("{result}");
         return;
     }
@@ -118,6 +169,7 @@ fn report(
     for (what, values) in [
         ("listen() to a complete line in a tail client", whole),
         ("kernel to line made (sensor.latency_us)", inside),
+        ("three wake-ups that do nothing", floor),
     ] {
         println!("{what:<44}{}", row(values.map(|value| value.as_micros())));
     }
@@ -129,32 +181,4 @@ fn report(
 
 fn row<T: std::fmt::Display>(cells: [T; PERCENTILES.len()]) -> String {
     cells.map(|cell| format!(" {cell:>9}")).concat()
-}
-
-fn percentiles(samples: &mut [Duration]) -> [Duration; PERCENTILES.len()] {
-    samples.sort_unstable();
-    PERCENTILES.map(|(_, percent)| percentile(samples, percent))
-}
-
-/// The smallest sample that is not exceeded by this percentage of them; `samples` are sorted.
-fn percentile(samples: &[Duration], percent: usize) -> Duration {
-    let rank = (samples.len() * percent).div_ceil(100).max(1);
-    samples.get(rank - 1).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::percentile;
-
-    #[test]
-    fn percentiles_are_samples() {
-        let samples: Vec<Duration> = (1..=200).map(Duration::from_micros).collect();
-        assert_eq!(percentile(&samples, 50), Duration::from_micros(100));
-        assert_eq!(percentile(&samples, 99), Duration::from_micros(198));
-        assert_eq!(percentile(&samples, 100), Duration::from_micros(200));
-        assert_eq!(percentile(&samples[..1], 50), Duration::from_micros(1));
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
-    }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::condition::Claim;
 use super::rungs::Rung;
-use super::suite::{Context, Outcome, Scenario};
+use super::suite::{Context, Outcome, Part, Scenario};
 use super::watch::{self, Watch};
 
 /// The scenario.
@@ -15,6 +15,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "condition::claim_is_kept",
     run: claim_is_kept,
     alone: false,
+    part: Part::Kernel,
 };
 
 /// The answer of `doctor -o json`.

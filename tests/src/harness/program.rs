@@ -18,6 +18,9 @@ use tempfile::TempDir;
 use super::watch::scale;
 use crate::sys::process::unshare_mounts;
 
+/// How long a program may take until it listens: it is read from a cold disk, beside whatever else the machine does.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a program may take to end after it was asked to.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -264,7 +267,7 @@ pub fn nginx(program: &Path, port: u16, workers: u32) -> Result<Program> {
 /// # Errors
 /// Nobody does in time.
 pub fn wait_for(port: u16) -> Result<()> {
-    let deadline = Instant::now() + END_PATIENCE * scale();
+    let deadline = Instant::now() + START_PATIENCE * scale();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if Instant::now() > deadline {
             bail!("nobody listens on port {port}");

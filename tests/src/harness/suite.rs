@@ -38,7 +38,21 @@ pub struct Scenario {
     /// Runs when all others are done, and by itself: it floods, so that others could not trust their
     /// clocks, nor the shared portwatch its rings. It must not use the shared portwatch.
     pub alone: bool,
+    /// Whose doing it is about.
+    pub part: Part,
 }
+
+/// Whose doing a scenario is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The kernel has a part in it: it may differ on each, on each rung, and with each thing that is taken away.
+    Kernel,
+    /// portwatch's own, whatever the kernel is: mails, sinks, files. Emulated, these take as long as all others.
+    Userland,
+}
+
+/// Set to `kernel`, it leaves out what the kernel has no part in.
+const PART: &str = "PORTWATCH_TEST_PART";
 
 /// What every scenario is given.
 #[derive(Debug, Default)]
@@ -206,8 +220,12 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
     arguments.test_threads = arguments
         .test_threads
         .or_else(|| threads.and_then(|number| number.parse().ok()));
+    let is_kernel_alone = std::env::var(PART).is_ok_and(|part| part == "kernel");
+    let wanted = scenarios
+        .iter()
+        .filter(|scenario| !is_kernel_alone || scenario.part == Part::Kernel);
     let (alone, mut together): (Vec<Scenario>, Vec<Scenario>) =
-        scenarios.iter().partition(|scenario| scenario.alone);
+        wanted.partition(|scenario| scenario.alone);
     together.splice(0..0, condition.map(|_| deprived::SCENARIO));
     // Where portwatch has to refuse, there is nothing that it could see.
     if condition.is_some_and(|one| matches!(one.claim, Claim::Refuses(_))) {

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::scenarios;
 
 scenarios!(
-    "alerts": a_test_prints_the_servers_answer, certificates_and_logins_are_checked, a_password_is_never_told,
+    userland "alerts": a_test_prints_the_servers_answer, certificates_and_logins_are_checked, a_password_is_never_told,
     a_restart_is_not_told, expected_is_missed_and_back, greylisted_then_taken, refused_for_good, each_recipient_for_itself,
     the_next_server_takes_it, a_repetition_has_the_same_id,
 );

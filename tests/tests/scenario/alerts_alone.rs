@@ -24,7 +24,7 @@ use super::alerts::{PATIENCE, PAUSE, configure, status_until};
 use super::baseline::Mounted;
 use super::scenarios;
 
-scenarios!(alone "alerts_alone": mailed_within_a_second, a_flood_is_a_few_mails, killed_at_any_time, full_disk);
+scenarios!(userland alone "alerts_alone": mailed_within_a_second, a_flood_is_a_few_mails, killed_at_any_time, full_disk);
 
 /// How often the suite kills; `PORTWATCH_TEST_KILLS` says another number.
 const KILLS: u32 = 25;

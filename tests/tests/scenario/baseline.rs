@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::scenarios;
 
-scenarios!("baseline": learned_at_first_start, accepted_by_event_and_expression, check_tells_the_difference, killed_at_any_time, full_disk);
+scenarios!(userland "baseline": learned_at_first_start, accepted_by_event_and_expression, check_tells_the_difference, killed_at_any_time, full_disk);
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a command is killed in the middle.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::scenarios;
 
-scenarios!("channels": webhook_over_tls, answers_of_a_webhook, slack_takes_no_commands, alertmanager_resolves, program_as_nobody, log_and_journal, systemd_journal);
+scenarios!(userland "channels": webhook_over_tls, answers_of_a_webhook, slack_takes_no_commands, alertmanager_resolves, program_as_nobody, log_and_journal, systemd_journal);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const DONE: (&str, &str, &str) = ("200 OK", "", "ok");

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::scenarios;
 
 scenarios!(
-    "checks": a_hung_server_is_down, real_servers_answer, another_host_must_answer,
+    userland "checks": a_hung_server_is_down, real_servers_answer, another_host_must_answer,
     what_is_out_of_reach_need_only_listen,
 );
 

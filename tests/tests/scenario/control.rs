@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!(alone "control": reader_that_never_reads, a_thousand_clients, garbage, slow_request);
+scenarios!(userland alone "control": reader_that_never_reads, a_thousand_clients, garbage, slow_request);
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How much the daemon may have grown when its clients are gone, in KiB. What it keeps for later readers,

@@ -1,8 +1,10 @@
-//! Processes whose own files in /proc never give an answer: nobody waits for them but themselves.
+//! Files that never give an answer, of processes in /proc or of a sink: nobody waits for them but themselves.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use portwatch_tests::harness::daemon::Home;
 use portwatch_tests::harness::expect::demand_all;
 use portwatch_tests::harness::{Actor, Context, Kind, Outcome, Sees};
 use rustix::fs::{CWD, FileType};
@@ -10,8 +12,9 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use serde_json::json;
 
 use super::scenarios;
+use super::sinks::{status, wait_for};
 
-scenarios!("hang": arguments_that_never_come);
+scenarios!(userland "hang": arguments_that_never_come, a_certificate_that_never_comes);
 
 /// More than there are threads for what may be slow.
 const HANGING: usize = 4;
@@ -55,6 +58,33 @@ fn arguments_that_never_come(context: &Context) -> Result<Outcome> {
     watch.interrupt()?;
     watch.check_stream()?;
     Ok(Outcome::Done)
+}
+
+/// A certificate on a disk that does not answer: the daemon watches, tells the other sink, and says what is wrong.
+fn a_certificate_that_never_comes(context: &Context) -> Result<()> {
+    let home = Home::new()?;
+    let (pipe, path) = (home.path("ca"), home.path("events.jsonl"));
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, 0o600.into(), 0)?;
+    let text = format!(
+        "[[sink]]\ntype = \"file\"\npath = \"{}\"\n\
+         [[sink]]\ntype = \"syslog\"\nname = \"siem\"\naddress = \"tls://127.0.0.1:1\"\nca_file = \"{}\"\n",
+        path.display(),
+        pipe.display()
+    );
+    fs::write(home.path("portwatch.toml"), text)?;
+    let _daemon = home.start(context.rung())?;
+    let mut actor = Actor::start("hang-sink")?;
+    let sock = actor.listener(Kind::TCP4, "127.0.0.1:0", 1)?;
+    wait_for(&[&path], |event| event.has_inode(sock.inode))?;
+    let status = status(&home)?;
+    let told = [&status["sinks"][0], &status["sinks"][1]];
+    ensure!(told[0]["error"].is_null(), "{}", told[0]);
+    ensure!(
+        told[1]["name"] == "siem" && told[1]["error"].is_string() && told[1]["queued"] != 0,
+        "{}",
+        told[1]
+    );
+    Ok(())
 }
 
 /// Uncovered when dropped, before its process ends.

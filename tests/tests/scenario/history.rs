@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, mount};
 use super::baseline::Mounted;
 use super::scenarios;
 
-scenarios!("history": kept_across_runs, goes_on_after_a_full_disk);
+scenarios!(userland "history": kept_across_runs, goes_on_after_a_full_disk);
 
 const PATIENCE: Duration = Duration::from_secs(15);
 

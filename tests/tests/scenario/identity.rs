@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use portwatch_tests::address::hex;
 use portwatch_tests::harness::expect::demand_all;
 use portwatch_tests::harness::trigger::Launch;
+use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{
     Actor, Capability, Context, Event, Kind, Outcome, Sees, Watch, locate,
 };
@@ -24,6 +25,8 @@ scenarios!("identity":
 
 /// Listeners of the process that renames itself.
 const RENAMED: usize = 200;
+/// Names that it has at least, a second.
+const RENAMES: u64 = 10_000;
 /// Processes with one pid.
 const REUSED: usize = 60;
 /// Most listeners until one comes with the hash of its program.
@@ -41,6 +44,12 @@ fn renamed_without_pause(context: &Context) -> Result<()> {
     ensure!(
         renames > RENAMED,
         "the trigger went wrong: {renames} names for {RENAMED} listeners"
+    );
+    let millis: u64 = answer.number("millis")?;
+    let rate = renames as u64 * 1000 / millis.max(1);
+    ensure!(
+        rate >= RENAMES / u64::from(scale()),
+        "the trigger went wrong: {rate} names a second"
     );
     let inodes: Vec<u64> = answer
         .text("inodes")?

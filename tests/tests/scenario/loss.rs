@@ -5,14 +5,15 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use portwatch_tests::harness::cgroup::Group;
 use portwatch_tests::harness::daemon::{Daemon, Home};
-use portwatch_tests::harness::{Actor, Capability, Context, Event, Outcome, Sees};
+use portwatch_tests::harness::{Actor, Capability, Context, Event, Kind, Outcome, Sees};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!(alone "loss": full_ring_is_a_counted_gap);
+scenarios!(alone "loss": full_ring_is_a_counted_gap, the_cgroup_that_floods_is_named);
 
 /// Each record of a listener takes kilobytes: far more than a ring of 64 KiB holds.
 const LISTENERS: usize = 150;
@@ -115,6 +116,61 @@ fn full_ring_is_a_counted_gap(context: &Context) -> Result<Outcome> {
         closed.len() == LISTENERS && all_closed.len() == LISTENERS,
         "{} closings of {LISTENERS} listeners",
         all_closed.len()
+    );
+    Ok(Outcome::Done)
+}
+
+/// One cgroup opens far more than the ring of a stopped daemon holds, and then another one opens a single listener: that one is told
+/// as it opened, and the gap says who made it.
+fn the_cgroup_that_floods_is_named(context: &Context) -> Result<Outcome> {
+    if context.sees(Capability::ShortLived)? == Sees::No {
+        return context.admits(Capability::ShortLived);
+    }
+    let (Some(noisy), Some(quiet)) = (
+        Group::new("portwatch-test-loss-noisy")?,
+        Group::new("portwatch-test-loss-quiet")?,
+    ) else {
+        return Ok(Outcome::Skipped("cgroup2 is not mounted".to_owned()));
+    };
+    let home = Home::new()?;
+    fs::write(home.path("portwatch.toml"), "[ring]\ncritical_kib = 64\n")?;
+    let daemon = home.start(context.rung())?;
+    let watch = home.tail(&[])?;
+    let mut flood = Actor::start("loss-noisy")?;
+    noisy.take(flood.pid)?;
+    let mut other = Actor::start("loss-quiet")?;
+    quiet.take(other.pid)?;
+
+    let start = watch.position();
+    signal(&daemon, Signal::STOP)?;
+    let flooded = flood.call(&format!("open {LISTENERS} n"));
+    let opened = other.listener(Kind::TCP4, "127.0.0.1:0", 1);
+    signal(&daemon, Signal::CONT)?;
+    flooded?;
+    let opened = opened?;
+
+    let told = watch
+        .next_after(start, PATIENCE, |event| {
+            event.is_opening() && event.has_inode(opened.inode)
+        })
+        .context("the listener of the quiet cgroup is not told at all")?;
+    ensure!(
+        told.kind() == "listener.opened" && told.has_pid(other.pid),
+        "the quiet cgroup's listener was lost in the flood of another: {}",
+        told.value()
+    );
+    let gap = watch
+        .next_after(start, PATIENCE, |event| {
+            event.kind() == "gap" && event.text("gap.ring") == "critical"
+        })
+        .context("no gap")?;
+    let most = &gap.at("gap.cgroups")[0];
+    let path = most["path"].as_str().unwrap_or_default();
+    let lost = most["lost"].as_u64().unwrap_or(0);
+    ensure!(
+        path.ends_with("portwatch-test-loss-noisy") && lost > 0,
+        "the gap does not name who flooded: {}",
+        gap.value()
     );
     Ok(Outcome::Done)
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!("metrics": scraped, in_a_file, by_prometheus, a_taken_port_does_not_blind);
+scenarios!(userland "metrics": scraped, in_a_file, by_prometheus, a_taken_port_does_not_blind);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const REQUEST: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

@@ -49,21 +49,29 @@ use portwatch_tests::harness::Scenario;
 
 /// A list of scenarios named after their functions.
 ///
-/// `scenarios!(alone "module": …)` for those that flood, see [`Scenario::alone`].
+/// `scenarios!(alone "module": …)` for those that flood, see [`Scenario::alone`]; `scenarios!(userland "module": …)`, before
+/// `alone` where it is both, for those that the kernel has no part in, see [`portwatch_tests::harness::Part`].
 macro_rules! scenarios {
+    (userland alone $module:literal: $($function:ident),* $(,)?) => {
+        scenarios!(@ true, Userland, $module, $($function),*);
+    };
+    (userland $module:literal: $($function:ident),* $(,)?) => {
+        scenarios!(@ false, Userland, $module, $($function),*);
+    };
     (alone $module:literal: $($function:ident),* $(,)?) => {
-        scenarios!(@ true, $module, $($function),*);
+        scenarios!(@ true, Kernel, $module, $($function),*);
     };
     ($module:literal: $($function:ident),* $(,)?) => {
-        scenarios!(@ false, $module, $($function),*);
+        scenarios!(@ false, Kernel, $module, $($function),*);
     };
-    (@ $alone:literal, $module:literal, $($function:ident),*) => {
+    (@ $alone:literal, $part:ident, $module:literal, $($function:ident),*) => {
         /// The scenarios of this file.
         pub(crate) const ALL: &[portwatch_tests::harness::Scenario] = &[$(
             portwatch_tests::harness::Scenario {
                 name: concat!($module, "::", stringify!($function)),
                 run: |context| $function(context).map(Into::into),
                 alone: $alone,
+                part: portwatch_tests::harness::Part::$part,
             },
         )*];
     };

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!("program": starts_again_after_a_crash, unprivileged_run_names_the_capability);
+scenarios!(userland "program": starts_again_after_a_crash, unprivileged_run_names_the_capability);
 
 /// SIGKILL leaves socket and state files behind; the next start takes them over.
 fn starts_again_after_a_crash(context: &Context) -> Result<()> {

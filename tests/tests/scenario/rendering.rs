@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::scenarios;
 
-scenarios!("rendering": same_everywhere);
+scenarios!(userland "rendering": same_everywhere);
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const ADDRESS: &str = "127.89.0.1";

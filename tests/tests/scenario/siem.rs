@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::scenarios;
 
-scenarios!("siem": rsyslog, syslog_ng, sigma);
+scenarios!(userland "siem": rsyslog, syslog_ng, sigma);
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// As long as an event may be, less what surrounds it.
@@ -46,7 +46,7 @@ fn rsyslog(_: &Context) -> Result<Outcome> {
             format!("global(maxMessageSize=\"128k\" workDirectory=\"{state}\")\n{shipped}");
         let file = folder.path().join("rsyslog.conf");
         fs::write(&file, configuration)?;
-        fs::write(folder.path().join("events.json"), "")?;
+        fs::write(folder.path().join("events.jsonl"), "")?;
         let mut command = Command::new(&program);
         command
             .arg("-n")
@@ -83,7 +83,7 @@ fn syslog_ng(_: &Context) -> Result<Outcome> {
         )?;
         let file = folder.path().join("syslog-ng.conf");
         fs::write(&file, format!("@version: 3.35\n{shipped}"))?;
-        fs::write(folder.path().join("events.json"), "")?;
+        fs::write(folder.path().join("events.jsonl"), "")?;
         let mut command = Command::new(&program);
         command
             .args(["--foreground", "--no-caps", "--stderr", "--cfgfile"])
@@ -188,7 +188,7 @@ fn judge(
     let long = long.to_string();
     let mut file = fs::OpenOptions::new()
         .append(true)
-        .open(folder.join("events.json"))?;
+        .open(folder.join("events.jsonl"))?;
     for line in events.iter().chain([&long]) {
         writeln!(file, "{line}")?;
     }
@@ -258,9 +258,11 @@ fn shipped(
     syslog: &Collector,
 ) -> Result<String> {
     let mut text = fs::read_to_string(siem(name))?;
+    let inside = |name: &str| folder.join(name).display().to_string();
     let places = [
         ("/var/log/portwatch", folder.display().to_string()),
-        ("/run/portwatch", folder.display().to_string()),
+        ("/run/rsyslog-portwatch.sock", inside("rsyslog.sock")),
+        ("/run/syslog-ng-portwatch.sock", inside("syslog-ng.sock")),
         ("siem.example.org", "127.0.0.1".to_owned()),
         ("10514", port.to_string()),
         ("10515", port.to_string()),

@@ -22,7 +22,7 @@ use super::baseline::Mounted;
 use super::scenarios;
 
 scenarios!(
-    "sinks": logrotate_in_both_ways, killed_again_and_again, a_full_disk_is_overcome, reload_takes_all_or_nothing,
+    userland "sinks": logrotate_in_both_ways, killed_again_and_again, a_full_disk_is_overcome, reload_takes_all_or_nothing,
     standard_output_in_another_format, what_waited_comes_and_damage_is_a_gap,
 );
 
@@ -411,7 +411,7 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// Waits until one of these files has such an event.
-fn wait_for(files: &[&Path], is_it: impl Fn(&Event) -> bool) -> Result<()> {
+pub(super) fn wait_for(files: &[&Path], is_it: impl Fn(&Event) -> bool) -> Result<()> {
     let deadline = Instant::now() + PATIENCE * scale();
     loop {
         for file in files {
@@ -439,7 +439,7 @@ fn events(file: &Path) -> Result<Vec<Event>> {
         .collect()
 }
 
-fn status(home: &Home) -> Result<serde_json::Value> {
+pub(super) fn status(home: &Home) -> Result<serde_json::Value> {
     let output = home.command()?.args(["status", "-o", "json"]).output()?;
     ensure!(output.status.success(), "status failed: {output:?}");
     Ok(serde_json::from_slice(&output.stdout)?)

@@ -15,7 +15,7 @@ use portwatch_tests::harness::{Actor, Context, Kind, Outcome};
 use super::scenarios;
 
 scenarios!(
-    "sinks_net": peers_have_every_event_whoever_is_killed, a_topic_has_every_event_of_a_host_in_one_partition,
+    userland "sinks_net": peers_have_every_event_whoever_is_killed, a_topic_has_every_event_of_a_host_in_one_partition,
     a_server_is_asked_again_until_it_takes_them,
 );
 

@@ -12,7 +12,7 @@ use portwatch_tests::harness::{Context, Watch, locate};
 
 use super::scenarios;
 
-scenarios!("stream": reader_gone, interrupted, counted, numbered_behind_a_filter, bad_filter);
+scenarios!(userland "stream": reader_gone, interrupted, counted, numbered_behind_a_filter, bad_filter);
 
 /// Between two listeners that are opened to be heard of.
 const KNOCK: Duration = Duration::from_millis(20);
