@@ -21,6 +21,7 @@ mod rate;
 mod sinks;
 mod size;
 mod start;
+mod storm;
 mod table;
 mod transition;
 mod warden;
@@ -57,7 +58,7 @@ struct Bench {
 }
 
 /// All of them, in the order of the document.
-const ALL: [Bench; 10] = [
+const ALL: [Bench; 11] = [
     rate::BENCH,
     transition::BENCH,
     latency::BENCH,
@@ -65,6 +66,7 @@ const ALL: [Bench; 10] = [
     start::BENCH,
     memory::BENCH,
     growth::BENCH,
+    storm::BENCH,
     policy::BENCH,
     sinks::BENCH,
     size::BENCH,
@@ -132,7 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             rounds: lab.rounds,
             load: machine::load(),
             foreign_programs,
-            mechanism: mechanism(&about),
+            mechanism: mechanism(&about, "tcp.listen"),
         };
         match (bench.run)(&lab) {
             Ok(rows) => sections.push(Section {
@@ -202,13 +204,10 @@ fn write(root: &Path, path: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// What tells of TCP listeners here.
-fn mechanism(status: &Status) -> String {
-    let listen = status
-        .mechanisms
-        .iter()
-        .find(|one| one.signal == "tcp.listen");
-    let mechanism = listen.and_then(|one| one.mechanism);
+/// What tells of this signal here.
+fn mechanism(status: &Status, signal: &str) -> String {
+    let ours = status.mechanisms.iter().find(|one| one.signal == signal);
+    let mechanism = ours.and_then(|one| one.mechanism);
     let word = mechanism.and_then(|mechanism| serde_json::to_value(mechanism).ok());
     let word = word.as_ref().and_then(serde_json::Value::as_str);
     word.unwrap_or("nothing").to_owned()

@@ -21,6 +21,8 @@ const PERCENTILES: [(&str, Option<Budget>); 4] = [
     ("p99", Some(Budget::AtMost(1000.0))),
     ("max", None),
 ];
+/// What is told of three wake-ups that do nothing.
+const FLOOR: [&str; 2] = ["p50", "p99"];
 /// Each round starts a daemon of its own.
 const ROUNDS: usize = 15;
 /// Longest time of a loaded round; the load ends with the round.
@@ -44,26 +46,40 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
 
 /// The percentiles of each round.
 #[derive(Default)]
-struct Samples([Vec<f64>; PERCENTILES.len()]);
+struct Samples {
+    whole: [Vec<f64>; PERCENTILES.len()],
+    floor: [Vec<f64>; FLOOR.len()],
+}
 
 impl Samples {
     fn add(&mut self, lab: &Lab, arguments: &[&str]) -> Result<()> {
         let found = lab.measure("latency", arguments)?;
-        for (samples, (name, _)) in self.0.iter_mut().zip(PERCENTILES) {
-            let pointer = format!("/whole_us/{name}");
+        let microseconds = |pointer: String| {
             let value = found.pointer(&pointer).and_then(serde_json::Value::as_f64);
-            samples.push(value.with_context(|| format!("latency does not say {pointer}"))?);
+            value.with_context(|| format!("latency does not say {pointer}"))
+        };
+        for (samples, (name, _)) in self.whole.iter_mut().zip(PERCENTILES) {
+            samples.push(microseconds(format!("/whole_us/{name}"))?);
+        }
+        for (samples, name) in self.floor.iter_mut().zip(FLOOR) {
+            samples.push(microseconds(format!("/floor_us/{name}"))?);
         }
         println!("  {found}");
         Ok(())
     }
 
     fn rows(&self, when: &str, bounded: bool) -> Vec<Row> {
-        let all = self.0.iter().zip(PERCENTILES);
-        all.map(|(samples, (name, budget))| Row {
-            budget: budget.filter(|_| bounded),
-            ..Row::new(format!("{name}, {when}"), "µs", samples)
-        })
-        .collect()
+        let all = self.whole.iter().zip(PERCENTILES);
+        let mut rows: Vec<Row> = all
+            .map(|(samples, (name, budget))| Row {
+                budget: budget.filter(|_| bounded),
+                ..Row::new(format!("{name}, {when}"), "µs", samples)
+            })
+            .collect();
+        rows.extend(self.floor.iter().zip(FLOOR).map(|(samples, name)| {
+            let what = format!("{name}, {when}: three wake-ups that do nothing");
+            Row::new(what, "µs", samples)
+        }));
+        rows
     }
 }

@@ -136,7 +136,7 @@ fn wait(daemon: &Daemon, holds: impl Fn(u64) -> bool) -> Result<()> {
 }
 
 /// Percent of one processor that a process uses over this time.
-fn busy(pid: u32, time: Duration) -> Result<f64> {
+pub(super) fn busy(pid: u32, time: Duration) -> Result<f64> {
     let (began, before) = (Instant::now(), on_cpu(pid)?);
     std::thread::sleep(time);
     let used = on_cpu(pid)?.saturating_sub(before);

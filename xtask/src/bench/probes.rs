@@ -11,7 +11,9 @@ use super::process;
 
 /// What names of programs on `inet_sock_set_state` have in common, within the 15 bytes that the kernel
 /// keeps: `state_tp_btf`, `handle_set_state`, `inet_sock_set_s`.
-const NAMES: [&str; 2] = ["state_tp_btf", "set_s"];
+const STATES: [&str; 2] = ["state_tp_btf", "set_s"];
+/// The program that counts SYNs, by its mechanism.
+const SYNS: [&str; 3] = ["syn_fentry", "syn_kprobe", "tcp_sockops"];
 
 /// The kernel measures programs for as long as this lives, also when the process is killed.
 #[derive(Debug)]
@@ -38,10 +40,34 @@ impl Runs {
     /// Of the program that this process has on the state changes of sockets.
     pub(crate) fn of_states(pid: u32) -> Result<Self> {
         let program = of_states(pid).context("no program on the state changes of sockets")?;
-        Ok(Self {
+        Ok(Self::of(&program))
+    }
+
+    /// Of the program that counts SYNs for this process.
+    pub(crate) fn of_syns(pid: u32) -> Result<Self> {
+        let program = program(pid, &SYNS).context("no program counts SYNs")?;
+        Ok(Self::of(&program))
+    }
+
+    /// Of all programs of this process.
+    pub(crate) fn of_all(pid: u32) -> Self {
+        let held = process::bpf_programs(pid);
+        let ours = loaded_programs().flatten();
+        let ours = ours.filter(|program| held.contains(&program.id()));
+        ours.fold(Self::default(), |sum, program| {
+            let one = Self::of(&program);
+            Self {
+                count: sum.count + one.count,
+                time: sum.time + one.time,
+            }
+        })
+    }
+
+    fn of(program: &ProgramInfo) -> Self {
+        Self {
             count: program.run_count(),
             time: program.run_time(),
-        })
+        }
     }
 
     /// Nanoseconds that a run took since `before`; `None` when there was none.
@@ -57,10 +83,15 @@ impl Runs {
 
 /// The program that this process has on the state changes of sockets.
 pub(crate) fn of_states(pid: u32) -> Option<ProgramInfo> {
+    program(pid, &STATES)
+}
+
+/// The first program that this process has under one of these names.
+fn program(pid: u32, names: &[&str]) -> Option<ProgramInfo> {
     let held = process::bpf_programs(pid);
     loaded_programs().flatten().find(|program| {
         let name = program.name_as_str().unwrap_or_default();
-        held.contains(&program.id()) && NAMES.iter().any(|known| name.contains(known))
+        held.contains(&program.id()) && names.iter().any(|known| name.contains(known))
     })
 }
 

@@ -106,6 +106,9 @@ pub(crate) struct Memory {
     pub(crate) file: u64,
     /// Capacity of the rings between kernel and process.
     pub(crate) rings: u64,
+    /// What the kernel holds for its BPF maps, rings among them, as far as the kernel says: before 6.4 that is what they may take
+    /// at most.
+    pub(crate) maps: u64,
 }
 
 impl Memory {
@@ -119,20 +122,23 @@ impl Memory {
         let status = read("status")?;
         let mapped = map_pages(&read("smaps")?);
         let file = field(&status, "RssFile").unwrap_or(0) + field(&status, "RssShmem").unwrap_or(0);
-        let mut rings = BTreeMap::new();
-        for info in fdinfos(pid) {
-            if field(&info, "map_type") == Some(RINGBUF)
-                && let (Some(id), Some(size)) =
-                    (field(&info, "map_id"), field(&info, "max_entries"))
-            {
-                rings.insert(id, size);
-            }
-        }
+        let (rings, maps) = maps(&fdinfos(pid));
         Ok(Self {
             anonymous: field(&status, "RssAnon").context("no RssAnon")? * 1024,
             file: file.saturating_sub(mapped) * 1024,
-            rings: rings.values().sum(),
+            rings,
+            maps,
         })
+    }
+
+    /// Of each the larger.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            anonymous: self.anonymous.max(other.anonymous),
+            file: self.file.max(other.file),
+            rings: self.rings.max(other.rings),
+            maps: self.maps.max(other.maps),
+        }
     }
 }
 
@@ -174,6 +180,21 @@ fn fdinfos(pid: u32) -> Vec<String> {
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
         .collect()
+}
+
+/// Capacity of all rings and kernel memory of all maps that have a descriptor among these, each counted once. Pure.
+fn maps(infos: &[String]) -> (u64, u64) {
+    let (mut rings, mut maps) = (BTreeMap::new(), BTreeMap::new());
+    for info in infos {
+        let Some(id) = field(info, "map_id") else {
+            continue;
+        };
+        maps.insert(id, field(info, "memlock").unwrap_or(0));
+        if field(info, "map_type") == Some(RINGBUF) {
+            rings.insert(id, field(info, "max_entries").unwrap_or(0));
+        }
+    }
+    (rings.values().sum(), maps.values().sum())
 }
 
 /// The number in a line `name: number …`. Pure.
@@ -222,6 +243,31 @@ mod tests {
                      7f0000900000-7f0000901000 rw-s 00000000 00:0e 1033       anon_inode:bpf-map\n\
                      Rss:                   4 kB\nVmFlags: rd wr\n";
         assert_eq!(map_pages(smaps), 68);
+    }
+
+    #[test]
+    fn a_map_with_two_descriptors_counts_once() {
+        let map = |id: u32, kind: u32, memory: u32| {
+            format!("map_type:\t{kind}\nmax_entries:\t4096\nmemlock:\t{memory}\nmap_id:\t{id}\n")
+        };
+        let infos = [
+            map(1, 27, 9_000),
+            map(1, 27, 9_000),
+            map(2, 1, 500),
+            "prog_id:\t7\nmemlock:\t100\nrun_cnt:\t1\n".to_owned(),
+            "pos:\t0\n".to_owned(),
+        ];
+        assert_eq!(maps(&infos), (4_096, 9_500));
+    }
+
+    #[test]
+    fn the_peak_is_taken_of_each_by_itself() {
+        let memory = |anonymous, maps| Memory {
+            anonymous,
+            maps,
+            ..Memory::default()
+        };
+        assert_eq!(memory(5, 1).max(memory(3, 2)), memory(5, 2));
     }
 
     #[test]

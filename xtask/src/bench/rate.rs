@@ -28,7 +28,7 @@ pub(super) const BENCH: Bench = Bench {
     run,
 };
 
-const WATCHERS: [Watcher; 8] = [
+const WATCHERS: [Watcher; 9] = [
     Watcher::Again,
     Watcher::Run,
     Watcher::OwnTail,
@@ -36,6 +36,7 @@ const WATCHERS: [Watcher; 8] = [
     Watcher::Tcpstates,
     Watcher::Tcplife,
     Watcher::Bpftrace,
+    Watcher::EmptyHooks,
     Watcher::Ss,
 ];
 const ROUND: Duration = Duration::from_secs(2);
@@ -68,7 +69,30 @@ struct Streamed {
 fn run(lab: &Lab) -> Result<Vec<Row>> {
     let load = lab.load()?;
     let time = lab.time(ROUND, QUICK);
-    let mut entries: Vec<Entry> = WATCHERS.into_iter().map(Entry::new).collect();
+    let (entries, streamed) = paired(lab, &load, time, &WATCHERS)?;
+    let mut rows = costs(&entries);
+    rows.extend(entries.iter().filter_map(Entry::processors_row));
+    rows.extend(streamed.rows("`portwatch run` and `tail --states`"));
+    rows.extend(own_tail(lab, &load, time));
+    Ok(rows)
+}
+
+/// The same for the daemon alone: what a table needs that is about another load.
+pub(super) fn of_daemon(lab: &Lab) -> Result<Vec<Row>> {
+    let load = lab.load()?;
+    let time = lab.time(ROUND, QUICK);
+    let (entries, _) = paired(lab, &load, time, &[Watcher::Again, Watcher::Run])?;
+    Ok(costs(&entries))
+}
+
+/// Rounds in which each watcher has its turn between two of nothing.
+fn paired(
+    lab: &Lab,
+    load: &Load,
+    time: Duration,
+    watchers: &[Watcher],
+) -> Result<(Vec<Entry>, Streamed)> {
+    let mut entries: Vec<Entry> = watchers.iter().copied().map(Entry::new).collect();
     let mut streamed = Streamed::default();
     // The first seconds differ: sockets in TIME_WAIT are not there yet, and caches are cold.
     load.run(time)?;
@@ -80,20 +104,22 @@ fn run(lab: &Lab) -> Result<Vec<Row>> {
             let Some(entry) = entries.get_mut(place) else {
                 continue;
             };
-            if entry.measure(lab, &load, time, &mut streamed)? {
+            if entry.measure(lab, load, time, &mut streamed)? {
                 let after = load.run(time)?;
                 entry.nothing.push(f64::midpoint(before, after));
                 before = after;
             }
         }
     }
+    Ok((entries, streamed))
+}
+
+/// What nothing costs, and what each of them does.
+fn costs(entries: &[Entry]) -> Vec<Row> {
     let nothing: Vec<f64> = entries.iter().flat_map(|one| one.nothing.clone()).collect();
     let mut rows = vec![Row::new("nothing watches", "connections/s", &nothing)];
     rows.extend(entries.iter().map(Entry::row));
-    rows.extend(entries.iter().filter_map(Entry::processors_row));
-    rows.extend(streamed.rows("`portwatch run` and `tail --states`"));
-    rows.extend(own_tail(lab, &load, time));
-    Ok(rows)
+    rows
 }
 
 impl Entry {

@@ -18,6 +18,8 @@ use super::table::Budget;
 const START: Duration = Duration::from_secs(60);
 /// From a loaded probe to an attached one, and until the tool's start is over.
 const SETTLE: Duration = Duration::from_millis(500);
+/// From a daemon that watches to one that only watches: meanwhile it reads the programs of what listens, and all sockets once.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Tools look for tracepoints in tracefs, which not every machine has mounted: mounted where only the
 /// tool sees it.
 const IN_TRACEFS: &str = "\
@@ -26,6 +28,12 @@ const IN_TRACEFS: &str = "\
 const PRINTS: &str = "tracepoint:sock:inet_sock_set_state { \
     printf(\"%d %d %d %d\\n\", args->sport, args->dport, args->oldstate, args->newstate); }";
 const EMPTY: &str = "tracepoint:sock:inet_sock_set_state { }";
+/// What portwatch cannot do without where there are neither kprobes nor trampolines, doing nothing. One program at any system
+/// call has the kernel take the slow way into and out of all of them.
+const EMPTY_HOOKS: &str = "tracepoint:sock:inet_sock_set_state, \
+    tracepoint:syscalls:sys_enter_socket, tracepoint:syscalls:sys_exit_socket, \
+    tracepoint:syscalls:sys_enter_bind, tracepoint:syscalls:sys_exit_bind, \
+    tracepoint:syscalls:sys_enter_listen, tracepoint:syscalls:sys_exit_listen { }";
 
 /// A way of watching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +54,8 @@ pub(crate) enum Watcher {
     Bpftrace,
     /// bpftrace with a probe that does nothing.
     EmptyBpftrace,
+    /// The same on system calls too.
+    EmptyHooks,
     /// `ss -tan` every 100 ms.
     Ss,
 }
@@ -84,6 +94,9 @@ impl Watcher {
             Self::Tcplife => "tcplife (libbpf-tools)",
             Self::Bpftrace => "bpftrace, printing each change",
             Self::EmptyBpftrace => "bpftrace, an empty probe on the tracepoint",
+            Self::EmptyHooks => {
+                "bpftrace, empty probes on the tracepoint and at `socket`, `bind` and `listen`"
+            }
             Self::Ss => "`ss -tan` every 100 ms",
         }
     }
@@ -102,7 +115,7 @@ impl Watcher {
         match self {
             Self::Tcpstates => need("tcpstates"),
             Self::Tcplife => need("tcplife"),
-            Self::Bpftrace | Self::EmptyBpftrace => need("bpftrace"),
+            Self::Bpftrace | Self::EmptyBpftrace | Self::EmptyHooks => need("bpftrace"),
             Self::Ss => need("ss"),
             _ => Ok(()),
         }
@@ -113,9 +126,9 @@ impl Watcher {
         let bpftrace = |program| tracer("bpftrace", &["-e", program]);
         Ok(match self {
             Self::Again => AtWork::Nobody,
-            Self::Run => AtWork::Daemon(Box::new(lab.daemon("")?), None),
+            Self::Run => AtWork::Daemon(Box::new(settled(lab)?), None),
             Self::AttachedTail => {
-                let daemon = lab.daemon("")?;
+                let daemon = settled(lab)?;
                 let tail = daemon.tail(&["--states"])?;
                 AtWork::Daemon(Box::new(daemon), Some(tail))
             }
@@ -128,6 +141,7 @@ impl Watcher {
             Self::Tcplife => AtWork::One(watching(&mut tracer("tcplife", &[])?)?),
             Self::Bpftrace => AtWork::One(watching(&mut bpftrace(PRINTS)?)?),
             Self::EmptyBpftrace => AtWork::One(watching(&mut bpftrace(EMPTY)?)?),
+            Self::EmptyHooks => AtWork::One(watching(&mut bpftrace(EMPTY_HOOKS)?)?),
             Self::Ss => AtWork::Often(Often::start("ss", &["-tan"], Duration::from_millis(100))?),
         })
     }
@@ -157,6 +171,12 @@ impl AtWork {
             Self::Daemon(daemon, _) => Some(daemon.pid()),
         }
     }
+}
+
+fn settled(lab: &Lab) -> Result<Daemon> {
+    let daemon = lab.daemon("")?;
+    std::thread::sleep(FIRST_LOOK);
+    Ok(daemon)
 }
 
 /// Starts a process and waits until it has a probe on the state changes of sockets.
