@@ -48,6 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .args(["--seed", &args.seed.to_string()])
         .arg("--out")
         .arg(&folder);
+    if args.crowded {
+        soak.arg("--crowded");
+    }
     host::run(&mut soak).with_context(|| format!("read {}", folder.join("report.md").display()))
 }
 

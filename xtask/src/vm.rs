@@ -102,8 +102,9 @@ pub(crate) struct Args {
 
 /// Runs the chore.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let outcomes = matrix(args)?;
+    let Matrix { outcomes, missing } = matrix(args)?;
     let whole = args.arch == Arch::Amd64
+        && missing.is_empty()
         && args.kernels.is_empty()
         && args.rungs.is_empty()
         && args.conditions.is_empty()
@@ -117,11 +118,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if bad > 0 {
         bail!("{bad} of {} cells failed", outcomes.len());
     }
+    if !missing.is_empty() {
+        bail!("not run, as they cannot be had: {}", missing.join(", "));
+    }
     Ok(())
 }
 
-/// Runs the cells that are asked for, prints the grid and returns what it was made of.
-pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
+/// What a run showed.
+pub(crate) struct Matrix {
+    /// Of each cell.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// The kernels that there are none of.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Runs the cells that are asked for, prints the grid and returns what it was made of. A kernel that cannot be had does
+/// not keep the others from being run.
+pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
     let started = Instant::now();
     machine::require(args.arch)?;
     let root = host::root()?;
@@ -133,15 +146,32 @@ pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
         true => vec![cell::BEST.to_owned()],
         false => args.rungs.clone(),
     };
-    let boots = cell::boots(&cell::choose(&rungs, &args.conditions)?);
+    let workers = args.jobs.unwrap_or_else(|| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        processors.min(SIDE_BY_SIDE)
+    });
     let all = KERNELS.map(str::to_owned);
     let kernels = match args.kernels.as_slice() {
         [] if args.arch == Arch::Amd64 => &all[..],
         [] => &[ELSEWHERE.to_owned()],
         some => some,
     };
+    let cells = cell::choose(&rungs, &args.conditions)?;
+    let boots = cell::boots(&cells, kernels.len(), workers);
+    let mut missing = Vec::new();
     for wanted in kernels {
-        asked.push((kernel::resolve(wanted, args.arch)?, boots.clone()));
+        match kernel::resolve(wanted, args.arch) {
+            Ok(kernel) => asked.push((kernel, boots.clone())),
+            // A wrong word is a mistake, and told before anything runs.
+            Err(error) if kernels.len() > 1 && kernel::is_series(wanted) => {
+                eprintln!("kernel {wanted} is left out: {error:#}");
+                missing.push(wanted.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if asked.is_empty() {
+        bail!("none of these kernels can be had: {}", missing.join(", "));
     }
     let cross = match args.arch {
         Arch::Amd64 => None,
@@ -176,10 +206,6 @@ pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
         println!("{} cells were good before", known.len());
     }
     let cells: usize = jobs.iter().map(|job| job.cells.len()).sum();
-    let workers = args.jobs.unwrap_or_else(|| {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        processors.min(SIDE_BY_SIDE)
-    });
     let workers = workers.clamp(1, jobs.len().max(1));
     println!(
         "{cells} cells in {} boots, {workers} side by side",
@@ -192,6 +218,7 @@ pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
             memory: args.memory,
             boot_limit: runner::BOOT_LIMIT,
             cell_limit: Duration::from_secs(args.timeout),
+            quiet_limit: runner::QUIET_LIMIT,
             append: args.append.clone(),
             live: workers == 1,
         },
@@ -218,7 +245,7 @@ pub(crate) fn matrix(args: &Args) -> Result<Vec<Outcome>> {
         outcomes.len(),
         started.elapsed().as_secs_f32()
     );
-    Ok(outcomes)
+    Ok(Matrix { outcomes, missing })
 }
 
 fn jobs(asked: &[(Kernel, Vec<Vec<cell::Cell>>)]) -> Vec<Job<'_>> {

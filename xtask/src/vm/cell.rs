@@ -40,7 +40,8 @@ pub(crate) fn choose(rungs: &[String], conditions: &[String]) -> Result<Vec<Cell
     let all = rungs.is_empty() && conditions.is_empty();
     let mut cells = Vec::new();
     if conditions.is_empty() {
-        let every = Rung::ALL.map(|rung| rung.name().to_owned());
+        let every = Rung::ALL.iter().map(|rung| rung.name().to_owned());
+        let every: Vec<String> = std::iter::once(BEST.to_owned()).chain(every).collect();
         let rungs = if all { &every[..] } else { rungs };
         cells.extend(rungs.iter().map(|rung| of_rung(rung)));
     }
@@ -67,13 +68,23 @@ pub(crate) fn choose(rungs: &[String], conditions: &[String]) -> Result<Vec<Cell
     Ok(cells)
 }
 
-/// Cells that share a boot: on the same number of processors, and not too many.
-pub(crate) fn boots(cells: &[Cell]) -> Vec<Vec<Cell>> {
+impl Cell {
+    /// The one of a kernel that also runs what the kernel has no part in.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rung.is_none() && self.condition.is_none() && self.cpus.is_none()
+    }
+}
+
+/// Cells that share a boot: on the same number of processors, and not too many. Of so many kernels' cells, no fewer
+/// boots are made than guests may run side by side.
+pub(crate) fn boots(cells: &[Cell], kernels: usize, workers: usize) -> Vec<Vec<Cell>> {
+    let each = cells.len().saturating_mul(kernels).div_ceil(workers.max(1));
+    let together = each.clamp(1, TOGETHER);
     let mut boots: Vec<Vec<Cell>> = Vec::new();
     for cell in cells {
         match boots
             .iter_mut()
-            .find(|boot| boot.len() < TOGETHER && boot.iter().all(|one| one.cpus == cell.cpus))
+            .find(|boot| boot.len() < together && boot.iter().all(|one| one.cpus == cell.cpus))
         {
             Some(boot) => boot.push(cell.clone()),
             None => boots.push(vec![cell.clone()]),
@@ -137,8 +148,10 @@ mod tests {
     #[test]
     fn all_is_every_rung_every_condition_and_more_processors() {
         let all = choose(&[], &[]).expect("all");
-        assert_eq!(all.len(), Rung::ALL.len() + condition::ALL.len() + 1);
-        assert_eq!(names(&all)[..2], ["fexit", "kretprobe"]);
+        assert_eq!(all.len(), 1 + Rung::ALL.len() + condition::ALL.len() + 1);
+        assert_eq!(names(&all)[..3], ["best", "fexit", "kretprobe"]);
+        let whole = all.iter().filter(|cell| cell.is_whole());
+        assert_eq!(whole.count(), 1);
         assert!(names(&all).contains(&MANY_CPUS));
         assert_eq!(names(&all).last(), Some(&"lockdown-confidentiality"));
     }
@@ -161,12 +174,20 @@ mod tests {
     #[test]
     fn a_boot_has_one_number_of_processors_and_few_cells() {
         let all = choose(&[], &[]).expect("all");
-        let boots = boots(&all);
+        let boots = boots(&all, 4, 2);
         assert_eq!(boots.iter().map(Vec::len).sum::<usize>(), all.len());
         for boot in &boots {
             assert!(boot.len() <= TOGETHER);
             assert!(boot.iter().all(|cell| cell.cpus == boot[0].cpus));
             assert!(boot.is_sorted_by_key(lock), "{boot:?}");
         }
+    }
+
+    #[test]
+    fn no_processor_waits_for_a_boot_that_has_several_cells() {
+        let two = choose(&owned(&["fexit", "kretprobe"]), &[]).expect("rungs");
+        assert_eq!(boots(&two, 1, 2).len(), 2);
+        assert_eq!(boots(&two, 1, 1).len(), 1);
+        assert_eq!(boots(&two, 4, 2).len(), 1, "there are other kernels");
     }
 }

@@ -23,8 +23,8 @@ const INTRO: &str = "\
 
 What portwatch sees on which kernel, by which mechanism, and what it says that it does not see. All of
 it was observed with one build by `cargo xtask vm`: Debian's kernels under QEMU without KVM, the scenarios
-of `tests/tests/scenario/` on each, once for each rung of the ladder of mechanisms, and once for each
-thing that was taken away. On your own machine, `portwatch doctor` says which rung it gets.
+of `tests/tests/scenario/` on each with portwatch's own choice (`best`); and those that the kernel has a part in
+once for each rung of the ladder of mechanisms, and once for each thing that was taken away. On your own machine, `portwatch doctor` says which rung it gets.
 
 An entry reads `12 +2 -1 !1`: twelve scenarios seen, two not seen *and portwatch says so*, one not tried
 because the kernel lacks what it would use, one failed. `–`: this was not run.

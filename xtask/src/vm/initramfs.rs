@@ -19,6 +19,8 @@ use crate::host;
 const RUN: &str = "/etc/portwatch-vm.run";
 /// Tells the suite which mechanism to hold portwatch to.
 const RUNG: &str = "PORTWATCH_TEST_RUNG";
+/// Tells the suite to leave out what the kernel has no part in: it takes as long as all the rest.
+const KERNEL_ALONE: &str = "PORTWATCH_TEST_PART=kernel";
 /// Tells the suite how many times longer than on hardware it may have to wait.
 const SLOWNESS: &str = "PORTWATCH_TEST_SLOWNESS=4";
 /// Scenarios at once. With four, the emulated processor was so busy with starts that an interrupted program
@@ -134,6 +136,11 @@ impl Contents<'_> {
         for cell in cells {
             lines.push(format!("cell {}", cell.name));
             lines.extend(cell.rung.iter().map(|rung| format!("env {RUNG}={rung}")));
+            // Whoever asks for a scenario by name wants it wherever it is asked for.
+            let is_named = self.arguments.iter().any(|word| !word.starts_with('-'));
+            if !is_named && !cell.is_whole() {
+                lines.push(format!("env {KERNEL_ALONE}"));
+            }
             lines.extend(cell.condition.map(|name| format!("condition {name}")));
         }
         lines.join("\n")

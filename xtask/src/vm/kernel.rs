@@ -27,8 +27,7 @@ pub(crate) fn resolve(wanted: &str, arch: Arch) -> Result<Kernel> {
     if wanted.contains('/') {
         return from_image(Path::new(wanted));
     }
-    let numbers = || wanted.split('.').map(str::parse::<u16>);
-    if numbers().count() != 2 || !numbers().all(|number| number.is_ok()) {
+    if !is_series(wanted) {
         bail!("--kernel {wanted}: give a series such as 6.1, or the path of a kernel image");
     }
     let home = host::cache(&match arch {
@@ -46,6 +45,12 @@ pub(crate) fn resolve(wanted: &str, arch: Arch) -> Result<Kernel> {
             home.display()
         )
     })
+}
+
+/// `6.1` and the like.
+pub(crate) fn is_series(wanted: &str) -> bool {
+    let numbers = || wanted.split('.').map(str::parse::<u16>);
+    numbers().count() == 2 && numbers().all(|number| number.is_ok())
 }
 
 /// The Debian suite that carries a series. Whatever no release shipped is looked for in backports.

@@ -29,6 +29,8 @@ pub(crate) struct Machine {
     pub(crate) boot_limit: Duration,
     /// Wall-clock time that a cell has.
     pub(crate) cell_limit: Duration,
+    /// Wall-clock time for which a guest that runs a cell may be silent: a scenario that hangs does not take all of the cell's.
+    pub(crate) quiet_limit: Duration,
     /// More words for the kernel's command line.
     pub(crate) append: String,
     /// Show the guest's output as it comes.
@@ -80,7 +82,9 @@ impl Machine {
                     Some(_) => self.cell_limit,
                     None => self.boot_limit,
                 };
-                transcript.phase.elapsed() > limit
+                let is_silent =
+                    transcript.ready.is_some() && transcript.heard.elapsed() > self.quiet_limit;
+                is_silent || transcript.phase.elapsed() > limit
             })
         })?;
         let mut transcript = transcript
@@ -166,6 +170,7 @@ mod tests {
             memory: 1,
             boot_limit: limit,
             cell_limit: limit,
+            quiet_limit: QUIET,
             append: String::new(),
             live: false,
         };
@@ -175,6 +180,7 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_secs(60);
+    const QUIET: Duration = Duration::from_secs(2);
     const SHORT: Duration = Duration::from_millis(300);
 
     #[test]
@@ -192,6 +198,16 @@ mod tests {
     fn a_guest_that_never_speaks_is_stopped() {
         let transcript = watched("exec sleep 50", SHORT);
         assert!(transcript.ready.is_none() && transcript.cells.is_empty());
+    }
+
+    #[test]
+    fn a_scenario_that_hangs_does_not_take_all_of_the_cells_time() {
+        let script = "echo '@vm ready 1.0 x'; echo '@vm cell a'; for n in 1 2 3; do echo $n; \
+            sleep 1; done; exec sleep 50";
+        let transcript = watched(script, LONG);
+        assert_eq!(transcript.cells[0].end, Some(End::TimedOut));
+        assert_eq!(transcript.cells[0].lines, ["1", "2", "3"]);
+        assert!(transcript.cells[0].took < LONG / 4);
     }
 
     #[test]

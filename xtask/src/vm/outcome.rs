@@ -92,7 +92,7 @@ impl Outcome {
             (Some(End::Exit(_)), Some(counts)) if counts.failed > 0 => {
                 Some(format!("failed: {}", failed.join(", ")))
             }
-            (Some(End::Exit(0)), Some(counts)) if counts.passed == 0 => {
+            (Some(End::Exit(0)), Some(counts)) if counts.passed + counts.ignored == 0 => {
                 Some("no test ran".to_owned())
             }
             (Some(End::Exit(0)), _) => None,

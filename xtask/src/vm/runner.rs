@@ -216,6 +216,8 @@ fn rounds(
     Ok(outcomes)
 }
 
+/// How long a suite may say nothing. The slowest scenario takes a minute on a slow machine.
+pub(crate) const QUIET_LIMIT: Duration = Duration::from_secs(300);
 /// How long a kernel may take to reach init; an idle machine needs 3 to 5 s.
 pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(120);
 

@@ -45,6 +45,8 @@ pub(crate) struct Transcript {
     pub(crate) error: Option<String>,
     /// When the present phase (boot, or a cell) began.
     pub(crate) phase: Instant,
+    /// When the guest said something last.
+    pub(crate) heard: Instant,
 }
 
 impl CellRun {
@@ -76,11 +78,13 @@ impl Transcript {
             cells: Vec::new(),
             error: None,
             phase: now,
+            heard: now,
         }
     }
 
     /// Takes a line; whether it is one of the program's, for a person to read.
     pub(crate) fn take(&mut self, line: String, now: Instant) -> bool {
+        self.heard = now;
         let Some(mark) = line.strip_prefix(MARK) else {
             if let Some(cell) = self.running() {
                 cell.lines.push(line);
