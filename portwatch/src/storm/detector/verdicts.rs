@@ -243,9 +243,11 @@ impl Detector {
             };
             let storm = (StormKind::ResetStorm, Subject::Listener(one.key));
             let ends = 1 + u64::from(self.candidates.contains_key(&storm));
-            let count = |grown: Option<Growth>| grown.map_or(0, |grown| grown.count * ends);
-            claimed.lately += count(track.lately(RESET, LEARN_NS));
-            claimed.step += count(track.step(RESET));
+            let count =
+                |grown: Option<Growth>| grown.map_or(0, |grown| grown.count.saturating_mul(ends));
+            let lately = count(track.lately(RESET, LEARN_NS));
+            claimed.lately = claimed.lately.saturating_add(lately);
+            claimed.step = claimed.step.saturating_add(count(track.step(RESET)));
         }
         claimed
     }
