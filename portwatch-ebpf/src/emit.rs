@@ -16,7 +16,8 @@ use portwatch_common::socket::UNIX_NAME_LEN;
 use crate::count::{add_one, counters};
 use crate::kernel::offset;
 use crate::maps::{CRITICAL, PROCESS, TRACKED};
-use crate::path::{SLACK, is_equal, not, walk};
+use crate::path::{SLACK, choose, is_equal, not, walk};
+use crate::verifier::{checkpoint, forget};
 use crate::{image, share, sock, task};
 
 /// `bpf_ringbuf_query`: bytes that wait to be read.
@@ -55,15 +56,14 @@ impl Origin {
     /// Opened when the kernel returned 0, else refused.
     #[inline(always)]
     pub fn of(ret: i32, mechanism: Mechanism, flags: u32) -> Self {
-        let kind = if ret == 0 {
-            EventKind::LISTENER_OPENED
-        } else {
-            EventKind::BIND_FAILED
-        };
+        // By arithmetic, as all that differs between the ways that lead to one record.
+        let ret = forget(ret as u32 as u64) as u32;
+        let (opened, failed) = (EventKind::LISTENER_OPENED.0, EventKind::BIND_FAILED.0);
+        let is_opened = is_equal(ret as u64, 0);
         Self {
-            kind,
+            kind: EventKind(choose(is_opened, opened as u64, failed as u64) as _),
             mechanism,
-            ret,
+            ret: ret as i32,
             flags,
         }
     }
@@ -146,8 +146,9 @@ impl Requested {
     /// A call that succeeded is told by its socket.
     #[inline(always)]
     pub fn if_refused(self, result: i32) -> Self {
+        let is_refused = not(is_equal(forget(result as u32 as u64) & 0xffff_ffff, 0));
         Self {
-            address: if result == 0 { 0 } else { self.address },
+            address: self.address.wrapping_mul(is_refused),
             ..self
         }
     }
@@ -324,6 +325,7 @@ fn reserve_as<T>(ring: &'static RingBuf, name: Ring, is_shared: bool) -> Option<
     let reserved = if is_shared && !share::admits(ring, size_of::<T>() as u64) {
         None
     } else {
+        checkpoint();
         ring.reserve_bytes(size_of::<T>(), 0)
     };
     match reserved {

@@ -6,7 +6,7 @@
 #![no_main]
 #![cfg_attr(
     target_arch = "bpf",
-    feature(core_intrinsics),
+    feature(core_intrinsics, asm_experimental_arch),
     expect(
         internal_features,
         reason = "no stable name for an atomic addition on this target"
@@ -43,6 +43,8 @@ mod storm;
 mod stream;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod verifier;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
