@@ -13,7 +13,7 @@ use super::tracefs::Tracefs;
 use super::{mount, preemption, read};
 
 /// Functions that probes attach to, and helpers whose presence decides what probes may call.
-pub const FUNCTIONS: [&str; 24] = [
+pub const FUNCTIONS: [&str; 25] = [
     "inet_csk_listen_start",
     "inet_listen",
     "inet_bind",
@@ -38,6 +38,7 @@ pub const FUNCTIONS: [&str; 24] = [
     SOCKET_COOKIE,
     FUNC_RET,
     MISSES,
+    CHARGE,
 ];
 
 /// What the iterator `iter/task_file` attaches to.
@@ -48,6 +49,8 @@ const SOCKET_COOKIE: &str = "bpf_get_socket_ptr_cookie";
 const FUNC_RET: &str = "get_func_ret";
 /// What counts the runs of a raw tracepoint's program that are skipped because it runs already, from 6.1.
 const MISSES: &str = "bpf_prog_inc_misses_counter";
+/// Charges a map to the locked memory of its maker, before 5.11.
+const CHARGE: &str = "bpf_map_charge_init";
 
 /// Tracepoints that `tp_btf` programs attach to.
 pub const RAW_TRACEPOINTS: [&str; 8] = [
@@ -232,6 +235,12 @@ impl Features {
     #[must_use]
     pub fn skips_nested(&self) -> bool {
         self.functions.contains_key(MISSES)
+    }
+
+    /// Maps count as locked memory, of which there may be little (before 5.11; since then they belong to a cgroup).
+    #[must_use]
+    pub fn limits_locked_memory(&self) -> bool {
+        self.functions.contains_key(CHARGE)
     }
 
     fn take_btf(&mut self, btf: &Btf) {

@@ -64,7 +64,7 @@ pub enum Permitted {
 
 /// Asks the kernel by loading the smallest program of a kind.
 pub trait Prober {
-    /// Loads (and where that is the question, attaches) one, and lets it go.
+    /// Loads (and where that is the question, attaches) one.
     ///
     /// # Errors
     /// What the kernel said.

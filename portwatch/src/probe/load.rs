@@ -1,10 +1,12 @@
 //! Carries a plan out: loads the object with this kernel's offsets, attaches, and steps down a rung
 //! where the kernel refuses.
 
+use std::cell::OnceCell;
 use std::fs::File;
 
 use aya::programs::{CgroupAttachMode, Program as Loaded, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use portwatch_common::offsets::Offsets;
 use portwatch_common::settings::Settings;
 use portwatch_common::storm::WINDOW_NS;
 use thiserror::Error;
@@ -12,7 +14,7 @@ use zerocopy::IntoBytes as _;
 
 use super::object::{Object, names};
 use super::plan::{Attach, ImpossibleRung, Plan, Program, Rung, plan};
-use super::prober::KernelProber;
+use super::prober::{KernelProber, Trial};
 use super::sensors::Sensors;
 use super::spare;
 use super::tracefs_view::with_tracefs;
@@ -43,7 +45,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// For asking what the kernel permits.
-    pub(super) const SMALLEST: Self = Self {
+    const SMALLEST: Self = Self {
         critical: 4096,
         process: 4096,
         bulk: 4096,
@@ -123,7 +125,11 @@ pub fn load(features: Features, request: Request) -> Result<Outcome, LoadError> 
 pub fn ask(mut features: Features, rung: Option<Rung>) -> Result<(Features, Plan), LoadError> {
     let needed = features.tracefs.is_ok();
     with_tracefs(needed, move || {
-        without_maps(ask_kernel(&mut features), &mut features)?;
+        let (offsets, settings) = (features.offsets, settings(&features, None));
+        without_maps(
+            ask_kernel(&mut features, &offsets, &settings),
+            &mut features,
+        )?;
         let plan = plan(&features, rung)?;
         Ok((features, plan))
     })
@@ -131,21 +137,34 @@ pub fn ask(mut features: Features, rung: Option<Rung>) -> Result<(Features, Plan
 }
 
 fn load_here(mut features: Features, request: Request) -> Result<Outcome, LoadError> {
-    let btf = without_maps(ask_kernel(&mut features), &mut features)?.flatten();
+    // What the maker of objects borrows is older than it: settings, one for each attempt.
+    let (offsets, asking) = (features.offsets, settings(&features, None));
+    let attempts = [const { OnceCell::new() }; MAX_ATTEMPTS];
+    let asked = ask_kernel(&mut features, &offsets, &asking);
+    let asked = without_maps(asked, &mut features)?.flatten();
     let mut plan = plan(&features, request.rung)?;
-    let Some(btf) = btf else {
+    let Some(mut asked) = asked else {
         return Ok(Outcome {
             features,
             plan,
             sensors: None,
         });
     };
-    for _ in 0..MAX_ATTEMPTS {
+    if features.limits_locked_memory() {
+        // Both objects' maps at once may be more than is permitted.
+        asked.trial = None;
+    }
+    for attempt in &attempts {
         let programs = plan.programs();
         if programs.is_empty() {
             break;
         }
-        match attach_all(&features, &plan, &programs, &btf, request) {
+        let settings = attempt.get_or_init(|| settings(&features, Some(&plan)));
+        let made = asked.maker.make(request.sizes, settings, &request.log);
+        let attached = made
+            .map_err(|error| (None, error))
+            .and_then(|ebpf| attach_all(&features, &programs, &asked.btf, ebpf));
+        match attached {
             Ok(ebpf) => {
                 let sensors = Sensors::new(ebpf, &programs)?;
                 return Ok(Outcome {
@@ -188,8 +207,19 @@ fn without_maps<T>(
     }
 }
 
+/// What is left of asking: what attaching needs, and what was tried.
+struct Asked<'a> {
+    btf: Btf,
+    maker: Maker<'a>,
+    trial: Option<Trial>,
+}
+
 /// Lets the kernel answer for each kind of program. Gives what programs attach to, when BTF tells.
-fn ask_kernel(features: &mut Features) -> Result<Option<Btf>, LoadError> {
+fn ask_kernel<'a>(
+    features: &mut Features,
+    offsets: &'a Offsets,
+    settings: &'a Settings,
+) -> Result<Option<Asked<'a>>, LoadError> {
     if features.btf.is_err() {
         return Ok(None);
     }
@@ -198,14 +228,16 @@ fn ask_kernel(features: &mut Features) -> Result<Option<Btf>, LoadError> {
         return Ok(None);
     };
     drop(types);
-    let mut prober = KernelProber::new(features, &btf)?;
+    let mut maker = Maker::new(offsets)?;
+    let trial = maker.make(Sizes::SMALLEST, settings, &KernelLogLevel(0))?;
+    let mut prober = KernelProber::new(features, &btf, trial);
     features.ask(&mut prober);
-    drop(prober);
-    Ok(Some(btf))
+    let trial = Some(prober.into_trial());
+    Ok(Some(Asked { btf, maker, trial }))
 }
 
 /// The constants of the probes; without a plan, nothing is reported by system call tracepoints.
-pub(super) fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
+fn settings(features: &Features, plan: Option<&Plan>) -> Settings {
     let tick_ns = tick_ns();
     Settings {
         cookie_helper: u32::from(features.has_cookie_helper()),
@@ -232,46 +264,49 @@ fn window_shift(tick_ns: u32) -> u32 {
     (0..32).min_by_key(off).unwrap_or_default()
 }
 
-/// Parses the object and makes its maps.
-pub(super) fn object(
-    features: &Features,
-    sizes: Sizes,
-    settings: Settings,
-) -> Result<Ebpf, LoadError> {
-    object_with_log(features, sizes, settings, KernelLogLevel(0))
+/// Makes the maps of the object, as often as it is asked to. One for all: aya reads and takes apart the types of the whole kernel
+/// when its loader is made, although it is told not to use them, and that takes longer than the object itself.
+struct Maker<'a> {
+    loader: EbpfLoader<'a>,
+    object: Object,
 }
 
-fn object_with_log(
-    features: &Features,
-    sizes: Sizes,
-    settings: Settings,
-    log: KernelLogLevel,
-) -> Result<Ebpf, LoadError> {
-    let object = Object::unpack().map_err(LoadError::Damaged)?;
-    EbpfLoader::new()
-        .btf(None)
-        .map_max_entries(names::CRITICAL, sizes.critical)
-        .map_max_entries(names::PROCESS, sizes.process)
-        .map_max_entries(names::BULK, sizes.bulk)
-        .override_global(names::OFFSETS, features.offsets.as_bytes(), true)
-        .override_global(names::SETTINGS, settings.as_bytes(), true)
-        .override_global(names::LOG_LEVEL, &log.0, true)
-        .load(object.as_ref())
-        .map_err(|error| LoadError::Object(first_line(&error)))
+impl<'a> Maker<'a> {
+    fn new(offsets: &'a Offsets) -> Result<Self, LoadError> {
+        let object = Object::unpack().map_err(LoadError::Damaged)?;
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(None)
+            .override_global(names::OFFSETS, offsets.as_bytes(), true);
+        Ok(Self { loader, object })
+    }
+
+    /// Parses the object and makes its maps.
+    fn make(
+        &mut self,
+        sizes: Sizes,
+        settings: &'a Settings,
+        log: &'a KernelLogLevel,
+    ) -> Result<Ebpf, LoadError> {
+        self.loader
+            .map_max_entries(names::CRITICAL, sizes.critical)
+            .map_max_entries(names::PROCESS, sizes.process)
+            .map_max_entries(names::BULK, sizes.bulk)
+            .override_global(names::SETTINGS, settings.as_bytes(), true)
+            .override_global(names::LOG_LEVEL, &log.0, true)
+            .load(self.object.as_ref())
+            .map_err(|error| LoadError::Object(first_line(&error)))
+    }
 }
 
 type Refused = (Option<&'static str>, LoadError);
 
 fn attach_all(
     features: &Features,
-    plan: &Plan,
     programs: &[Program],
     btf: &Btf,
-    request: Request,
+    mut ebpf: Ebpf,
 ) -> Result<Ebpf, Refused> {
-    let settings = settings(features, Some(plan));
-    let mut ebpf = object_with_log(features, request.sizes, settings, request.log)
-        .map_err(|error| (None, error))?;
     let cgroup = match &features.cgroup2 {
         Ok(path) => File::open(path).ok(),
         Err(_) => None,
@@ -354,25 +389,6 @@ pub(super) fn attach(
         _ => return Err(LoadError::NoSuchProgram(program.name.to_owned())),
     }
     Ok(())
-}
-
-/// Takes a program out of the kernel again.
-pub(super) fn unload(ebpf: &mut Ebpf, name: &str) {
-    let result = match ebpf.program_mut(name) {
-        Some(Loaded::FExit(loaded)) => loaded.unload(),
-        Some(Loaded::FEntry(loaded)) => loaded.unload(),
-        Some(Loaded::KProbe(loaded)) => loaded.unload(),
-        Some(Loaded::BtfTracePoint(loaded)) => loaded.unload(),
-        Some(Loaded::TracePoint(loaded)) => loaded.unload(),
-        Some(Loaded::SockOps(loaded)) => loaded.unload(),
-        Some(Loaded::CgroupSock(loaded)) => loaded.unload(),
-        Some(Loaded::Iter(loaded)) => loaded.unload(),
-        _ => Ok(()),
-    };
-    if let Err(error) = result {
-        // It was never loaded; dropping the object takes care of everything else.
-        tracing::trace!(name, %error, "not unloaded");
-    }
 }
 
 /// The chain of causes in one line, without what the verifier said: a person can use the error alone.

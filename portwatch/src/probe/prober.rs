@@ -1,51 +1,58 @@
 //! Asks the kernel which kinds of programs it permits, by loading the smallest of each.
 
 use std::fs::File;
-use std::path::PathBuf;
 
 use aya::{Btf, Ebpf};
 
-use super::load::{self, LoadError};
+use super::load;
 use super::plan::{Attach, CgroupHook, Program};
 use crate::kernel::features::Features;
 use crate::kernel::permitted::{Prober, ProgramKind};
 
-/// Loads and attaches one small program a kind, and lets it go at once.
-pub struct KernelProber<'a> {
-    ebpf: Ebpf,
+/// Loads and attaches one small program a kind.
+pub(super) struct KernelProber<'a> {
+    trial: Ebpf,
     btf: &'a Btf,
-    cgroup: Option<PathBuf>,
+    cgroup: Option<File>,
+}
+
+/// The programs that were tried, and their maps. They go when this is dropped, and nobody waits for it: at each of them the
+/// kernel waits until no CPU runs it any more, which takes longer than all else at a start.
+pub(super) struct Trial(Option<Ebpf>);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let tried = self.0.take();
+        let thread = std::thread::Builder::new().name("probe-trial".to_owned());
+        // Without a thread they go here and now.
+        if let Err(error) = thread.spawn(move || drop(tried)) {
+            tracing::debug!(%error, "no thread lets the tried programs go");
+        }
+    }
 }
 
 impl<'a> KernelProber<'a> {
-    /// Parses the object and makes its maps, as small as they can be.
-    ///
-    /// # Errors
-    /// When even the maps are refused.
-    pub fn new(features: &Features, btf: &'a Btf) -> Result<Self, LoadError> {
-        let ebpf = load::object(
-            features,
-            load::Sizes::SMALLEST,
-            load::settings(features, None),
-        )?;
-        Ok(Self {
-            ebpf,
+    /// Tries the programs of this object.
+    pub(super) fn new(features: &Features, btf: &'a Btf, trial: Ebpf) -> Self {
+        let cgroup = features.cgroup2.as_ref().ok();
+        Self {
+            trial,
             btf,
-            cgroup: features.cgroup2.as_ref().ok().cloned(),
-        })
+            cgroup: cgroup.and_then(|path| File::open(path).ok()),
+        }
+    }
+
+    /// What was tried, still in the kernel.
+    pub(super) fn into_trial(self) -> Trial {
+        Trial(Some(self.trial))
     }
 }
 
 impl Prober for KernelProber<'_> {
     fn try_kind(&mut self, kind: ProgramKind) -> Result<(), String> {
         let program = smallest(kind);
-        let cgroup = match &self.cgroup {
-            Some(path) => File::open(path).ok(),
-            None => None,
-        };
-        let result = load::attach(&mut self.ebpf, self.btf, cgroup.as_ref(), &program);
-        load::unload(&mut self.ebpf, program.name);
-        result.map_err(|error| error.to_string())
+        load::attach(&mut self.trial, self.btf, self.cgroup.as_ref(), &program)
+            .map_err(|error| error.to_string())
     }
 }
 
