@@ -19,6 +19,7 @@ pub mod history;
 pub mod interface;
 pub mod inventory;
 pub mod kernel;
+mod memory;
 pub mod net;
 pub mod policy;
 pub mod probe;

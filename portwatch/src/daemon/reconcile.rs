@@ -6,7 +6,6 @@ use portwatch_common::counters::RINGS;
 use portwatch_common::socket::TcpState;
 
 use super::look;
-use super::memory;
 use super::pipeline::Pipeline;
 use crate::decode::record::{SockId, SockInfo};
 use crate::enrich::Waits;
@@ -15,6 +14,7 @@ use crate::event::{EventType, GapCgroup, Reconciled, RingName};
 use crate::interface::status::FirstLook;
 use crate::inventory::collect::{self, Collected};
 use crate::inventory::{MergeReason, Merged, Snapshot};
+use crate::memory;
 use crate::probe::sensors::Sensors;
 use crate::ring::ledger::Reading;
 use crate::time::BootNs;

@@ -8,6 +8,7 @@ use super::load;
 use super::plan::{Attach, CgroupHook, Program};
 use crate::kernel::features::Features;
 use crate::kernel::permitted::{Prober, ProgramKind};
+use crate::memory;
 
 /// Loads and attaches one small program a kind.
 pub(super) struct KernelProber<'a> {
@@ -25,7 +26,12 @@ impl Drop for Trial {
         let tried = self.0.take();
         let thread = std::thread::Builder::new().name("probe-trial".to_owned());
         // Without a thread they go here and now.
-        if let Err(error) = thread.spawn(move || drop(tried)) {
+        let letting_go = move || {
+            drop(tried);
+            // Megabytes of instructions; the start has given back what it took before.
+            memory::give_back();
+        };
+        if let Err(error) = thread.spawn(letting_go) {
             tracing::debug!(%error, "no thread lets the tried programs go");
         }
     }

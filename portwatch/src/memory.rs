@@ -11,7 +11,7 @@ const KEPT: libc::c_int = 512 * 1024;
 
 /// Sets the allocator up; before there are other threads. All threads share one arena: those that look
 /// things up are idle most of the time.
-pub(super) fn settle() {
+pub(crate) fn settle() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [
         (libc::M_ARENA_MAX, 1),
@@ -27,7 +27,7 @@ pub(super) fn settle() {
 }
 
 /// Returns what the allocator keeps unused, also between blocks that are in use.
-pub(super) fn give_back() {
+pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `malloc_trim` has no preconditions; it locks each arena by itself.
     unsafe {
