@@ -216,6 +216,37 @@ fn cookies_that_bring_connections_are_no_flood() {
     }
 }
 
+/// Where SYNs are not counted, all that is known of clients that come at once is how many cookies were sent and came back.
+#[test]
+fn cookies_that_come_back_late_are_no_flood() {
+    for rate in [100, 300, 1_000, 10_000] {
+        for rtt in [0, 40, 200, 450] {
+            for seconds in [1, 3, 20] {
+                let burst = |now| grown(now, START, START + seconds * SECOND, rate);
+                let model = |now: u64| {
+                    let accepted = burst(now.saturating_sub(rtt * MS));
+                    let mut web = listener(WEB, 0, accepted);
+                    (web.syns, web.unanswered) = (None, None);
+                    Reading {
+                        listeners: vec![web],
+                        namespaces: vec![NamespaceReading {
+                            cookies_sent: Some(burst(now)),
+                            cookies_received: Some(accepted),
+                            ..namespace()
+                        }],
+                        ..at(now)
+                    }
+                };
+                let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
+                assert!(
+                    told.is_empty(),
+                    "{rate} for {seconds} s, rtt {rtt}: {told:#?}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_flood_is_seen_by_its_cookies_alone() {
     let cookies = |now| grown(now, START, START + 20 * SECOND, 500);
