@@ -20,10 +20,11 @@ mod seen;
 mod suite;
 mod transcript;
 
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::host;
 use arch::Arch;
@@ -132,6 +133,22 @@ pub(crate) struct Matrix {
     pub(crate) missing: Vec<String>,
 }
 
+/// Keeps the folder of the guests for this run: another one would write its programs over those that guests boot from.
+fn hold(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `cargo xtask vm` runs in this tree; wait for its end, or stop it")
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
 /// Runs the cells that are asked for, prints the grid and returns what it was made of. A kernel that cannot be had does
 /// not keep the others from being run.
 pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
@@ -179,6 +196,7 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
     };
     let suite = Suite::build(&root, &args.suite, args.release, cross.as_ref())?;
     let folder = root.join("target/vm");
+    let _held = hold(&folder)?;
     let seen = Seen::of(&folder, &suite, &args.arguments)?;
     let mut jobs = jobs(&asked);
     let order: Vec<(String, String)> = jobs
