@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use super::condition::{self, Claim, Condition};
+use super::daemon::{Daemon, Home};
 use super::deprived;
 use super::report::Report;
 use super::rungs::{Capability, Rung, Sees};
@@ -61,7 +62,17 @@ pub struct Context {
     condition: Option<&'static Condition>,
     report: Report,
     shared: OnceLock<Result<Watch, String>>,
+    running: OnceLock<Result<Running, String>>,
     starting: Mutex<()>,
+}
+
+/// A daemon with its folders.
+#[derive(Debug)]
+pub struct Running {
+    /// Its folders.
+    pub home: Home,
+    /// It.
+    pub daemon: Daemon,
 }
 
 impl Context {
@@ -79,6 +90,26 @@ impl Context {
         watch
             .as_ref()
             .map_err(|told| anyhow!("portwatch did not start: {told}"))
+    }
+
+    /// A shared daemon without a configuration, for scenarios that ask it for what they made themselves and change nothing about
+    /// it. A start takes seconds on an emulated machine. Started at the first call.
+    ///
+    /// # Errors
+    /// It did not start; then none of them runs.
+    pub fn running(&self) -> Result<&Running> {
+        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.get_or_init(|| {
+            let home = Home::new().map_err(|error| format!("{error:#}"))?;
+            let daemon = home
+                .start(self.rung())
+                .map_err(|error| format!("{error:#}"))?;
+            Ok(Running { home, daemon })
+        });
+        drop(starting);
+        running
+            .as_ref()
+            .map_err(|told| anyhow!("the shared daemon did not start: {told}"))
     }
 
     /// A portwatch of one's own.

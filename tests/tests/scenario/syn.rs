@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use portwatch_tests::harness::daemon::{Daemon, Home};
+use portwatch_tests::harness::daemon::Home;
 use portwatch_tests::harness::watch::scale;
 use portwatch_tests::harness::{Actor, Context, Kind, Outcome, Sock};
 use serde_json::Value;
@@ -152,20 +152,16 @@ impl Told {
     }
 }
 
-/// A daemon of its own.
-struct Stage {
-    home: Home,
-    _daemon: Daemon,
+/// The shared daemon, and whose listener it is asked for.
+struct Stage<'a> {
+    home: &'a Home,
     token: String,
 }
 
-impl Stage {
-    fn new(context: &Context, token: &str) -> Result<Self> {
-        let home = Home::new()?;
-        let daemon = home.start(context.rung())?;
+impl<'a> Stage<'a> {
+    fn new(context: &'a Context, token: &str) -> Result<Self> {
         Ok(Self {
-            home,
-            _daemon: daemon,
+            home: &context.running()?.home,
             token: token.to_owned(),
         })
     }
