@@ -250,7 +250,9 @@ fn runnable_elsewhere() -> Result<u64> {
 
 /// A web server is asked as fast as the machine can ask, a connection a request: success, and no storm.
 fn web_burst(context: &Context) -> Result<Outcome> {
-    let stage = Stage::new(context, "")?;
+    // A fast machine makes more than the 30,000 a second that are told as many, rightly; here the question is what else is told.
+    let out_of_reach = "[storm]\nconnection_storm_rate = 1000000\nconnect_storm_rate = 1000000\n";
+    let stage = Stage::new(context, out_of_reach)?;
     let mechanism = stage.mechanism("tcp.state")?;
     let mut place = Place::new("floods-burst", 4096)?;
     let (rate, what, pid) = match (find("nginx"), find("wrk")) {
