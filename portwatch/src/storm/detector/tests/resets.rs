@@ -2,21 +2,24 @@
 
 use super::*;
 
+/// So many resets of the listener, and so many that its namespace counts.
+fn reading(now: u64, of_listener: u64, of_namespace: u64) -> Reading {
+    let mut web = listener(WEB, 0, 0);
+    web.resets = Some(of_listener);
+    Reading {
+        listeners: vec![web],
+        namespaces: vec![NamespaceReading {
+            reset_connections: Some(of_namespace),
+            ..namespace()
+        }],
+        ..at(now)
+    }
+}
+
 #[test]
 fn resets_without_connections_are_a_storm() {
     let resets = |now| grown(now, START, START + 20 * SECOND, 2_000);
-    let model = |now| {
-        let mut web = listener(WEB, 0, 0);
-        web.resets = Some(resets(now));
-        Reading {
-            listeners: vec![web],
-            namespaces: vec![NamespaceReading {
-                reset_connections: Some(resets(now)),
-                ..namespace()
-            }],
-            ..at(now)
-        }
-    };
+    let model = |now: u64| reading(now, resets(now), resets(now));
     let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
     begins_and_ends(&told, StormKind::ResetStorm, SLOW + 5 * SECOND);
 }
@@ -27,18 +30,7 @@ fn a_storm_of_resets_on_one_host_is_the_listeners_alone() {
     for phase in 0..40 {
         let begin = START + phase * 25 * MS;
         let resets = |now| grown(now, begin, begin + 20 * SECOND, 1_000);
-        let model = |now| {
-            let mut web = listener(WEB, 0, 0);
-            web.resets = Some(resets(now));
-            Reading {
-                listeners: vec![web],
-                namespaces: vec![NamespaceReading {
-                    reset_connections: Some(2 * resets(now + 30 * MS)),
-                    ..namespace()
-                }],
-                ..at(now)
-            }
-        };
+        let model = |now: u64| reading(now, resets(now), 2 * resets(now + 30 * MS));
         let told = run(&mut detector(), 1, begin + 60 * SECOND, &model);
         let of: Vec<Subject> = told
             .iter()
@@ -56,18 +48,7 @@ fn a_storm_of_resets_on_one_host_is_the_listeners_alone() {
 fn resets_that_no_listener_has_are_the_namespaces() {
     let few = |now| grown(now, 0, FOREVER, 100);
     let resets = |now| grown(now, START, START + 20 * SECOND, 2_000);
-    let model = |now| {
-        let mut web = listener(WEB, 0, 0);
-        web.resets = Some(few(now));
-        Reading {
-            listeners: vec![web],
-            namespaces: vec![NamespaceReading {
-                reset_connections: Some(resets(now) + few(now)),
-                ..namespace()
-            }],
-            ..at(now)
-        }
-    };
+    let model = |now: u64| reading(now, few(now), resets(now) + few(now));
     let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
     begins_and_ends(&told, StormKind::ResetStorm, SLOW + 5 * SECOND);
     let Some((_, Report::Ended(episode, false))) = told.last() else {
