@@ -194,7 +194,7 @@ fn judge(
     }
     // Half of the messages by TCP with their length before them, half by the unix socket with a newline behind.
     let mut tcp = TcpStream::connect(("127.0.0.1", port))?;
-    let mut unix = UnixStream::connect(folder.join(socket))?;
+    let mut unix = connected(&folder.join(socket)).with_context(|| running.errors())?;
     for (nth, message) in messages.iter().enumerate() {
         if nth % 2 == 0 {
             write!(tcp, "{} {message}", message.len())?;
@@ -216,6 +216,12 @@ fn judge(
         .with_context(|| format!("messages on their way: {:?}\n{}", syslog.lines(), why()))?;
     ensure!(read("not-json.log").is_empty(), "{}", read("not-json.log"));
     Ok(Outcome::Done)
+}
+
+/// A program listens on its port before its socket is there, or the other way round.
+fn connected(socket: &Path) -> Result<UnixStream> {
+    wait(|| UnixStream::connect(socket).is_ok()).context("nobody listens on its socket")?;
+    Ok(UnixStream::connect(socket)?)
 }
 
 fn list(folder: &Path) -> String {
