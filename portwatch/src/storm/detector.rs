@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use portwatch_common::storm::{CELLS, PROCESSES as PROCESS_CELLS};
 
+use self::claims::Claims;
 use super::episode::{Candidate, Episode, Signal, Standing, Terms, Turn, is_level};
 use super::judge::{
     Listener, Namespace, Process, is_crowded, listener_totals, namespace_totals, process_totals,
@@ -230,8 +231,8 @@ impl Detector {
         }
         let before = std::mem::replace(&mut self.last, at);
         let found = self.scan(reading);
-        self.note(reading, before);
-        let mut signals = self.judge(reading, hour(clock, at));
+        let claims = self.note(reading, before);
+        let mut signals = self.judge(reading, &claims, hour(clock, at));
         self.add_absent(&mut signals, reading.is_blind);
         signals.sort_by_key(|signal| (signal.kind, signal.subject));
         let mut reports = Vec::new();
@@ -249,8 +250,8 @@ impl Detector {
         self.settings.off.contains(&kind)
     }
 
-    /// Remembers the totals, within bounds.
-    fn note(&mut self, reading: &Reading, before: BootNs) {
+    /// Remembers the totals, within bounds. Tells whose SYNs they were that made no request.
+    fn note(&mut self, reading: &Reading, before: BootNs) -> Claims {
         let at = reading.at;
         let mut unjudged = 0;
         // Whoever is gone makes room for those who have come.
@@ -293,6 +294,7 @@ impl Detector {
         }
         self.account.unjudged = unjudged;
         self.account.dropped = self.account.dropped.saturating_add(unjudged);
+        claims
     }
 
     /// Half-open connections are not counted in every reading: in between, what was crowded is.

@@ -157,7 +157,7 @@ impl Judge<'_> {
             (unanswered.rate(), ratio)
         };
         let step = |which| track.step(which).map(|grown| grown.count);
-        let mut signal = Signal {
+        let signal = Signal {
             begun: step(SYNS),
             completed: step(ACCEPTED),
             grown: match (step(SYNS), step(ACCEPTED)) {
@@ -171,6 +171,11 @@ impl Judge<'_> {
             accept_queue: reading.accept_queue,
             ..unknown.stands(rate, threshold)
         };
+        self.by_ratio(signal, ratio)
+    }
+
+    /// A flood leaves a good part of all SYNs open: it does not begin with less than that, and with less than half of it, it ends.
+    fn by_ratio(&self, mut signal: Signal, ratio: Option<u32>) -> Signal {
         let wanted = self.settings.syn_flood_ratio;
         match ratio {
             Some(ratio) if ratio < wanted / 2 => signal.standing = Standing::Under,
@@ -200,16 +205,22 @@ impl Judge<'_> {
             count: sent.count.saturating_sub(per(sent.ns, completed)),
             ns: sent.ns,
         };
-        let mut signal = Signal {
+        let signal = Signal {
             grown: step.map_or(0, |grown| grown.count).min(unended.count),
             cookies: track.step(COOKIES).map(|grown| grown.count),
             ..unknown.stands(unended.rate(), self.settings.syn_flood_rate.into())
         };
-        let ratio = percent(unended.count, sent.count);
-        if ratio < self.settings.syn_flood_ratio && signal.standing == Standing::Over {
-            signal.standing = Standing::Between;
-        }
-        signal
+        self.by_ratio(signal, Some(percent(unended.count, sent.count)))
+    }
+
+    /// Does a namespace deserve a closer look, some of whose SYNs are no listener's? As for a listener, those that a cookie has
+    /// completed are none: with cookies always sent, every connection comes by one.
+    pub(super) fn is_suspect_without_request(&self, track: &Namespace) -> bool {
+        let Some(sent) = without_request(track, None) else {
+            return false;
+        };
+        let completed = track.step(BY_COOKIE).map_or(0, |grown| grown.count);
+        self.is_worth_a_look(self.open_rate(sent, completed))
     }
 
     /// Does this listener deserve a closer look? More arrives than is completed, since it was read last, and that is no small
@@ -218,20 +229,23 @@ impl Judge<'_> {
         let step = |which| track.step(which);
         let open = step(SYNS).map_or(0, |syns| {
             let accepted = step(ACCEPTED).map_or(0, |accepted| accepted.count);
-            let open = syns.count.saturating_sub(accepted);
-            let matters = percent(open, syns.count) >= self.settings.syn_flood_ratio / 2;
-            if matters {
-                per_second(open, syns.ns)
-            } else {
-                0
-            }
+            self.open_rate(syns, accepted)
         });
         let unanswered = step(UNANSWERED).map_or(0, Growth::rate);
         self.is_worth_a_look(open.max(unanswered))
     }
 
+    /// Of these SYNs, how many a second are open; none where they are a small part.
+    fn open_rate(&self, syns: Growth, completed: u64) -> u64 {
+        let open = syns.count.saturating_sub(completed);
+        match percent(open, syns.count) >= self.settings.syn_flood_ratio / 2 {
+            true => per_second(open, syns.ns),
+            false => 0,
+        }
+    }
+
     /// Is it half of a flood?
-    pub(super) fn is_worth_a_look(&self, rate: u64) -> bool {
+    fn is_worth_a_look(&self, rate: u64) -> bool {
         rate >= u64::from(self.settings.syn_flood_rate).div_ceil(2)
     }
 

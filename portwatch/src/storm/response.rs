@@ -192,8 +192,8 @@ pub struct Responder {
     recent: VecDeque<Recent>,
     /// Addresses that the limit kept from being blocked.
     pub capped: u64,
-    /// The last ones of them.
-    capped_lately: VecDeque<Prefix>,
+    /// The last ones of them, and when.
+    capped_lately: VecDeque<(Prefix, BootNs)>,
 }
 
 impl Responder {
@@ -319,7 +319,7 @@ impl Responder {
             }
             if known.is_none() {
                 if self.recent.len() >= most {
-                    self.cap(prefix);
+                    self.cap(prefix, now);
                     continue;
                 }
                 self.recent.push_back(Recent {
@@ -343,15 +343,18 @@ impl Responder {
         self.orders(ResponseAction::Block, fresh, cause, episode)
     }
 
-    /// The limit keeps it from being blocked: counted once, though it is asked again at each look.
-    fn cap(&mut self, prefix: Prefix) {
-        if !self.capped_lately.contains(&prefix) {
-            self.capped += 1;
-            if self.capped_lately.len() >= CAPPED {
-                self.capped_lately.pop_front();
-            }
-            self.capped_lately.push_back(prefix);
+    /// The limit keeps it from being blocked: counted once an hour, though it is asked again at each look.
+    fn cap(&mut self, prefix: Prefix, now: BootNs) {
+        self.capped_lately
+            .retain(|(_, at)| now.since(*at) < HOUR_NS);
+        if self.capped_lately.iter().any(|(known, _)| *known == prefix) {
+            return;
         }
+        self.capped += 1;
+        if self.capped_lately.len() >= CAPPED {
+            self.capped_lately.pop_front();
+        }
+        self.capped_lately.push_back((prefix, now));
     }
 
     /// One for each set.

@@ -174,6 +174,7 @@ fn an_hour_has_its_limit() {
         names(&responder.storm(&episode(1, &peers), &[], later)).len(),
         5
     );
+    assert_eq!(responder.capped, 8, "and once in the next hour");
 }
 
 #[test]

@@ -31,6 +31,8 @@ const SILENT_NS: u64 = 3_600_000_000_000;
 const TOGETHER_NS: u64 = 600_000_000_000;
 /// How often distributed and horizontal scans are looked for.
 const LOOK_NS: u64 = 5_000_000_000;
+/// Networks of which was told that they scan.
+const NETWORKS: usize = 512;
 /// A distributed scan is told once in this time.
 const AGAIN_NS: u64 = 86_400_000_000_000;
 /// A source of a distributed scan tries no more ports than these.
@@ -87,6 +89,8 @@ pub(super) struct Scans {
     awaited: Vec<(Place, u64, BootNs)>,
     told: HashMap<(u32, u16), BootNs>,
     told_sources: HashMap<IpAddr, BootNs>,
+    /// Networks that were told to scan, and when any of their addresses knocked last.
+    networks: HashMap<Place, BootNs>,
     looked: BootNs,
     last: BootNs,
     /// Knocks of TCP by namespace that no scan explains, since the start.
@@ -162,6 +166,9 @@ impl Scans {
                 reading.address.to_canonical(),
                 reading.is_udp,
             );
+            if self.is_of_told_network(place, reading.last) {
+                continue;
+            }
             // The kernel remembers for longer. Whoever was forgotten here is no news until he knocks again.
             let is_past = at.since(reading.last) > SILENT_NS.min(window);
             if is_past && !self.sources.contains_key(&place) {
@@ -174,6 +181,9 @@ impl Scans {
         self.last = at;
         for (place, count, seen) in std::mem::take(&mut self.awaited) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
+            if self.is_of_told_network(place, seen) {
+                continue;
+            }
             if self.sources.contains_key(&place) {
                 let counted = self.vertical(place, settings.scan_ports, count);
                 found.extend(counted);
@@ -298,6 +308,7 @@ impl Scans {
             let kept = if source.is_told { SILENT_NS } else { window };
             at.since(source.last) <= kept
         });
+        self.networks.retain(|_, last| at.since(*last) <= SILENT_NS);
         self.least = 0;
         self.told.retain(|_, told| at.since(*told) <= AGAIN_NS);
         self.told_sources

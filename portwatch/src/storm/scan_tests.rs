@@ -215,13 +215,19 @@ fn whoever_tries_more_takes_the_place_of_whoever_tried_least() {
 
 /// One port each, by addresses of networks that are so far apart.
 fn by_addresses(count: u16, apart: u32) -> Vec<SourceReading> {
+    by_others(count, apart, 1, SECOND)
+}
+
+/// The same at another time, by addresses from this one on.
+fn by_others(count: u16, apart: u32, from: u128, at: u64) -> Vec<SourceReading> {
     let of = |(port, n): (u16, u128)| {
         let address = 0x2001_0db8_0001_0002_u128 << 64 | n << apart | 7;
-        let mut one = source(1, &[port], SECOND);
+        let mut one = source(1, &[port], at);
+        one.first = BootNs(at);
         one.address = IpAddr::V6(address.into());
         one
     };
-    services(count).into_iter().zip(1_u128..).map(of).collect()
+    services(count).into_iter().zip(from..).map(of).collect()
 }
 
 #[test]
@@ -240,6 +246,77 @@ fn many_addresses_of_one_network_are_one_scan() {
     // Once.
     let later = at + 10 * SECOND;
     assert!(read(&mut scans, &by_addresses(40, 16), later).is_empty());
+}
+
+/// It has more addresses than there is memory.
+#[test]
+fn a_network_that_scans_is_told_once_by_however_many_addresses() {
+    let mut scans = Scans::default();
+    let mut found = Vec::new();
+    for round in 0..100_u64 {
+        let at = (10 + round * 6) * SECOND;
+        found.extend(read(
+            &mut scans,
+            &by_others(40, 16, u128::from(round) * 40, at),
+            at,
+        ));
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((scans.len(), scans.dropped), (0, 0));
+    assert!(scans.knocks(1) <= 40, "{} are no scan", scans.knocks(1));
+    // A stranger beside them is seen, and so is the network by UDP.
+    let at = 620 * SECOND;
+    assert_eq!(
+        read(&mut scans, &[source(9, &services(30), at)], at).len(),
+        1
+    );
+    let mut datagrams = by_others(40, 16, 1, at);
+    datagrams.iter_mut().for_each(|one| one.is_udp = true);
+    let at = at + 6 * SECOND;
+    assert_eq!(read(&mut scans, &datagrams, at).len(), 1);
+    // After an hour of silence it is another scan, though what it did before is still in the kernel's table.
+    let later = at + 2 * HOUR;
+    let before = by_others(40, 16, 0, at);
+    assert!(read(&mut scans, &before, later).is_empty());
+    let again = by_others(40, 16, 9_000, later);
+    assert_eq!(read(&mut scans, &again, later + 6 * SECOND).len(), 1);
+}
+
+#[test]
+fn a_crossing_of_a_network_that_is_told_is_no_news() {
+    let mut scans = Scans::default();
+    let at = 10 * SECOND;
+    assert_eq!(read(&mut scans, &by_addresses(40, 16), at).len(), 1);
+    scans.crossed(&Crossing {
+        is_udp: false,
+        at: BootNs(at),
+        subject: Subject::Source(1, "2001:db8:1:2::abcd".parse().expect("an address")),
+        rate: Rate::Ports,
+        count: 20,
+        window_ns: SECOND,
+    });
+    assert!(read(&mut scans, &[], at + SECOND).is_empty());
+}
+
+#[test]
+fn networks_that_find_no_place_are_counted() {
+    let mut scans = Scans::default();
+    let mut found = 0;
+    for n in 0..1_100_u128 {
+        let at = (10 + 6 * u64::try_from(n).expect("few")) * SECOND / 2;
+        let mut network = by_others(20, 16, 1, at);
+        for one in &mut network {
+            let IpAddr::V6(address) = one.address else {
+                unreachable!("they have six")
+            };
+            one.address = IpAddr::V6((address.to_bits() + (n << 64)).into());
+        }
+        let here = read(&mut scans, &network, at);
+        let vertical = here.iter().filter(|one| one.shape == ScanShape::Vertical);
+        found += vertical.count();
+    }
+    assert_eq!(found, NETWORKS);
+    assert!(scans.dropped > 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::claims::Claims;
 use super::{ALERT_NS, Detector, Heard};
 use crate::event::StormKind;
 use crate::storm::episode::{Signal, Standing};
@@ -70,7 +71,7 @@ impl Sum {
 }
 
 impl Detector {
-    pub(super) fn judge(&mut self, reading: &Reading, hour: u8) -> Vec<Signal> {
+    pub(super) fn judge(&mut self, reading: &Reading, claims: &Claims, hour: u8) -> Vec<Signal> {
         let normal = |rate, subject| self.learned.normal(rate, subject, hour);
         let judge = Judge {
             settings: &self.settings,
@@ -82,7 +83,7 @@ impl Detector {
         };
         let mut is_suspect = self.judge_listeners(&judge, reading, &mut signals);
         self.judge_processes(&judge, reading, &mut signals);
-        is_suspect |= self.judge_namespaces(&judge, reading, &mut signals);
+        is_suspect |= self.judge_namespaces(&judge, reading, claims, &mut signals);
         let signals = signals.all;
         self.is_suspect = is_suspect && !self.is_off(StormKind::SynFlood);
         if self.is_suspect {
@@ -139,9 +140,9 @@ impl Detector {
         &self,
         judge: &Judge<'_>,
         reading: &Reading,
+        claims: &Claims,
         signals: &mut Signals<'_>,
     ) -> bool {
-        let claims = self.claims(reading);
         let mut is_suspect = false;
         let connects = self.connects(reading);
         let spaces = self.spaces(reading);
@@ -163,8 +164,7 @@ impl Detector {
             signals.push(judge.namespace_resets(track, one.netns, begun, claimed));
             if claims.are_open(one.netns) {
                 signals.push(judge.unclaimed(track, one.netns, Unclaimed::WithoutRequest));
-                let step = judge::without_request(track, None);
-                is_suspect |= judge.is_worth_a_look(step.map_or(0, Growth::rate));
+                is_suspect |= judge.is_suspect_without_request(track);
             } else if !reading.sees_requests && self.has_uncounted(space) {
                 signals.push(judge.unclaimed(track, one.netns, Unclaimed::Cookies));
             }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Found, Place, SAMPLE, Scans, Source};
+use super::{Found, NETWORKS, Place, SAMPLE, SILENT_NS, Scans, Source};
 use crate::event::ScanShape;
 use crate::storm::peers::Prefix;
+use crate::time::BootNs;
 
 impl Scans {
     /// Vertical scans by several addresses of one network, of whom none has tried enough by itself. What was found is the scan of
-    /// all of them, and they are told.
+    /// all of them, and the network is remembered in their stead: whoever has 2^64 addresses would fill the table with them, and
+    /// those that come next would be told as another scan, or as a storm of knocks.
     pub(super) fn networks(&mut self, wanted: u32) -> Vec<Found> {
         let mut networks: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
         for (place, source) in &self.sources {
@@ -29,10 +31,13 @@ impl Scans {
             if together.ports() < wanted || !together.is_plausible(network.2, wanted) {
                 continue;
             }
+            if self.networks.len() >= NETWORKS {
+                self.dropped += 1;
+                continue;
+            }
+            self.networks.insert(network, together.last);
             for member in &members {
-                if let Some(source) = self.sources.get_mut(member) {
-                    source.is_told = true;
-                }
+                self.sources.remove(member);
             }
             found.push(Found {
                 shape: ScanShape::Vertical,
@@ -49,6 +54,22 @@ impl Scans {
             });
         }
         found
+    }
+
+    /// Does whoever knocked then belong to a network of which is told already, and which has not been silent since?
+    pub(super) fn is_of_told_network(&mut self, place: Place, knocked: BootNs) -> bool {
+        let Some(network) = network_of(place.1) else {
+            return false;
+        };
+        let Some(last) = self.networks.get_mut(&(place.0, network, place.2)) else {
+            return false;
+        };
+        let goes_on = knocked.since(*last) <= SILENT_NS;
+        *last = (*last).max(knocked);
+        if !goes_on {
+            self.networks.remove(&(place.0, network, place.2));
+        }
+        goes_on
     }
 
     /// All of them as one source. Of its ports only those are believed that were seen: two may have tried the same.

@@ -265,3 +265,56 @@ fn a_flood_is_seen_by_its_cookies_alone() {
     let told = run(&mut detector(), 1, START + 60 * SECOND, &model);
     begins_and_ends(&told, StormKind::SynFlood, SLOW + 4 * SECOND);
 }
+
+/// `tcp_syncookies = 2`: every connection comes by a cookie, and nothing of that is half of a flood.
+#[test]
+fn cookies_that_complete_all_connections_are_no_reason_to_look_closely() {
+    for (rate, flood, is_close) in [(40, 0, false), (2_000, 0, false), (40, 100, true)] {
+        let mut detector = detector();
+        let all = |now: u64, rate| grown(now, START, FOREVER, rate);
+        for n in 1..60 {
+            let now = START + n * SECOND;
+            let accepted = all(now - 40 * MS, rate);
+            let reading = Reading {
+                listeners: vec![listener(WEB, 0, accepted), listener(OTHER, 0, 0)],
+                namespaces: vec![NamespaceReading {
+                    syn_queue_full: Some(all(now, rate + flood)),
+                    cookies_sent: Some(all(now, rate + flood)),
+                    cookies_received: Some(accepted),
+                    ..namespace()
+                }],
+                sees_requests: true,
+                ..at(now)
+            };
+            detector.read(&reading, WallClock::from_epoch_ns(0));
+            if n > 3 {
+                assert_eq!(detector.wants_half_open(), is_close, "{rate}, {flood}: {n}");
+                assert_eq!(detector.beat(reading.at).is_some(), is_close);
+            }
+        }
+    }
+}
+
+/// What is left of it is a small part of what arrives.
+#[test]
+fn a_flood_of_nobody_is_over_when_nearly_all_is_completed() {
+    let model = |now: u64| {
+        let flood = grown(now, START, START + 20 * SECOND, 500);
+        let rest = grown(now, START, FOREVER, 80);
+        let done = grown(now, START + 20 * SECOND, FOREVER, 2_000);
+        let sent = flood + rest + done;
+        Reading {
+            listeners: vec![listener(WEB, 0, done), listener(OTHER, 0, 0)],
+            namespaces: vec![NamespaceReading {
+                syn_queue_full: Some(sent),
+                cookies_sent: Some(sent),
+                cookies_received: Some(done),
+                ..namespace()
+            }],
+            sees_requests: true,
+            ..at(now)
+        }
+    };
+    let told = run(&mut detector(), 1, START + 90 * SECOND, &model);
+    begins_and_ends(&told, StormKind::SynFlood, SLOW + 4 * SECOND);
+}
