@@ -239,9 +239,8 @@ fn check(draft: &Draft, at: usize, mistakes: &mut Mistakes) {
 }
 
 fn has_no_port(protocols: &WordSet<Protocol>) -> bool {
-    let portless = [Protocol::Unix, Protocol::Packet, Protocol::Raw];
     let mut named = Protocol::ALL.iter().filter(|one| protocols.contains(**one));
-    named.all(|one| portless.contains(one))
+    named.all(|one| !one.has_ports())
 }
 
 fn grace(value: &DeValue<'_>) -> Result<Duration, String> {

@@ -123,7 +123,7 @@ fn mistakes_say_what_is_expected_and_where() {
         ("[[allow]]\nall = true\nport = 1", "exclude each other"),
         ("[[expect]]\nuser = \"root\"", "needs a `port` or a `path`"),
         (
-            "[[deny]]\nproto = [\"unix\", \"packet\"]\nport = 1",
+            "[[deny]]\nproto = [\"unix\", \"packet\", \"icmp\"]\nport = 1",
             "would never match",
         ),
         ("[allow]\nport = 1", "rules are a list: write [[allow]]"),

@@ -172,8 +172,9 @@ impl Observer {
         if finds_busiest {
             states |= 1 << TcpState::TIME_WAIT.0 | 1 << TcpState::ESTABLISHED.0;
         }
-        let begun = BootNs::now();
         let spaces = self.spaces(now, wanted.is_elsewhere)?;
+        // Namespaces are found every few seconds: a look that finds them must not make all others seem cheap.
+        let begun = BootNs::now();
         let outside = look_outside(spaces, states)?;
         if outside.has_moved() {
             self.spaces = None;

@@ -18,7 +18,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use self::prepare::Ready;
+use self::prepare::{Change, Ready};
 pub(super) use self::prepare::{PATIENCE, Prepared};
 use self::start::Awaited;
 use self::work::{Output, Work};
@@ -116,11 +116,16 @@ impl Sinks {
     /// twice by one that changes: nothing is published in between, because this runs where the pipeline does. So it waits
     /// for no disk.
     pub(super) fn switch(&self, prepared: Prepared) {
-        let Prepared { sinks, ready } = prepared;
         let mut all = self.all();
         if all.is_closed {
             return;
         }
+        let Prepared::Changed(Change { sinks, ready }) = prepared else {
+            for one in &all.running {
+                one.orders.reopen.store(true, Ordering::Relaxed);
+            }
+            return;
+        };
         let (same, before): (Vec<_>, Vec<_>) = std::mem::take(&mut all.running)
             .into_iter()
             .partition(|one| {
@@ -143,10 +148,19 @@ impl Sinks {
             }
             all.gone.push(one.leave());
         }
-        all.awaited.clear();
+        let mut awaited = std::mem::take(&mut all.awaited);
         for one in ready {
-            let subscriber = self.subscribe(&one.sink);
+            // What waits for one that could not begin is its own, now that it can.
+            let waits = awaited
+                .iter()
+                .position(|before| before.is_for(&one.sink))
+                .and_then(|place| awaited.swap_remove(place).subscriber);
+            let subscriber = waits.unwrap_or_else(|| self.subscribe(&one.sink));
             self.add(&mut all, one, subscriber);
+        }
+        for one in awaited {
+            let kept = all.kept.entry(one.sink.name.clone()).or_default();
+            kept.figures.lost(one.give_up());
         }
         all.running
             .sort_by_key(|one| sinks.iter().position(|sink| *sink == one.sink));
@@ -187,7 +201,15 @@ impl Sinks {
             is_closed: true,
             ..All::default()
         };
-        let All { running, gone, .. } = std::mem::replace(&mut *self.all(), closed);
+        let All {
+            running,
+            gone,
+            awaited,
+            ..
+        } = std::mem::replace(&mut *self.all(), closed);
+        for one in awaited {
+            one.give_up();
+        }
         let orders = gone.iter().map(|one| &one.orders);
         for orders in running.iter().map(|one| &one.orders).chain(orders) {
             orders.give_up.store(true, Ordering::Relaxed);

@@ -35,11 +35,7 @@ pub(super) fn sock(wire: &Sock) -> Result<SockInfo, DecodeError> {
     let (family, kind, protocol) = protocol_of(wire.family, wire.kind, wire.protocol)?;
     let has = |flag: u8| wire.flags & flag != 0;
     let is_inet = matches!(family, Family::Ipv4 | Family::Ipv6);
-    let has_ports = !matches!(
-        protocol,
-        Protocol::Raw | Protocol::Icmp | Protocol::Unix | Protocol::Packet
-    );
-    let nonzero = |port: u16| (has_ports && port != 0).then_some(port);
+    let nonzero = |port: u16| (protocol.has_ports() && port != 0).then_some(port);
     let peer = address(family, wire.peer);
     // A subflow shares its MPTCP socket's inode, but has a cookie that its owner never sees.
     let is_subflow = protocol == Protocol::Tcp && has(SockFlags::MPTCP);

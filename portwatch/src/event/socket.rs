@@ -127,6 +127,14 @@ pub enum Protocol {
     Vsock,
 }
 
+impl Protocol {
+    /// Are its sockets told apart by ports? A vsock has ports as well, of 32 bits.
+    #[must_use]
+    pub const fn has_ports(self) -> bool {
+        !matches!(self, Self::Raw | Self::Icmp | Self::Unix | Self::Packet)
+    }
+}
+
 /// Who can reach a listener, from the narrowest to the widest.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

@@ -278,7 +278,7 @@ fn a_buffer_that_cannot_be_read_for_a_while_is_told_and_then_delivered() {
     let (mut transport, working) = (peer.clone(), Arc::clone(&lane));
     let file = dir.path().join("00000000000000000000.records");
     let thread = thread::spawn(move || {
-        buffer::bad::passing(&file, 0, 2);
+        crate::sink::disk::bad::passing(&file, 0, 2);
         working.deliver(&mut transport, Format::Json, &woken);
     });
     let bench = Bench {

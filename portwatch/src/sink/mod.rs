@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod bus;
 pub mod chain;
 pub mod deliver;
+mod disk;
 pub mod encode;
 pub mod figures;
 pub mod file;

@@ -8,6 +8,8 @@ use std::io;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
+use super::disk::{behind, is_bad, read_at};
+
 /// Bytes that are written again at once.
 const PIECE: usize = 256 * 1024;
 
@@ -51,7 +53,7 @@ impl Settled {
     }
 
     /// Syncs a file of this size. After a failure, what may be missing is written again: the CRC-32 of that is handed back,
-    /// for it may be something else by now.
+    /// for it may be something else by now, and what can no longer be read is not in it.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -79,6 +81,12 @@ fn write_again(disk: &impl Disk, from: u64, to: u64) -> io::Result<u32> {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // It is no longer in memory, and not on the disk: nothing brings it back, and waiting for it would lose all that
+            // comes behind it too. Without it the CRC is another one.
+            Err(error) if is_bad(&error) => {
+                at = behind(at);
+                continue;
+            }
             Err(error) => return Err(error),
         };
         disk.write(&piece[..read], at)?;
@@ -90,7 +98,7 @@ fn write_again(disk: &impl Disk, from: u64, to: u64) -> io::Result<u32> {
 
 impl Disk for File {
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(self, bytes, at)
+        read_at(self, bytes, at)
     }
 
     fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {

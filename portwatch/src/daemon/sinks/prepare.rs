@@ -18,7 +18,15 @@ use crate::sink::{Lane, buffer};
 pub(in crate::daemon) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sinks that can begin: nothing is wrong with their settings.
-pub(in crate::daemon) struct Prepared {
+pub(in crate::daemon) enum Prepared {
+    /// They are as before, and what is in their files cannot be looked at now.
+    Same,
+    /// These take their place.
+    Changed(Change),
+}
+
+/// The sinks from now on.
+pub(in crate::daemon) struct Change {
     /// All of them, in their order.
     pub(super) sinks: Vec<Sink>,
     /// Those that are not at work already.
@@ -36,12 +44,20 @@ pub(super) struct Ready {
 
 impl Sinks {
     /// Prepares these sinks; nothing changes yet for those at work. Those that are as before, with the same in their secrets
-    /// and certificates, are not touched. It may wait for a disk, for ever when that is away.
+    /// and certificates, are not touched. It may wait for a disk, for ever when that is away; while an earlier call does, others
+    /// than before cannot be had, and those of before are left as they are.
     ///
     /// # Errors
     /// What is wrong with one of them, or that an earlier call still waits, in a sentence.
     pub(in crate::daemon) fn prepare(&self, sinks: &[Sink]) -> Result<Prepared, String> {
-        let _alone = self.alone()?;
+        let _alone = match self.alone() {
+            Ok(alone) => alone,
+            Err(why) if self.are_same(sinks) => {
+                tracing::warn!(why, "sinks stay as they are");
+                return Ok(Prepared::Same);
+            }
+            Err(why) => return Err(why),
+        };
         let (running, kept) = {
             let all = self.all();
             let running = all.running.iter();
@@ -56,10 +72,20 @@ impl Sinks {
             let prepared = self.ready(sink, before.map(|(_, print)| *print), kept);
             ready.extend(prepared.map_err(|why| format!("sink {}: {why}", sink.name))?);
         }
-        Ok(Prepared {
+        Ok(Prepared::Changed(Change {
             ready,
             sinks: sinks.to_vec(),
-        })
+        }))
+    }
+
+    /// Are these the sinks of now, at work or waited for?
+    fn are_same(&self, sinks: &[Sink]) -> bool {
+        let all = self.all();
+        let running = all.running.iter().map(|one| &one.sink);
+        let now: Vec<&Sink> = running
+            .chain(all.awaited.iter().map(|one| &one.sink))
+            .collect();
+        now.len() == sinks.len() && sinks.iter().all(|sink| now.contains(&sink))
     }
 
     /// Nobody else prepares sinks for as long as this is kept.

@@ -8,18 +8,20 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use super::prepare::{Prepared, Ready};
+use super::prepare::{Change, Prepared, Ready};
 use super::{Kept, Sinks};
 use crate::config::Sink;
 use crate::interface::status::SinkStatus;
 use crate::sink::{Leash, Subscriber};
 
-/// One that has not begun.
+/// One that has not begun. Events wait for it, as many as for every reader: also when something is wrong with it, for that may be
+/// mended.
 #[derive(Debug)]
 pub(super) struct Awaited {
     pub(super) sink: Sink,
-    /// Events wait for it, as many as for every reader.
     leash: Leash,
+    /// With whoever waits for its files, as long as somebody does.
+    pub(super) subscriber: Option<Subscriber>,
     why: String,
 }
 
@@ -45,7 +47,7 @@ impl Sinks {
             }
         }
         let sinks = ready.iter().map(|one| one.sink.clone()).collect();
-        self.switch(Prepared { sinks, ready });
+        self.switch(Prepared::Changed(Change { sinks, ready }));
         for (sink, task) in late {
             self.wait_for(sink, task, Arc::clone(&alone));
         }
@@ -70,6 +72,7 @@ impl Sinks {
         self.all().awaited.push(Awaited {
             sink: sink.clone(),
             leash: subscriber.leash(),
+            subscriber: None,
             why,
         });
         let (this, sink) = (Arc::clone(self), sink.clone());
@@ -94,10 +97,13 @@ impl Sinks {
                 }
             }
             Err(why) => {
-                tracing::error!(why, "a sink does not begin: mend it, then reload");
-                // Events wait for it no longer.
+                tracing::error!(
+                    why,
+                    "a sink does not begin, events wait: mend it, then reload"
+                );
                 if let Some(one) = all.awaited.iter_mut().find(|one| one.sink == *sink) {
                     one.why = why;
+                    one.subscriber = Some(subscriber);
                 }
             }
         }
@@ -105,6 +111,27 @@ impl Sinks {
 }
 
 impl Awaited {
+    /// Is what waits for it what this one would get, whatever else of it is another?
+    pub(super) fn is_for(&self, sink: &Sink) -> bool {
+        (&self.sink.name, self.sink.states) == (&sink.name, sink.states)
+    }
+
+    /// Nobody will take what waits for it: so many events are lost.
+    pub(super) fn give_up(self) -> u64 {
+        self.leash.cut();
+        let reader = self.leash.status();
+        let events = reader.missed.saturating_add(reader.queued);
+        if events > 0 {
+            let sink = self.sink.name;
+            tracing::error!(
+                sink,
+                events,
+                "the events that waited for it are lost: it never began"
+            );
+        }
+        events
+    }
+
     pub(super) fn status(&self) -> SinkStatus {
         let reader = self.leash.status();
         SinkStatus {

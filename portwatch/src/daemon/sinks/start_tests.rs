@@ -21,6 +21,16 @@ CgYIKoZIzj0EAwIDSAAwRQIgUjx+KxomCUoK7J5LeMzaZbTTYLT9ovtcNbX2i1Qh
 -----END CERTIFICATE-----
 ";
 
+/// Whoever waits for this pipe waits no longer when the test ends, however it does: tokio waits for its threads.
+struct Answered<'a>(&'a Path);
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        // Opening both ends wakes whoever opens it, and closing them is the end of the file.
+        let _ = fs::OpenOptions::new().read(true).write(true).open(self.0);
+    }
+}
+
 /// By syslog to nobody, with a certificate that comes from a pipe, as from a disk of the network that hangs.
 fn hanging(pipe: &Path) -> Sink {
     let mode = Mode::RUSR | Mode::WUSR;
@@ -56,6 +66,8 @@ async fn a_disk_that_hangs_keeps_one_sink_from_beginning_and_nothing_else() {
     let (bus, sinks) = sinks(dir.path());
     let (pipe, path) = (dir.path().join("ca"), dir.path().join("events"));
     let configured = [hanging(&pipe), file("file", path.clone(), false)];
+    let answered = pipe.clone();
+    let _answered = Answered(&answered);
     let begun = Instant::now();
     let patience = Duration::from_millis(200);
     sinks.start(&configured, patience).await.expect("begun");
@@ -75,14 +87,20 @@ async fn a_disk_that_hangs_keeps_one_sink_from_beginning_and_nothing_else() {
             .as_deref()
             .is_some_and(|why| why.contains("disk"))
     );
-    let why = sinks.prepare(&configured).err().expect("not now");
+    // Others cannot be had now; whatever else is reloaded need not wait for that.
+    let why = sinks.prepare(&configured[1..]).err().expect("not now");
     assert!(why.contains("still waited for"), "{why}");
+    fs::rename(&path, dir.path().join("rotated")).expect("put away");
+    sinks.switch(sinks.prepare(&configured).expect("as before"));
+    bus.publish(&opened(2));
+    assert_eq!(numbers(&path, 1), [2], "and it is opened anew");
+    assert_eq!(sinks.status()[1].queued, 2);
     // The disk is back: what was told meanwhile is not missed.
     let writing = spawn_blocking(move || fs::write(pipe, CERTIFICATE));
     writing.await.expect("ended").expect("written");
     until(|| {
         let siem = &sinks.status()[1];
-        siem.queued_bytes.is_some_and(|bytes| bytes > 0) && siem.queued == 1
+        siem.queued_bytes.is_some_and(|bytes| bytes > 0) && siem.queued == 2
     })
     .await;
     until(|| sinks.alone().is_ok()).await;
@@ -93,7 +111,7 @@ async fn a_disk_that_hangs_keeps_one_sink_from_beginning_and_nothing_else() {
 #[tokio::test]
 async fn what_is_wrong_is_told_at_the_start_and_also_when_it_comes_late() {
     let dir = tempfile::tempdir().expect("dir");
-    let (_bus, sinks) = sinks(dir.path());
+    let (bus, sinks) = sinks(dir.path());
     let wrong = kafka("siem", &dir.path().join("nowhere"));
     let why = sinks
         .start(&[wrong], PATIENCE)
@@ -105,16 +123,69 @@ async fn what_is_wrong_is_told_at_the_start_and_also_when_it_comes_late() {
     );
     let pipe = dir.path().join("ca");
     let late = hanging(&pipe);
+    let _answered = Answered(&pipe);
     until(|| sinks.alone().is_ok()).await;
     let patience = Duration::from_millis(50);
-    sinks.start(&[late], patience).await.expect("begun");
-    let writing = spawn_blocking(move || fs::write(pipe, "no certificate"));
+    sinks
+        .start(std::slice::from_ref(&late), patience)
+        .await
+        .expect("begun");
+    bus.publish(&opened(1));
+    let writing = spawn_blocking({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "no certificate")
+    });
     writing.await.expect("ended").expect("written");
     until(|| sinks.alone().is_ok()).await;
     let status = sinks.status();
     let why = status[0].error.as_deref().unwrap_or_default();
     assert!(why.contains("no certificate"), "{why}");
-    // Another configuration takes it away.
+    // Events wait for it all the same.
+    bus.publish(&opened(2));
+    assert_eq!((sinks.status()[0].queued, sinks.status()[0].lost), (2, 0));
+    // Mended, it gets them, also when its settings are others.
+    fs::remove_file(&pipe).expect("removed");
+    fs::write(&pipe, CERTIFICATE).expect("written");
+    let mended = Sink {
+        sync: crate::sink::Sync::Always,
+        ..late
+    };
+    sinks.switch(sinks.prepare(&[mended]).expect("right"));
+    until(|| {
+        let siem = &sinks.status()[0];
+        siem.queued_bytes.is_some_and(|bytes| bytes > 0) && siem.queued == 2
+    })
+    .await;
+    bus.close();
+    sinks.end(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_sink_that_is_taken_away_before_it_begins_is_lost_and_counted() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (bus, sinks) = sinks(dir.path());
+    let pipe = dir.path().join("ca");
+    let late = hanging(&pipe);
+    let _answered = Answered(&pipe);
+    let patience = Duration::from_millis(50);
+    sinks
+        .start(std::slice::from_ref(&late), patience)
+        .await
+        .expect("begun");
+    bus.publish(&opened(1));
+    let writing = spawn_blocking({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "no certificate")
+    });
+    writing.await.expect("ended").expect("written");
+    until(|| sinks.alone().is_ok()).await;
     sinks.switch(sinks.prepare(&[]).expect("right"));
     assert!(sinks.status().is_empty());
+    // It comes back, mended.
+    fs::remove_file(&pipe).expect("removed");
+    fs::write(&pipe, CERTIFICATE).expect("written");
+    sinks.switch(sinks.prepare(&[late]).expect("right"));
+    assert_eq!((sinks.status()[0].queued, sinks.status()[0].lost), (0, 1));
+    bus.close();
+    sinks.end(PATIENCE).await;
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::disk::bad;
 use super::tests::{SMALL, last_file, lines, numbers, opened, read, read_for, read_indices, told};
 use super::{Bounds, segment};
+use crate::sink::disk::bad;
 
 const LARGE: Bounds = Bounds {
     bytes: 16 << 20,

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::{self, Filled, fill};
 use super::frame::{self, Found};
 use super::read::CHUNK;
+use crate::sink::disk::{self, Filled, fill};
 
 /// Which index comes behind everything in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::disk;
 use super::frame::{self, Found};
+use crate::sink::disk;
 use crate::sink::settle::Settled;
 
 /// Name of the file.

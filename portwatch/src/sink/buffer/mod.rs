@@ -4,7 +4,6 @@
 //! is lost (dropped for want of room, torn by a crash, damaged by a bad disk) shows as a hole between two indices,
 //! also after a restart, and the reader tells of it at its place.
 
-mod disk;
 mod end;
 mod frame;
 #[cfg(any(test, fuzzing))]
@@ -23,8 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-#[cfg(test)]
-pub(super) use disk::bad;
 use end::End;
 use list::List;
 pub use read::{Hole, Read, Reader};

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Shared;
-use super::disk::{self, Filled, fill};
 use super::frame::{self, Found, MAX_FRAME};
 use super::mark::Mark;
 use super::patience::Patience;
+use crate::sink::disk::{self, Filled, fill};
 
 /// Bytes that are read at once; more than the longest record.
 pub(super) const CHUNK: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk;
+use crate::sink::disk;
 
 /// Digits of a name: every index, in order when they are sorted as text.
 const DIGITS: usize = 20;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::disk::bad;
 use super::{Bounds, Gauge, Hole, Read, Reader, Writer, list, open, segment};
+use crate::sink::disk::bad;
 use crate::sink::settle::fail;
 
 pub(super) const SMALL: Bounds = Bounds {
@@ -248,6 +248,24 @@ fn a_sync_that_failed_is_made_good_for_before_another_file_begins() {
     assert_eq!(segment::all(dir.path()).expect("listed").len(), 2);
     writer.settle().expect("synced");
     assert_eq!(read(&mut reader), numbers(0..51));
+}
+
+/// The page that could not be written is no longer in memory, and cannot be read either.
+#[test]
+fn what_a_failed_sync_has_lost_keeps_nothing_else_from_being_written() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut writer, mut reader, _) = opened(dir.path(), SMALL);
+    fail::next(1);
+    writer.append(&lines(0, 100, 80)).expect("written");
+    writer.settle().expect_err("failed");
+    let file = segment::all(dir.path()).expect("listed")[0].0;
+    let path = segment::path(dir.path(), file);
+    bad::sector(&path, 4_096);
+    writer.settle().expect("synced");
+    writer.append(&lines(100, 1, 80)).expect("written");
+    assert_eq!(segment::all(dir.path()).expect("listed").len(), 2);
+    bad::none();
+    assert_eq!(read(&mut reader), numbers(0..101));
 }
 
 #[derive(Clone, Debug)]

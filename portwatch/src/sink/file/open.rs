@@ -153,7 +153,6 @@ pub(super) fn identity(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// As `write_all`, and tells how much was written before an error.
 /// Newlines. So many at once that a byte holds their number: the processor then compares a register full of bytes at a
 /// time.
 fn count_lines(bytes: &[u8]) -> u64 {
@@ -164,6 +163,7 @@ fn count_lines(bytes: &[u8]) -> u64 {
         .sum()
 }
 
+/// As `write_all`, and tells how much was written before an error.
 fn write_all(file: &mut File, bytes: &[u8]) -> (usize, Option<io::Error>) {
     let mut written = 0;
     while written < bytes.len() {

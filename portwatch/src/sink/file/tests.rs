@@ -9,6 +9,7 @@ use flate2::read::GzDecoder;
 use super::{Begin, FileSink, Turnover};
 use crate::render::Format;
 use crate::sink::chain::{Chain, Verifier};
+use crate::sink::disk::bad;
 use crate::sink::intake::Place as _;
 use crate::sink::settle::fail;
 
@@ -349,6 +350,26 @@ fn what_a_failed_sync_may_have_lost_is_written_again_before_the_file_is_put_away
     let away = predecessors(&path);
     assert_eq!(away[0].1, "one\ntwo\n");
     assert_eq!((text(&path).as_str(), sink.lost()), ("", 0));
+}
+
+/// What the kernel could not write it has dropped, and the disk cannot read it either.
+#[test]
+fn lines_that_can_no_longer_be_read_keep_no_others_from_being_written() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("x.jsonl");
+    let mut sink = begin(&path, NEVER);
+    sink.write(b"one\n").expect("written");
+    sink.settle().expect("synced");
+    sink.write(b"two\nthree\n").expect("written");
+    fail::next(1);
+    sink.settle().expect_err("failed");
+    bad::sector(&path, 4);
+    sink.settle().expect("synced");
+    bad::none();
+    assert_eq!(sink.lost(), 2);
+    sink.write(b"four\n").expect("written");
+    sink.settle().expect("synced");
+    assert_eq!(text(&path), "one\nfour\n");
 }
 
 #[test]

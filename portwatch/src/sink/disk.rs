@@ -64,13 +64,14 @@ pub(super) fn is_bad(error: &io::Error) -> bool {
     )
 }
 
+/// As [`std::os::unix::fs::FileExt::read_at`]; tests have it fail.
 #[cfg(not(test))]
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, bytes, at)
 }
 
 #[cfg(test)]
-use bad::read_at;
+pub(super) use bad::read_at;
 
 /// A disk with bad sectors, for tests: those of this thread.
 #[cfg(test)]
@@ -125,7 +126,7 @@ pub(in crate::sink) mod bad {
     }
 
     /// As the kernel reads: up to the bad page, and not from there.
-    pub(super) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    pub(in crate::sink) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         let inode = file.metadata()?.ino();
         let next = SECTORS.with_borrow_mut(|sectors| {
             let bad = sectors.iter_mut().filter(|one| one.inode == inode);
