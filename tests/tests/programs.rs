@@ -14,7 +14,7 @@ use portwatch_tests::harness::program::{
     Program, find, free_tcp_port, free_udp_port, nginx, wait_for,
 };
 use portwatch_tests::harness::{
-    Capability, Context, Event, Outcome, Part, Scenario, Sees, Watch, locate, suite,
+    Capability, Company, Context, Event, Outcome, Part, Scenario, Sees, Watch, locate, suite,
 };
 use serde_json::json;
 
@@ -23,43 +23,43 @@ fn main() -> ExitCode {
         Scenario {
             name: "nginx_master_and_workers",
             run: nginx_master_and_workers,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
         Scenario {
             name: "redis_on_tcp_and_unix",
             run: redis_on_tcp_and_unix,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
         Scenario {
             name: "python_http_server",
             run: python_http_server,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
         Scenario {
             name: "python_udp_server",
             run: python_udp_server,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
         Scenario {
             name: "threaded_server",
             run: threaded_server,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
         Scenario {
             name: "socket_activation",
             run: socket_activation,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
         Scenario {
             name: "named_network_namespace",
             run: named_network_namespace,
-            alone: false,
+            company: Company::Together,
             part: Part::Kernel,
         },
     ])

@@ -69,6 +69,10 @@ pub(crate) struct Args {
     /// Guests side by side; one for each processor when left out
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
+    /// Only the storms and scans that are told in the table of docs/storms.md, which it writes; on each rung, with nothing
+    /// taken away, unless other cells are asked for
+    #[arg(long)]
+    storms: bool,
     /// Virtual processors of a guest
     #[arg(long, default_value_t = 1)]
     cpus: u16,
@@ -112,8 +116,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         && args.arguments.is_empty()
         && args.append.is_empty()
         && args.suite == SCENARIOS;
-    if whole || args.write {
+    if (whole && !args.storms) || args.write {
         document::write(&host::root()?, &outcomes)?;
+    } else if args.storms {
+        document::write_storms(&host::root()?, &outcomes)?;
     }
     let bad = outcomes.iter().filter(|outcome| !outcome.good()).count();
     if bad > 0 {
@@ -173,7 +179,12 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
         [] => &[ELSEWHERE.to_owned()],
         some => some,
     };
-    let cells = cell::choose(&rungs, &args.conditions)?;
+    let mut cells = cell::choose(&rungs, &args.conditions)?;
+    if args.storms && unasked {
+        cells.retain(|cell| cell.condition.is_none() && cell.cpus.is_none());
+    }
+    let mut arguments = args.arguments.clone();
+    arguments.extend(args.storms.then(|| "--part=storm".to_owned()));
     let boots = cell::boots(&cells, kernels.len(), workers);
     let mut missing = Vec::new();
     for wanted in kernels {
@@ -197,7 +208,7 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
     let suite = Suite::build(&root, &args.suite, args.release, cross.as_ref())?;
     let folder = root.join("target/vm");
     let _held = hold(&folder)?;
-    let seen = Seen::of(&folder, &suite, &args.arguments)?;
+    let seen = Seen::of(&folder, &suite, &arguments)?;
     let mut jobs = jobs(&asked);
     let order: Vec<(String, String)> = jobs
         .iter()
@@ -242,7 +253,7 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
         },
         suite: &suite,
         extra: &args.add,
-        arguments: &args.arguments,
+        arguments: &arguments,
         folder,
         keep: args.keep,
         // A fault that is asked for is no result.

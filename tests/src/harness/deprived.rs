@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::condition::Claim;
 use super::rungs::Rung;
-use super::suite::{Context, Outcome, Part, Scenario};
+use super::suite::{Company, Context, Outcome, Part, Scenario};
 use super::watch::{self, Watch};
 
 /// The scenario.
 pub const SCENARIO: Scenario = Scenario {
     name: "condition::claim_is_kept",
     run: claim_is_kept,
-    alone: false,
+    company: Company::Together,
     part: Part::Kernel,
 };
 

@@ -26,6 +26,6 @@ pub mod watch;
 pub use event::Event;
 pub use kind::{Kind, Sock};
 pub use rungs::{Capability, Rung, Sees};
-pub use suite::{Context, Outcome, Part, Scenario};
+pub use suite::{Company, Context, Outcome, Part, Scenario};
 pub use trigger::Actor;
 pub use watch::Watch;

@@ -36,23 +36,40 @@ pub struct Scenario {
     pub name: &'static str,
     /// Does it, and judges what portwatch says.
     pub run: fn(&Context) -> Result<Outcome>,
-    /// Runs when all others are done, and by itself: it floods, so that others could not trust their
-    /// clocks, nor the shared portwatch its rings. It must not use the shared portwatch.
-    pub alone: bool,
+    /// With which others it can run at a time.
+    pub company: Company,
     /// Whose doing it is about.
     pub part: Part,
 }
+
+/// With which others a scenario can run at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// With as many as there are threads; they share a portwatch.
+    Together,
+    /// With [`SIDE_BY_SIDE`] of its like, when the others are done: it mostly waits, in a network namespace of its own, for what a
+    /// portwatch of its own says of a storm that it makes there. It must not use the shared portwatch.
+    Beside,
+    /// By itself, last: it floods, so that others could not trust their clocks, nor the shared portwatch its rings. It must not use
+    /// the shared portwatch.
+    Alone,
+}
+
+/// So many that mostly wait run at a time, however many processors there are.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Whose doing a scenario is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The kernel has a part in it: it may differ on each, on each rung, and with each thing that is taken away.
     Kernel,
+    /// The same, and what it makes is a line of the table of storms.
+    Storm,
     /// portwatch's own, whatever the kernel is: mails, sinks, files. Emulated, these take as long as all others.
     Userland,
 }
 
-/// Set to `kernel`, it leaves out what the kernel has no part in.
+/// Set to `kernel`, it leaves out what the kernel has no part in; set to `storm`, all but what is in the table of storms.
 const PART: &str = "PORTWATCH_TEST_PART";
 
 /// What every scenario is given.
@@ -224,11 +241,13 @@ impl Context {
     }
 }
 
-/// Runs scenarios as a test binary does: `[--rung RUNG] [libtest options] [FILTER]`. The rung can also
-/// come from `PORTWATCH_TEST_RUNG`.
+/// Runs scenarios as a test binary does: `[--rung RUNG] [--part kernel|storm] [libtest options] [FILTER]`. The rung can also
+/// come from `PORTWATCH_TEST_RUNG`, the part from `PORTWATCH_TEST_PART`.
 #[must_use]
 pub fn run(scenarios: &[Scenario]) -> ExitCode {
-    let (rung, rest) = split_rung(std::env::args());
+    let mut rest: Vec<String> = std::env::args().collect();
+    let rung = asked_option(&mut rest, "--rung", "PORTWATCH_TEST_RUNG");
+    let asked = asked_option(&mut rest, "--part", PART).unwrap_or_default();
     if let Some(unknown) = rung.as_deref().filter(|name| Rung::named(name).is_none()) {
         eprintln!(
             "no rung {unknown:?}; there are {}",
@@ -251,29 +270,36 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
     arguments.test_threads = arguments
         .test_threads
         .or_else(|| threads.and_then(|number| number.parse().ok()));
-    let is_kernel_alone = std::env::var(PART).is_ok_and(|part| part == "kernel");
-    let wanted = scenarios
-        .iter()
-        .filter(|scenario| !is_kernel_alone || scenario.part == Part::Kernel);
-    let (alone, mut together): (Vec<Scenario>, Vec<Scenario>) =
-        wanted.partition(|scenario| scenario.alone);
+    let is_asked = |scenario: &&Scenario| match asked.as_str() {
+        "kernel" => scenario.part != Part::Userland,
+        "storm" => scenario.part == Part::Storm,
+        _ => true,
+    };
+    let wanted: Vec<Scenario> = scenarios.iter().filter(is_asked).copied().collect();
+    let of = |company: Company| -> Vec<Scenario> {
+        let these = wanted.iter().filter(|one| one.company == company);
+        these.copied().collect()
+    };
+    let mut together = of(Company::Together);
     together.splice(0..0, condition.map(|_| deprived::SCENARIO));
     // Where portwatch has to refuse, there is nothing that it could see.
     if condition.is_some_and(|one| matches!(one.claim, Claim::Refuses(_))) {
         together.truncate(1);
         return run_part(&together, rung, condition, &arguments);
     }
-    let first = run_part(&together, rung.clone(), condition, &arguments);
-    if alone.is_empty() {
-        return first;
+    let mut all = run_part(&together, rung.clone(), condition, &arguments);
+    for (company, threads) in [(Company::Beside, SIDE_BY_SIDE), (Company::Alone, 1)] {
+        let these = of(company);
+        if these.is_empty() {
+            continue;
+        }
+        arguments.test_threads = Some(threads);
+        let part = run_part(&these, rung.clone(), condition, &arguments);
+        if all == ExitCode::SUCCESS {
+            all = part;
+        }
     }
-    arguments.test_threads = Some(1);
-    let second = run_part(&alone, rung, condition, &arguments);
-    if first == ExitCode::SUCCESS {
-        second
-    } else {
-        first
-    }
+    all
 }
 
 /// Runs scenarios that share a portwatch, and judges its stream at the end.
@@ -294,8 +320,11 @@ fn run_part(
         Trial::ignorable_test(scenario.name, move || perform(scenario, &context))
     });
     let conclusion = libtest_mimic::run(arguments, trials.collect());
-    // Those that run alone flood: the shared portwatch, which may have been asked for its rung, loses then.
-    if scenarios.iter().all(|scenario| scenario.alone) {
+    // Others flood, or make storms: the shared portwatch, which may have been asked for its rung, loses then.
+    if scenarios
+        .iter()
+        .all(|scenario| scenario.company != Company::Together)
+    {
         return conclusion.exit_code();
     }
     if context.report.is_read() {
@@ -357,19 +386,18 @@ fn as_root(run: fn(&Context) -> Result<Outcome>, context: &Context) -> Result<Ou
     run(context)
 }
 
-/// Takes `--rung R` or `--rung=R` out of the arguments.
-fn split_rung(args: impl Iterator<Item = String>) -> (Option<String>, Vec<String>) {
-    let mut rung = std::env::var("PORTWATCH_TEST_RUNG")
-        .ok()
-        .filter(|name| !name.is_empty());
+/// Takes `--name VALUE` or `--name=VALUE` out of the arguments, or else what the environment has.
+fn asked_option(arguments: &mut Vec<String>, name: &str, variable: &str) -> Option<String> {
+    let mut value = std::env::var(variable).ok();
     let mut rest = Vec::new();
-    let mut args = args;
-    while let Some(arg) = args.next() {
-        match arg.strip_prefix("--rung") {
-            Some("") => rung = args.next(),
-            Some(value) => rung = Some(value.trim_start_matches('=').to_owned()),
-            None => rest.push(arg),
+    let mut words = std::mem::take(arguments).into_iter();
+    while let Some(word) = words.next() {
+        match word.strip_prefix(name) {
+            Some("") => value = words.next(),
+            Some(told) if told.starts_with('=') => value = Some(told[1..].to_owned()),
+            _ => rest.push(word),
         }
     }
-    (rung, rest)
+    *arguments = rest;
+    value.filter(|value| !value.is_empty())
 }

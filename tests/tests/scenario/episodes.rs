@@ -10,7 +10,7 @@ use portwatch_tests::harness::{Actor, Context, Event, Outcome};
 
 use super::scenarios;
 
-scenarios!(alone "episodes": burst_names_none, scan_of_tcp, scan_of_udp, leak);
+scenarios!(storm alone "episodes": burst_names_none, scan_of_tcp, scan_of_udp; beside leak);
 
 /// Thousands of connections as fast as they can be made, each completed: success, and no storm.
 fn burst_names_none(context: &Context) -> Result<Outcome> {

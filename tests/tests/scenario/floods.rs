@@ -14,7 +14,7 @@ use portwatch_tests::harness::{Actor, Context, Event, Outcome};
 
 use super::scenarios;
 
-scenarios!(alone "floods": every_queue_and_cookie, among_new_listeners, web_burst, half_sent_requests);
+scenarios!(storm alone "floods": among_new_listeners, web_burst, half_sent_requests; beside every_queue_and_cookie);
 
 /// The issue of a flood is named within this time.
 const SOON: Duration = Duration::from_secs(2);

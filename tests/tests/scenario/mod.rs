@@ -49,28 +49,32 @@ use portwatch_tests::harness::Scenario;
 
 /// A list of scenarios named after their functions.
 ///
-/// `scenarios!(alone "module": …)` for those that flood, see [`Scenario::alone`]; `scenarios!(userland "module": …)`, before
-/// `alone` where it is both, for those that the kernel has no part in, see [`portwatch_tests::harness::Part`].
+/// `scenarios!("module": …)` for those that run together, `beside` or `alone` before the module for others, or for some of them; see
+/// [`portwatch_tests::harness::Company`]. `userland` and `storm` before that say whose doing they are about; see
+/// [`portwatch_tests::harness::Part`].
 macro_rules! scenarios {
     (userland alone $module:literal: $($function:ident),* $(,)?) => {
-        scenarios!(@ true, Userland, $module, $($function),*);
+        scenarios!(@ $module, $(Userland Alone $function)*);
     };
     (userland $module:literal: $($function:ident),* $(,)?) => {
-        scenarios!(@ false, Userland, $module, $($function),*);
+        scenarios!(@ $module, $(Userland Together $function)*);
+    };
+    (storm alone $module:literal: $($function:ident),*; beside $($other:ident),* $(,)?) => {
+        scenarios!(@ $module, $(Storm Alone $function)* $(Storm Beside $other)*);
     };
     (alone $module:literal: $($function:ident),* $(,)?) => {
-        scenarios!(@ true, Kernel, $module, $($function),*);
+        scenarios!(@ $module, $(Kernel Alone $function)*);
     };
     ($module:literal: $($function:ident),* $(,)?) => {
-        scenarios!(@ false, Kernel, $module, $($function),*);
+        scenarios!(@ $module, $(Kernel Together $function)*);
     };
-    (@ $alone:literal, $part:ident, $module:literal, $($function:ident),*) => {
+    (@ $module:literal, $($part:ident $company:ident $function:ident)*) => {
         /// The scenarios of this file.
         pub(crate) const ALL: &[portwatch_tests::harness::Scenario] = &[$(
             portwatch_tests::harness::Scenario {
                 name: concat!($module, "::", stringify!($function)),
                 run: |context| $function(context).map(Into::into),
-                alone: $alone,
+                company: portwatch_tests::harness::Company::$company,
                 part: portwatch_tests::harness::Part::$part,
             },
         )*];
@@ -88,10 +92,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         raw::ALL,
         rendering::ALL,
         siem::ALL,
+        // What takes longest begins first.
+        scans::ALL,
         episodes::ALL,
         floods::ALL,
         kinds::ALL,
-        scans::ALL,
         respond::ALL,
         failure::ALL,
         holders::ALL,

@@ -12,7 +12,7 @@ use portwatch_tests::harness::{Context, Event, Outcome};
 
 use super::scenarios;
 
-scenarios!(alone "scans": nmap_half_open, nmap_connects, nmap_datagrams, half_open, slow, other_ports);
+scenarios!(storm alone "scans": nmap_half_open, nmap_connects, nmap_datagrams, half_open; beside slow, other_ports);
 
 /// Ports of a scan.
 const PORTS: u32 = 1_000;

@@ -39,6 +39,11 @@ pub(crate) fn write(root: &Path, outcomes: &[Outcome]) -> Result<()> {
     storms::write(root, outcomes)
 }
 
+/// Writes the table in docs/storms.md alone.
+pub(crate) fn write_storms(root: &Path, outcomes: &[Outcome]) -> Result<()> {
+    storms::write(root, outcomes)
+}
+
 fn render(outcomes: &[Outcome]) -> String {
     let mut text = INTRO.to_owned();
     text += &glance(outcomes);
