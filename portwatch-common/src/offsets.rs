@@ -181,6 +181,8 @@ offsets! {
     sk_socket: "sock", "sk_socket";
     /// sock: BIT offset of `sk_userlocks` (4 bits).
     sk_userlocks_bit: "sock", "sk_userlocks";
+    /// sock: BIT offset of `sk_kern_sock` (1 bit).
+    sk_kern_sock_bit: "sock", "sk_kern_sock";
     /// sock: longest accept queue.
     sk_max_ack_backlog: "sock", "sk_max_ack_backlog";
     /// skb: start of its memory.

@@ -102,6 +102,12 @@ pub fn is_bound_explicitly(sk: impl Object) -> bool {
     bits(sk, offset!(sk_userlocks_bit), 0xf) & SOCK_BIND_LOCKS != 0
 }
 
+/// Is it the kernel's own? Not known where the field is not.
+#[inline(always)]
+pub fn is_kernels(sk: impl Object) -> bool {
+    bits(sk, offset!(sk_kern_sock_bit), 1) != 0
+}
+
 /// The `struct sock` behind a `struct socket`; 0 when there is none.
 #[inline(always)]
 pub fn of_socket(socket: u64) -> u64 {

@@ -19,9 +19,16 @@ traced! {
     fexit FExitContext "raw_hash_sk": raw_open_fexit / raw_open_fexit_spare, RAW_OPEN, raw_open_exit
 }
 
+/// Each new network namespace gets some of the kernel's own, one after another to send by, which are hashed and taken out again
+/// in the same call (`inet_ctl_sock_create`): whoever starts a container would be told to listen to all its packets.
+#[inline(always)]
+fn is_news(sk: u64) -> bool {
+    !sock::is_kernels(sk)
+}
+
 #[inline(never)]
 fn raw_open_exit(context: *mut c_void, turn: Turn) -> i32 {
-    if turn.is_mine(result(context, 1) == 0) {
+    if turn.is_mine(result(context, 1) == 0 && is_news(argument(context, 0))) {
         // SAFETY: argument 0 is a `struct sock *`.
         unsafe { ensure_cookie(context, 0) };
         opened(argument(context, 0), Mechanism::FEXIT);
@@ -32,7 +39,10 @@ fn raw_open_exit(context: *mut c_void, turn: Turn) -> i32 {
 /// As [`raw_open_fexit`], at entry: `raw_hash_sk` cannot fail.
 #[kprobe]
 pub fn raw_open_kprobe(context: ProbeContext) -> u32 {
-    opened(context.arg::<u64>(0).unwrap_or(0), Mechanism::KPROBE);
+    let sk = context.arg::<u64>(0).unwrap_or(0);
+    if is_news(sk) {
+        opened(sk, Mechanism::KPROBE);
+    }
     0
 }
 
@@ -56,7 +66,7 @@ traced! {
 
 #[inline(never)]
 fn raw_close_entry(context: *mut c_void, turn: Turn) -> i32 {
-    if turn.is_mine(true) {
+    if turn.is_mine(is_news(argument(context, 0))) {
         emit::close(argument(context, 0), Mechanism::FENTRY);
     }
     0
@@ -65,7 +75,10 @@ fn raw_close_entry(context: *mut c_void, turn: Turn) -> i32 {
 /// As [`raw_close_fentry`].
 #[kprobe]
 pub fn raw_close_kprobe(context: ProbeContext) -> u32 {
-    emit::close(context.arg::<u64>(0).unwrap_or(0), Mechanism::KPROBE);
+    let sk = context.arg::<u64>(0).unwrap_or(0);
+    if is_news(sk) {
+        emit::close(sk, Mechanism::KPROBE);
+    }
     0
 }
 

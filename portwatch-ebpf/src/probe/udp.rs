@@ -114,10 +114,11 @@ fn post_bind(context: &SockContext) -> i32 {
     1
 }
 
-/// TCP's successful bind is not news (listen is), its refusal is.
+/// TCP's successful bind is not news (listen is), its refusal is. Nor is one that takes no port (`IP_BIND_ADDRESS_NO_PORT`): that is
+/// a client, who gets his port when he connects.
 #[inline(always)]
 fn is_news(sk: u64, result: i32) -> bool {
-    result != 0 || is_reported(sock::protocol(sk))
+    result != 0 || (is_reported(sock::protocol(sk)) && sock::port(sk) != 0)
 }
 
 /// A bind ended that is news.

@@ -46,12 +46,21 @@ pub(super) fn walk(
         held: Vec::with_capacity(expected),
         ..Walk::default()
     };
-    let all = sensors.inventory(connections, &mut |record| match decode_held(record) {
-        Ok(held) => walk.held.push(held),
-        Err(_) => walk.errors += 1,
-    })?;
+    let all = sensors.inventory(connections, &mut |record| walk.take(record))?;
     walk.is_cut_short = !all;
     Ok(walk)
+}
+
+impl Walk {
+    fn take(&mut self, record: &[u8]) {
+        match decode_held(record) {
+            Ok(held) => self.held.push(held),
+            // A listener of DCCP or SMC, say, is none that is watched: it must not keep the walk from being whole, by which the
+            // end of all others is found.
+            Err(error) if error.is_unwatched() => {}
+            Err(_) => self.errors += 1,
+        }
+    }
 }
 
 /// What the host looks like now.

@@ -76,8 +76,10 @@ pub(super) struct Pipeline {
     pub(super) found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     /// A look is under way elsewhere: its answer must find the suspects that it was asked about.
     pub(super) looking: bool,
-    /// Records were lost since the last look; counts what the look finds.
-    pub(super) after_gap: bool,
+    /// When the last records were lost that no look has made good for yet.
+    pub(super) after_gap: Option<BootNs>,
+    /// The look beyond descriptors found another one under way, and waits for its end.
+    pub(super) beyond: Option<MergeReason>,
     /// What the look after a loss found so far; told when its suspects are decided, and when it began.
     pub(super) report: Option<(Reconciled, BootNs)>,
     /// When to look again because an owner ended.
@@ -190,7 +192,8 @@ impl Pipeline {
             self_test: None,
             found: mpsc::channel(4),
             looking: false,
-            after_gap: false,
+            after_gap: None,
+            beyond: None,
             report: None,
             hint: None,
             unhooked: Vec::new(),

@@ -74,7 +74,12 @@ impl Pipeline {
     /// those in flight between processes.
     pub(super) fn look_beyond(&mut self, reason: MergeReason) {
         let has_iterator = self.sensors.as_ref().is_some_and(Sensors::has_iterator);
-        if self.looking || !has_iterator {
+        if !has_iterator {
+            return;
+        }
+        if self.looking {
+            // Each beat asks after suspects first: where there are some at each, its turn would never come.
+            self.beyond = Some(reason);
             return;
         }
         self.looking = true;
@@ -115,7 +120,9 @@ impl Pipeline {
         self.unhooked = self.without_hook();
         self.watched = self.holders_of(&self.unhooked);
         let suspects = self.inventory.suspects().to_vec();
-        let lost_before = std::mem::take(&mut self.after_gap);
+        // A look that began before the loss has made nothing good for.
+        let began = snapshot.began;
+        let lost_before = self.after_gap.take_if(|lost| began >= *lost).is_some();
         if lost_before || reason == MergeReason::Gap {
             let report = Reconciled {
                 found,
@@ -153,6 +160,23 @@ impl Pipeline {
 
     pub(super) fn found(&mut self, found: Found) {
         self.looking = false;
+        let is_error = match found {
+            Found::Snapshot(Err(_), _) | Found::Beyond(Err(_), _) | Found::Alive(Err(_)) => true,
+            Found::Snapshot(..) | Found::Beyond(..) | Found::Alive(_) => false,
+        };
+        self.take_found(found);
+        // What had to wait for its end; not again at once where it fails.
+        if !self.looking && !is_error && self.after_gap.is_some() {
+            self.look_again(MergeReason::Gap);
+        }
+        if !self.looking
+            && let Some(reason) = self.beyond.take()
+        {
+            self.look_beyond(reason);
+        }
+    }
+
+    fn take_found(&mut self, found: Found) {
         match found {
             Found::Snapshot(Ok(collected), reason) => {
                 for refused in &collected.refused {
@@ -166,8 +190,17 @@ impl Pipeline {
                 // A descriptor's socket is the iterator's to tell, which knows a server's from a client's.
                 snapshot.held.clear();
                 snapshot.complete = false;
+                // Whose descriptors cannot be read, his clients seem to have none.
+                if !collected.knows_holders {
+                    snapshot
+                        .unheld
+                        .retain(|one| !one.sock.protocol.is_datagram());
+                }
                 self.drain();
+                // This is no look at all sockets: what was lost is still to be made good for.
+                let lost = self.after_gap.take();
                 self.merge(snapshot, reason);
+                self.after_gap = lost;
                 // Every now and then, and after what takes most.
                 memory::give_back();
             }
@@ -303,7 +336,7 @@ impl Pipeline {
             self.push(event, loss.to, None, Waits::default());
         }
         if reconcile {
-            self.after_gap = true;
+            self.after_gap = Some(at);
             self.look_again(MergeReason::Gap);
         }
     }

@@ -72,3 +72,14 @@ pub enum DecodeError {
         ret: i32,
     },
 }
+
+impl DecodeError {
+    /// The record is whole, and about a socket that portwatch does not watch.
+    #[must_use]
+    pub const fn is_unwatched(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownFamily(_) | Self::UnknownSocketType { .. } | Self::UnknownProtocol { .. }
+        )
+    }
+}

@@ -343,6 +343,11 @@ fn processes_and_holders() {
         decode(held.as_bytes()).err()
     );
     assert!(decode_held(life.as_bytes()).is_err(), "another kind");
+    // A listener of SMC, which the iterator shows as well.
+    held.header.len -= 1;
+    held.sock.protocol = 256;
+    let unwatched = decode_held(held.as_bytes()).expect_err("not watched");
+    assert!(unwatched.is_unwatched(), "{unwatched}");
 
     let mut close: CloseRecord = zeroed();
     close.header = header(EventKind::LISTENER_CLOSED, size_of::<CloseRecord>());

@@ -128,6 +128,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// UDP and UDP-Lite, of whose sockets no state tells whether they are a server's.
+    #[must_use]
+    pub const fn is_datagram(self) -> bool {
+        matches!(self, Self::Udp | Self::Udplite)
+    }
+
     /// Are its sockets told apart by ports? A vsock has ports as well, of 32 bits.
     #[must_use]
     pub const fn has_ports(self) -> bool {

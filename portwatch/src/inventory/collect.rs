@@ -21,6 +21,8 @@ pub struct Collected {
     pub snapshot: Snapshot,
     /// One sentence for each table, namespace or process list that was refused.
     pub refused: Vec<String>,
+    /// The descriptors of every process could be read: what none of them refers to is held by nobody.
+    pub knows_holders: bool,
 }
 
 /// Looks at every socket that receives, in every network namespace that a process lives in.
@@ -55,12 +57,57 @@ pub fn collect() -> io::Result<Collected> {
     if !holders.complete {
         refused.push("the descriptors of some processes cannot be read; run as root".to_owned());
     }
-    let mut namespaces: HashSet<u32> = spaces.pid_of.into_keys().collect();
-    namespaces.insert(home);
+    let knows_holders = holders.complete;
     let mut snapshot = assemble(began, one_row_a_socket(rows, &holders), holders);
+    let enter = |netns: u32| match netns == home {
+        true => Ok(datagrams(netns)),
+        false => match spaces.pid_of.get(&netns) {
+            Some(&pid) => within(netns, pid, || datagrams(netns)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        },
+    };
+    still_there(&mut snapshot.unheld, |netns| enter(netns).ok().flatten());
+    let mut namespaces: HashSet<u32> = spaces.pid_of.keys().copied().collect();
+    namespaces.insert(home);
     snapshot.complete = refused.is_empty();
     snapshot.namespaces = namespaces;
-    Ok(Collected { snapshot, refused })
+    Ok(Collected {
+        snapshot,
+        refused,
+        knows_holders,
+    })
+}
+
+/// Leaves out datagram sockets that are gone: clients come and go, and one that was closed between the look at the tables and
+/// the look at descriptors has none, as the kernel's own have none. `now` tells the inodes that a namespace has; where it cannot,
+/// none is believed.
+pub(super) fn still_there(unheld: &mut Vec<Unheld>, now: impl Fn(u32) -> Option<HashSet<u64>>) {
+    let mut known: HashMap<u32, HashSet<u64>> = HashMap::new();
+    unheld.retain(|one| {
+        let Some(inode) = one.sock.inode.filter(|_| one.sock.protocol.is_datagram()) else {
+            return true;
+        };
+        let netns = one.sock.netns;
+        let there = known
+            .entry(netns)
+            .or_insert_with(|| now(netns).unwrap_or_default());
+        there.contains(&inode)
+    });
+}
+
+/// The inodes of the datagram sockets of the calling thread's namespace; nothing where the kernel refuses a table.
+fn datagrams(netns: u32) -> Option<HashSet<u64>> {
+    let mut diag = SockDiag::open(netns).ok();
+    let mut found = HashSet::new();
+    for table in Table::all().into_iter().filter(|table| table.is_datagram()) {
+        let rows = diag.as_mut().map(|diag| diag.rows(table));
+        let rows = match rows {
+            Some(Ok(rows)) => rows,
+            _ => read(instead_of(table)?, netns).ok()?,
+        };
+        found.extend(rows.into_iter().filter_map(|row| row.sock.inode));
+    }
+    Some(found)
 }
 
 /// Which of the suspects still live: for [`super::Inventory::resolve_suspects`]. One that cannot be

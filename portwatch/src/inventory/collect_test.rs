@@ -12,9 +12,11 @@ use rustix::net::{
     AddressFamily, Protocol as Number, RawProtocol, SocketType as Kind, bind, listen, socket,
 };
 
-use super::collect::{alive, collect, listening};
+use super::collect::{alive, collect, listening, still_there};
+use super::fixture::{tcp, udp};
 use super::namespaces::{current, within};
 use super::proc_net::{instead_of, read};
+use super::snapshot::Unheld;
 use super::sock_diag::{SockDiag, Table};
 use super::{Inventory, MergeReason, Snapshot, Suspect, is_synthetic};
 use crate::decode::record::{Held, UnixName};
@@ -303,4 +305,33 @@ fn another_namespace_is_looked_into() {
     }
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Between the look at the tables and the look at descriptors a client was closed.
+#[test]
+fn a_client_that_is_gone_is_no_socket_that_nobody_holds() {
+    let of = |sock| Unheld {
+        at: BootNs(1),
+        sock,
+        unix: None,
+    };
+    let mut kernels = udp(3, 13, 51_820);
+    kernels.inode = None;
+    let mut elsewhere = udp(4, 14, 40_002);
+    elsewhere.netns = 7;
+    let rows = [
+        udp(1, 11, 40_000),
+        udp(2, 12, 40_001),
+        kernels,
+        elsewhere,
+        tcp(5, 15, 80),
+    ];
+    let mut unheld: Vec<Unheld> = rows.map(of).into();
+    let netns = unheld[0].sock.netns;
+    // The other namespace cannot be asked any more.
+    still_there(&mut unheld, |asked| {
+        (asked == netns).then(|| HashSet::from([12]))
+    });
+    let left: Vec<Option<u64>> = unheld.iter().map(|one| one.sock.inode).collect();
+    assert_eq!(left, [Some(12), None, Some(15)]);
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fixture::{closing, opening, task, tcp, udp};
-use super::{Change, Inventory, Listener};
+use super::fixture::{closing, held, opening, task, tcp, udp};
+use super::{Change, Inventory, Listener, MergeReason, Snapshot};
 use crate::decode::record::{ListenerSeen, SockId, SockInfo};
 use crate::event::{Family, Mechanism, Protocol};
 use crate::time::BootNs;
@@ -324,4 +324,24 @@ fn the_resolved_process_stays_with_the_listener() {
     assert!(!inventory.set_process(id, BootNs(0), before));
     let closed = inventory.closed(closing(2, tcp(1, 11, 80)));
     assert_eq!(closed[0].listener().process, Some(process));
+}
+
+/// A record of before it was found tells who opened it; a later `listen` on it is somebody's who uses it.
+#[test]
+fn whoever_listens_again_has_not_opened_what_was_found() {
+    for (at, opener) in [(9, Some(100)), (12, None)] {
+        let mut inventory = Inventory::default();
+        let rows = vec![held(11, tcp(1, 11, 80), 7, 3)];
+        inventory.merge(
+            &Snapshot::of_descriptors(BootNs(10), rows, true),
+            MergeReason::Start,
+        );
+        inventory.opened(opening(at, tcp(1, 11, 80)));
+        let known = inventory.iter().next().expect("known");
+        let found = known.opener.as_ref().map(|who| who.task.key.pid);
+        assert_eq!(
+            (found, known.opened_at.is_some()),
+            (opener, opener.is_some())
+        );
+    }
 }

@@ -73,6 +73,11 @@ impl Table {
         inet.chain([Self::Unix, Self::Packet]).collect()
     }
 
+    /// Does it hold UDP or UDP-Lite sockets?
+    pub(super) fn is_datagram(self) -> bool {
+        matches!(self, Self::Inet { kind: 2, .. })
+    }
+
     /// Does it hold TCP or MPTCP listeners?
     pub(super) fn is_stream(self) -> bool {
         matches!(self, Self::Inet { kind: 1, .. })

@@ -111,6 +111,7 @@ fn cost(field: &str) -> &'static str {
         "sk_ipv6only_bit" => "whether an IPv6 listener takes IPv4 too",
         "sk_reuseport_bit" => "whether several sockets may share the port",
         "sk_userlocks_bit" => "whether a port was chosen by the kernel",
+        "sk_kern_sock_bit" => "telling the kernel's own raw sockets from those of programs",
         "sk_max_ack_backlog" => "the backlog of listeners",
         "sk_net" | "net_inum" => "the network namespace of a socket",
         "sk_cookie" => "socket cookies before Linux 5.12",

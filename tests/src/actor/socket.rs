@@ -11,6 +11,7 @@ use crate::address::{Address, unhex};
 use crate::sys::{self, uring};
 
 /// `IPPROTO_*` numbers differ from socket levels only in name.
+const NO_PORT: (i32, i32) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
 const REUSEADDR: (i32, i32) = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
 const REUSEPORT: (i32, i32) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
 const V6ONLY: (i32, i32) = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
@@ -47,6 +48,7 @@ pub(super) fn obey(verb: &str, words: &[&str], slots: &mut Slots) -> Result<Outc
                 "reuseaddr" => REUSEADDR,
                 "reuseport" => REUSEPORT,
                 "v6only" => V6ONLY,
+                "no-port" => NO_PORT,
                 other => bail!("no option {other:?}"),
             };
             sys::set_option(fd, level, name, number(words, 2)?)?;

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::scenarios;
 
-scenarios!("udp": bind_v4, bind_v6, bind_chosen_port, connected_client_is_silent, sending_client_is_silent, udplite);
+scenarios!("udp": bind_v4, bind_v6, bind_chosen_port, connected_client_is_silent, sending_client_is_silent,
+    client_that_binds_no_port_is_silent, udplite);
 
 fn bind_v4(context: &Context) -> Result<()> {
     let watch = context.watch()?;
@@ -53,6 +54,26 @@ fn sending_client_is_silent(context: &Context) -> Result<Outcome> {
     }
     client(context, "send")?;
     Ok(Outcome::Done)
+}
+
+/// One that has an address of its own and takes a port when it connects: `IP_BIND_ADDRESS_NO_PORT`, as proxies do.
+fn client_that_binds_no_port_is_silent(context: &Context) -> Result<()> {
+    let watch = context.watch()?;
+    let mut actor = Actor::start("udp-client-no-port")?;
+    let sock = actor.socket(Kind::UDP4)?;
+    actor.call(&format!("set {} no-port 1", sock.slot))?;
+    actor.call(&format!("bind {} 127.0.0.1:0", sock.slot))?;
+    anyhow::ensure!(
+        actor.port(&sock)? == 0,
+        "the trigger went wrong: a port was taken"
+    );
+    watch.absent("listener for a client", Capability::UdpBind, 0, |event| {
+        event.has_inode(sock.inode) || (event.is_opening() && event.has_pid(actor.pid))
+    })?;
+    actor.call(&format!("connect {} 127.0.0.1:9", sock.slot))?;
+    watch.absent("listener for a client", Capability::UdpBind, 0, |event| {
+        event.has_inode(sock.inode) || (event.is_opening() && event.has_pid(actor.pid))
+    })
 }
 
 /// The kernel binds a client by itself: every DNS look-up would be a listener.

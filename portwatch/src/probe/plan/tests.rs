@@ -193,7 +193,10 @@ fn rejections_remedies_and_blind_spots_are_told() {
         udp.rejected[0].reason,
         "the kernel refuses fexit programs: operation not permitted"
     );
-    assert_eq!(udp.blind_to, Some("calls made through io_uring"));
+    assert_eq!(
+        udp.blind_to,
+        Some("calls made through io_uring or by 32-bit programs")
+    );
     assert!(
         udp.remedy.is_some_and(|r| r.starts_with("mount ")),
         "a mount is cheaper than another kernel: {:?}",

@@ -228,7 +228,7 @@ mod tests {
                 mechanism: Mechanism::Fexit,
                 reason: rejected.to_owned(),
             }],
-            blind_to: Some("calls made through io_uring".to_owned()),
+            blind_to: Some("calls made through io_uring or by 32-bit programs".to_owned()),
             remedy: Some("boot another kernel".to_owned()),
         }
     }
@@ -276,8 +276,8 @@ Missing capabilities
   CAP_SYS_PTRACE  optional  less is known
 
 Signals
-  udp.bind     tracepoint  blind to calls made through io_uring
-  unix.listen  tracepoint  blind to calls made through io_uring
+  udp.bind     tracepoint  blind to calls made through io_uring or by 32-bit programs
+  unix.listen  tracepoint  blind to calls made through io_uring or by 32-bit programs
 
 Passed over
   fexit: refused
