@@ -41,7 +41,7 @@ pub(super) fn check(sink: &Sink) -> Result<(), String> {
     let path = file.path.display();
     match sink::file::append(&file.path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        Err(error) if sink::buffer::is_full(&error) => Ok(()),
         Err(error) => Err(format!("{path} cannot be written to: {error}")),
     }
 }

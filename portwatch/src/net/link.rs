@@ -157,10 +157,18 @@ impl Link {
                 stream.conn.write_tls(&mut stream.sock)?;
             }
         }
-        let timed = self.timed();
-        timed.socket.shutdown(Shutdown::Write)?;
+        self.timed().socket.shutdown(Shutdown::Write)?;
         let mut piece = [0; 4096];
-        // What a peer says in the end, TLS or not, changes nothing.
+        if let Way::Tls(stream) = &mut self.0 {
+            // It judges our certificate when we take the handshake for done: a refusal comes now, or never.
+            while stream.conn.read_tls(&mut stream.sock)? > 0 {
+                let heard = stream.conn.process_new_packets();
+                heard.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                // What else it says changes nothing.
+                while matches!(stream.conn.reader().read(&mut piece), Ok(1..)) {}
+            }
+        }
+        let timed = self.timed();
         while timed.read(&mut piece)? > 0 {}
         while !timed.socket.is_over()? {
             timed.left()?;
@@ -288,9 +296,17 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use portwatch_tests::harness::receiver::Authority;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::server::WebPkiClientVerifier;
+
     use super::Link;
+    use crate::net::tls::{self, Identity};
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -359,6 +375,62 @@ mod tests {
         link.wait_until(began + Duration::from_millis(100));
         assert!(link.finish().is_err());
         assert!(began.elapsed() < PATIENCE);
+    }
+
+    /// By TLS 1.3 a client has shaken hands before the server looks at its certificate. What such a server has read ahead is not
+    /// unread in its kernel, so that nothing is reset.
+    #[test]
+    fn a_peer_that_refuses_our_certificate_confirms_nothing() {
+        let authority = Authority::new().expect("openssl");
+        let pem = |path: PathBuf| std::fs::read(path).expect("read");
+        let (ca, leaf) = (pem(authority.certificate()), pem(authority.leaf()));
+        let identity = Identity {
+            chain: leaf.clone(),
+            key: pem(authority.key()),
+        };
+        for (shown, is_taken) in [(None, false), (Some(&identity), true)] {
+            let server = Arc::new(server(&ca, &leaf, &pem(authority.key())));
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let peer = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().expect("a client");
+                let mut conn = rustls::ServerConnection::new(server).expect("a server");
+                // As long as there is something to do for the handshake; what it has to say goes out also when it fails.
+                let shaken = conn.complete_io(&mut socket).is_ok();
+                if shaken {
+                    let mut stream = rustls::Stream::new(&mut conn, &mut socket);
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+                let _ = socket.read_to_end(&mut Vec::new());
+                shaken
+            });
+            let config = tls::client(Some(&ca), shown).expect("a client");
+            let link = Link::tcp("127.0.0.1", port, PATIENCE).expect("connected");
+            let secured = link.secure("127.0.0.1", &Arc::new(config), PATIENCE);
+            let mut link = secured.expect("shaken hands");
+            link.write_all(b"all of it").expect("written");
+            assert_eq!(link.finish().is_ok(), is_taken);
+            assert_eq!(peer.join().expect("its end"), is_taken);
+        }
+    }
+
+    /// One that wants to see a certificate of this authority.
+    fn server(ca: &[u8], leaf: &[u8], key: &[u8]) -> rustls::ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let of = |pem: &[u8]| CertificateDer::from_pem_slice(pem).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(of(ca)).expect("an authority");
+        let roots = Arc::new(roots);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_client_cert_verifier(clients.build().expect("a verifier"))
+            .with_single_cert(
+                vec![of(leaf)],
+                PrivateKeyDer::from_pem_slice(key).expect("a key"),
+            )
+            .expect("a server")
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What has to be done before sinks can begin, and may take as long as a disk takes: files are opened, certificates and
 //! secrets read, buffers looked through. Not for the thread of the pipeline.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::daemon::places;
 use crate::daemon::transports::transport;
 use crate::sink::transport::Transport;
 use crate::sink::{Lane, buffer};
+
+/// How often a full disk is asked for room.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long files of sinks may take to be opened.
 pub(in crate::daemon) const PATIENCE: Duration = Duration::from_secs(10);
@@ -114,7 +118,7 @@ impl Sinks {
         }
         if transport.is_some() && kept.buffer.is_none() {
             let folder = self.folder.join(&sink.name);
-            let (reader, gauge) = buffer::open(&folder).map_err(|error| {
+            let (reader, gauge) = have_room(|| buffer::open(&folder)).map_err(|error| {
                 let folder = folder.display();
                 format!("no buffer can be had in {folder}: {error}")
             })?;
@@ -127,5 +131,15 @@ impl Sinks {
             print,
             kept,
         }))
+    }
+}
+
+/// Tries it until the disk has room: that of a full one is waited for as is one that does not answer.
+fn have_room<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match open() {
+            Err(error) if buffer::is_full(&error) => std::thread::sleep(AGAIN),
+            done => return done,
+        }
     }
 }

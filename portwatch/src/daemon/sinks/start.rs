@@ -66,7 +66,7 @@ impl Sinks {
         task: JoinHandle<Result<Option<Ready>, String>>,
         alone: Arc<OwnedMutexGuard<()>>,
     ) {
-        let why = "its files are not open yet: is their disk there?".to_owned();
+        let why = "its files are not open yet: is their disk there, and not full?".to_owned();
         tracing::error!(sink = sink.name, why, "begins later; events wait");
         let subscriber = self.subscribe(sink);
         self.all().awaited.push(Awaited {

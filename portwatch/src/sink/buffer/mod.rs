@@ -89,8 +89,12 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
                 index: oldest,
                 ts_ns: 0,
             };
-            // What goes from here on shows as a hole.
-            marks.write(mark)?;
+            // What goes from here on shows as a hole. A disk that is full for now is no reason not to watch: the mark is written
+            // when something goes, at the latest.
+            match marks.write(mark) {
+                Err(error) if !is_full(&error) => return Err(error),
+                _ => {}
+            }
             mark
         }
     };
@@ -115,6 +119,14 @@ pub fn open(folder: &Path) -> io::Result<(Reader, Gauge)> {
     });
     let reader = Reader::new(Arc::clone(&shared), mark);
     Ok((reader, Gauge(shared)))
+}
+
+/// Is there no room, for now?
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Looks where the last file ends, and every other one behind which indices were left out.

@@ -185,6 +185,13 @@ impl Place for FileSink {
     }
 
     fn reopen(&mut self) {
+        // One that is still in its place goes on: with it a failed sync would be forgotten, which another descriptor is not told of.
+        let is_there = |open: &Open| {
+            fs::metadata(&self.path).is_ok_and(|now| identity(&now) == open.identity())
+        };
+        if self.open.as_ref().is_some_and(is_there) {
+            return;
+        }
         if let Err(error) = self.put_down() {
             tracing::error!(file = %self.path.display(), %error, "the end of a file that was put away is not synced");
         }

@@ -19,6 +19,8 @@ pub(super) struct Open {
     begun: SystemTime,
     settled: Settled,
     unsettled: Unsettled,
+    /// It has to be cut off here before anything else is written to it.
+    cut: Option<u64>,
 }
 
 /// What was written since the last sync that succeeded.
@@ -49,6 +51,7 @@ impl Open {
             begun: metadata.created().unwrap_or_else(|_| SystemTime::now()),
             settled: Settled::new(whole),
             unsettled: Unsettled::default(),
+            cut: None,
             file,
         };
         Ok((open, is_torn))
@@ -68,12 +71,13 @@ impl Open {
 
     /// Appends whole lines: all of them or none.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.cut_off()?;
         let (written, error) = write_all(&mut self.file, lines);
         if let Some(error) = error {
             // Half a line would spoil the one after it. Nobody else appends.
             if let Ok(metadata) = self.file.metadata() {
-                let whole = metadata.len().saturating_sub(written as u64);
-                self.file.set_len(whole)?;
+                self.cut = Some(metadata.len().saturating_sub(written as u64));
+                self.cut_off()?;
             }
             return Err(error);
         }
@@ -97,10 +101,23 @@ impl Open {
         if self.size < before {
             return Ok(0);
         }
-        // What is there instead would spoil the next line, too.
-        self.file.set_len(from)?;
-        (self.size, self.settled) = (from, Settled::new(from));
+        // What is there instead would spoil the next line, too. They are lost also if that has to wait.
+        (self.size, self.settled, self.cut) = (from, Settled::new(from), Some(from));
+        if let Err(error) = self.cut_off() {
+            tracing::error!(%error, "what a failed sync has left in a file is not cut off yet");
+        }
         Ok(lines)
+    }
+
+    /// Cuts it off where it has to be.
+    fn cut_off(&mut self) -> io::Result<()> {
+        if let Some(whole) = self.cut {
+            if self.file.metadata()?.len() > whole {
+                self.file.set_len(whole)?;
+            }
+            self.cut = None;
+        }
+        Ok(())
     }
 
     /// Has a sync of it failed since the last one that succeeded?
@@ -111,6 +128,7 @@ impl Open {
     /// Looks how large it is. Perhaps somebody has cut it off: then that was wanted.
     pub(super) fn look(&mut self) -> io::Result<()> {
         let size = self.file.metadata()?.len();
+        let size = self.cut.map_or(size, |cut| size.min(cut));
         if size < self.size {
             (self.settled, self.unsettled) = (Settled::new(size), Unsettled::default());
         }

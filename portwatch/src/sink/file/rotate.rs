@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -20,6 +20,10 @@ const PACKED: &str = "gz";
 const UNFINISHED: &str = "gz-new";
 /// Bytes that are packed at once.
 const CHUNK: usize = 256 * 1024;
+/// After it could not be packed, a file is left alone for so long at first, and for so long at most: on a full disk each attempt takes
+/// a processor, and the room that others wait for.
+const PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// Form of the time in a name: to the microsecond, in order when it is sorted as text.
 const STAMP: &str = "%Y%m%dT%H%M%S.%6f";
 
@@ -28,9 +32,12 @@ const STAMP: &str = "%Y%m%dT%H%M%S.%6f";
 pub(super) struct Predecessors {
     path: PathBuf,
     turnover: Turnover,
-    packing: Option<JoinHandle<()>>,
+    /// Tells at its end whether all was packed.
+    packing: Option<JoinHandle<bool>>,
     /// There may be something to pack.
     is_untidy: bool,
+    /// Nothing is packed before; and how long the pause before that was.
+    pause: Option<(Instant, Duration)>,
 }
 
 impl Predecessors {
@@ -40,6 +47,7 @@ impl Predecessors {
             turnover,
             packing: None,
             is_untidy: true,
+            pause: None,
         }
     }
 
@@ -69,6 +77,9 @@ impl Predecessors {
         if is_busy || !(self.is_untidy || is_old) {
             return;
         }
+        if let Some(packing) = self.packing.take() {
+            self.packed(packing.join().unwrap_or(false));
+        }
         let all = match self.all().and_then(|all| self.prune(all)) {
             Ok(all) => all,
             Err(error) => {
@@ -83,22 +94,38 @@ impl Predecessors {
             .filter(|path| path.extension().is_none_or(|ending| ending != PACKED))
             .collect();
         self.is_untidy = !waiting.is_empty();
-        if waiting.is_empty() {
+        let is_paused = self.pause.is_some_and(|(until, _)| Instant::now() < until);
+        if waiting.is_empty() || is_paused {
             return;
         }
         let spawned = thread::Builder::new()
             .name("pack".to_owned())
             .spawn(move || {
+                let mut is_all = true;
                 for path in waiting {
                     if let Err(error) = pack(&path) {
                         tracing::error!(file = %path.display(), %error, "not packed");
+                        is_all = false;
                     }
                 }
+                is_all
             });
         match spawned {
             Ok(packing) => self.packing = Some(packing),
             Err(error) => tracing::error!(%error, "old files are not packed"),
         }
+    }
+
+    /// It has come to its end.
+    fn packed(&mut self, is_all: bool) {
+        self.pause = match (is_all, self.pause) {
+            (true, _) => None,
+            (false, None) => Some((Instant::now() + PAUSE, PAUSE)),
+            (false, Some((_, last))) => {
+                let pause = (last * 2).min(LONGEST_PAUSE);
+                Some((Instant::now() + pause, pause))
+            }
+        };
     }
 
     /// Removes what is too much; the rest comes back, oldest first.
@@ -226,4 +253,41 @@ fn pack(path: &Path) -> io::Result<()> {
         return Err(error);
     }
     fs::remove_file(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_packed_is_not_tried_again_at_each_beat() {
+        let dir = tempfile::tempdir().expect("dir");
+        let turnover = Turnover {
+            bytes: 0,
+            age: None,
+            keep: 9,
+            keep_age: None,
+            compress: true,
+        };
+        let mut files = Predecessors::new(&dir.path().join("x.jsonl"), turnover);
+        // One where a folder is in the way, beside one that can be packed.
+        let bad = dir.path().join("x.jsonl.20260101T000000.000000");
+        fs::write(&bad, "one\n").expect("written");
+        fs::create_dir(with_ending(&bad, UNFINISHED)).expect("made");
+        let good = dir.path().join("x.jsonl.20260102T000000.000000");
+        fs::write(&good, "one\n").expect("written");
+        for pause in [PAUSE, PAUSE * 2, PAUSE * 4] {
+            files.tidy();
+            let packing = files.packing.as_ref().expect("begun");
+            while !packing.is_finished() {
+                thread::yield_now();
+            }
+            files.tidy();
+            assert!(files.packing.is_none(), "it is left alone");
+            let (until, told) = files.pause.expect("a pause");
+            assert_eq!(told, pause);
+            files.pause = Some((until - pause, pause));
+        }
+        assert!(!fs::exists(good).expect("looked at"), "the other is packed");
+    }
 }

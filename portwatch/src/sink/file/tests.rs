@@ -372,6 +372,29 @@ fn lines_that_can_no_longer_be_read_keep_no_others_from_being_written() {
     assert_eq!(text(&path), "one\nfour\n");
 }
 
+/// As logrotate asks after it has copied and cut off the file.
+#[test]
+fn a_failed_sync_is_not_forgotten_by_opening_the_same_file_anew() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("x.jsonl");
+    let mut sink = begin(&path, NEVER);
+    sink.write(b"one\n").expect("written");
+    fail::next(3);
+    sink.settle().expect_err("failed");
+    sink.reopen();
+    sink.settle().expect_err("failed again");
+    sink.settle().expect_err("and again");
+    // What came instead of it is found.
+    fs::write(&path, "xxx\n").expect("written");
+    sink.settle().expect("synced");
+    assert_eq!(sink.lost(), 1);
+    // Another file in its place is taken up.
+    fs::rename(&path, dir.path().join("away")).expect("put away");
+    sink.reopen();
+    sink.write(b"two\n").expect("written");
+    assert_eq!(text(&path), "two\n");
+}
+
 #[test]
 fn lines_that_a_failed_sync_has_lost_are_cut_off_and_counted() {
     let dir = tempfile::tempdir().expect("dir");
