@@ -30,10 +30,10 @@ use crate::event::{EventType, Host};
 use crate::filter::Filter;
 use crate::interface::status::SinkStatus;
 use crate::sink::buffer::Gauge;
+use crate::sink::intake::Left;
 use crate::sink::transport::Transport;
 use crate::sink::{
-    Bus, Figures, Intake, Interest, Lane, Leash, Numbering, Orders, Predicate, Selection,
-    Subscriber,
+    Bus, Figures, Intake, Interest, Lane, Leash, Orders, Predicate, Selection, Subscriber,
 };
 
 /// Name of the folder in the state directory.
@@ -217,7 +217,7 @@ impl Sinks {
         let ended = spawn_blocking(move || {
             let mut deliveries = Vec::new();
             for one in running {
-                one.work.end();
+                one.work.wait();
                 deliveries.extend(one.kept.buffer.zip(one.delivery));
             }
             for ((lane, _), delivery) in &deliveries {
@@ -229,7 +229,7 @@ impl Sinks {
                 let _ = delivery.thread.join();
             }
             for one in gone {
-                one.work.end();
+                one.work.wait();
             }
         });
         if timeout(patience, ended).await.is_err() {
@@ -286,16 +286,24 @@ impl Sinks {
             host: Arc::clone(&self.host),
         };
         let work = Work::begin(format!("for {}", sink.name), move || {
-            let mut numbering = Numbering::default();
-            for (work, is_same) in before {
+            let mut left = Left::default();
+            // Of those that only share a chain, nothing is to be told here.
+            for (work, _) in before.iter().filter(|(_, is_same)| !is_same) {
+                work.wait();
+            }
+            for (work, _) in before.iter().filter(|(_, is_same)| *is_same) {
                 let ended = work.end();
-                if is_same {
-                    numbering = ended;
-                }
+                left = Left {
+                    numbering: ended.numbering,
+                    lost: left.lost.saturating_add(ended.lost),
+                };
             }
             match intake.open(|| opening.open()) {
-                Some(opened) => intake.run(opened, numbering),
-                None => numbering,
+                Ok(opened) => intake.run(opened, left),
+                Err(lost) => Left {
+                    lost: left.lost.saturating_add(lost),
+                    ..left
+                },
             }
         })?;
         Ok(Running {

@@ -45,8 +45,10 @@ impl Pipeline {
         if begins {
             self.watch(listener);
         }
-        if let Change::Present { listener, .. } = &change {
-            self.track(listener);
+        match &change {
+            Change::Present { listener, .. } => self.track(listener),
+            Change::Closed { listener, .. } => self.untrack(listener.id(), listener.sock.protocol),
+            Change::Opened { .. } | Change::Changed { .. } => {}
         }
         if self.streaming
             && let (Change::Closed { .. }, Some(process)) = (&change, &event.process)
@@ -80,6 +82,17 @@ impl Pipeline {
                 tracing::warn!(%error, "the probes cannot be told of every listener that was there before; looking tells of the end of others");
             }
             self.untracked += 1;
+        }
+    }
+
+    /// Where no probe tells of the end of such a listener, none forgets it either: the table would fill with those that are gone, and
+    /// a client at the address of one of them be taken for it.
+    fn untrack(&mut self, id: SockId, protocol: Protocol) {
+        if self.closing_is_told(protocol) || self.inventory.get(id).is_some() {
+            return;
+        }
+        if let Some(sensors) = &mut self.sensors {
+            sensors.untrack(id);
         }
     }
 

@@ -536,6 +536,7 @@ fn lost(gap: &Gap) -> String {
                 Some(GapCause::BufferFull) => "found no room in this output's buffer on disk",
                 Some(GapCause::Damaged) => "were damaged or torn on this output's disk",
                 Some(GapCause::Refused) => "were refused for good by this output's receiver",
+                Some(GapCause::Unwritten) => "could not be written to this output's disk",
                 _ => "did not reach this output",
             };
             format!("{count} {why} {between}")

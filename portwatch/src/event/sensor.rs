@@ -125,6 +125,8 @@ pub enum GapCause {
     Damaged,
     /// The receiver refused it for good.
     Refused,
+    /// The output's disk took nothing until its sink was changed or taken away.
+    Unwritten,
 }
 
 /// Events that were lost.

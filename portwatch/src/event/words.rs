@@ -128,6 +128,7 @@ words! {
         BufferFull = "buffer-full",
         Damaged = "damaged",
         Refused = "refused",
+        Unwritten = "unwritten",
     }
     CheckProtocol {
         Connect = "connect",

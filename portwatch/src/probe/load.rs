@@ -314,7 +314,7 @@ fn attach_all(
     // Closing hooks first: a listener that opens while the rest attaches must not be able to close unseen.
     let (closing, opening): (Vec<_>, Vec<_>) = programs
         .iter()
-        .partition(|program| program.name.contains("close"));
+        .partition(|program| tells_of_ends(program.name));
     let parts = programs.iter().filter_map(spare::part_of);
     let parts: Vec<Program> = parts.filter(|_| features.preempts_probes).collect();
     for program in closing.into_iter().chain(&parts).chain(opening) {
@@ -329,6 +329,11 @@ fn attach_all(
         attach_spare(&mut ebpf, btf, later);
     }
     Ok(ebpf)
+}
+
+/// Those of TCP listeners are changes of their state.
+fn tells_of_ends(program: &str) -> bool {
+    program.contains("close") || ["sock_release", "state_tp_btf"].contains(&program)
 }
 
 /// Does the kernel run what was attached last before what was attached first? A spare program must run

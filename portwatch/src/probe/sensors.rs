@@ -192,6 +192,12 @@ impl Sensors {
             .map_err(std::io::Error::other)
     }
 
+    /// Forgets it: its end was found by looking. Whatever comes to lie at this address is not it.
+    pub fn untrack(&mut self, id: SockId) {
+        // No hook may have told of it, or one did and has forgotten it already.
+        let _ = self.tracked.remove(&id.0);
+    }
+
     /// Can [`Self::inventory`] be asked?
     #[must_use]
     pub const fn has_iterator(&self) -> bool {

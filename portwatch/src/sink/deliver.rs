@@ -280,7 +280,11 @@ impl Turn {
         tracing::error!(sink = lane.name, event = %refused.head.id, why, "refused for good");
         let at = Timestamp::from_nanosecond(refused.head.ts_ns.into()).unwrap_or_default();
         let why = "was refused by the receiver for good";
-        let mut excuse = gap(&lane.host, 1, GapCause::Refused, (at, at), why);
+        // Of a gap that is refused, what it stood for is missing all the same.
+        let stood_for = serde_json::from_slice::<Event>(&refused.json);
+        let stood_for = stood_for.ok().and_then(|event| event.gap);
+        let lost = stood_for.map_or(1, |gap| gap.lost.saturating_add(1));
+        let mut excuse = gap(&lane.host, lost, GapCause::Refused, (at, at), why);
         excuse.seq = refused.seq;
         if let Some(excuse) = Pending::new(&excuse, refused.next, true) {
             self.pending.insert(0, excuse);

@@ -132,11 +132,24 @@ pub struct Intake {
     pub orders: Arc<Orders>,
 }
 
+/// What a thread leaves to the next one on the same output.
+#[derive(Clone, Debug, Default)]
+pub struct Left {
+    /// The numbers of its lines.
+    pub numbering: Numbering,
+    /// Events that it could not write, and of which nobody was told.
+    pub lost: u64,
+}
+
 /// Lines on their way.
 struct Batch {
     place: Box<dyn Place>,
     shape: Shape,
     numbering: Numbering,
+    /// Events that were given up.
+    given_up: u64,
+    /// The same by whoever wrote here before, until that is told.
+    owed: u64,
     pace: Pace,
     bytes: Vec<u8>,
     lines: u64,
@@ -145,17 +158,21 @@ struct Batch {
 }
 
 impl Intake {
-    /// Opens a place, again and again; nothing when the daemon ends before.
-    pub fn open(&mut self, mut open: impl FnMut() -> io::Result<Opened>) -> Option<Opened> {
+    /// Opens a place, again and again.
+    ///
+    /// # Errors
+    /// When nothing more comes before: so many events are lost.
+    pub fn open(&mut self, mut open: impl FnMut() -> io::Result<Opened>) -> Result<Opened, u64> {
         let mut left = None;
         loop {
             match open() {
-                Ok(opened) => return Some(opened),
+                Ok(opened) => return Ok(opened),
                 Err(error) => self.judge(Some(error)),
             }
             if self.gives_up(&mut left) {
-                self.figures.lost(self.subscriber.leash().status().queued);
-                return None;
+                let lost = self.subscriber.leash().status().queued;
+                self.figures.lost(lost);
+                return Err(lost);
             }
             thread::sleep(RETRY);
         }
@@ -170,13 +187,15 @@ impl Intake {
         is_late || self.orders.give_up.load(Ordering::Relaxed)
     }
 
-    /// Works until the bus has no more for it. The numbers go on behind `numbering`, which comes back.
+    /// Works until the bus has no more for it, behind what was left to it. What is left of it comes back.
     #[must_use]
-    pub fn run(mut self, opened: Opened, numbering: Numbering) -> Numbering {
+    pub fn run(mut self, opened: Opened, left: Left) -> Left {
         let mut batch = Batch {
             place: opened.place,
             shape: opened.shape,
-            numbering,
+            numbering: left.numbering,
+            given_up: 0,
+            owed: left.lost,
             pace: Pace::new(self.sync),
             bytes: Vec::with_capacity(FULL + FULL / 4),
             lines: 0,
@@ -184,6 +203,11 @@ impl Intake {
         };
         if let Some(event) = opened.first {
             batch.line(&Line::new(event.into()));
+        }
+        if left.lost > 0 {
+            let (now, why) = (Timestamp::now(), "could not be written before");
+            let gap = gap(&self.host, left.lost, GapCause::Unwritten, (now, now), why);
+            batch.line(&Line::new(gap.into()));
         }
         self.write(&mut batch);
         let mut beat = Instant::now() + BEAT;
@@ -226,7 +250,10 @@ impl Intake {
             }
         }
         self.excuse(&mut batch);
-        batch.numbering
+        Left {
+            numbering: batch.numbering,
+            lost: batch.given_up.saturating_add(batch.owed),
+        }
     }
 
     /// Tells of lines that were written and are gone.
@@ -279,6 +306,7 @@ impl Intake {
                     "the last events could not be written"
                 );
                 batch.place.give_up();
+                batch.given_up = batch.given_up.saturating_add(events);
                 batch.clear();
                 return;
             }
@@ -288,6 +316,7 @@ impl Intake {
                 self.judge(Some(error));
             }
         }
+        batch.owed = 0;
         if let Some(chain) = &batch.shape.chain {
             batch.place.sealed(chain.head());
             self.figures.sealed(chain.head());

@@ -103,13 +103,13 @@ fn lines_that_come_one_by_one_are_gathered() {
     let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), None);
     let place = on(&paper);
     let start = Instant::now();
-    let thread = thread::spawn(move || intake.run(place, Numbering::default()));
+    let thread = thread::spawn(move || intake.run(place, Left::default()));
     for seq in 1..=LINES {
         bus.publish(&opened(seq));
         thread::sleep(Duration::from_micros(100));
     }
     bus.close();
-    assert_eq!(thread.join().expect("ended").last(), LINES);
+    assert_eq!(thread.join().expect("ended").numbering.last(), LINES);
     // A pause behind each write of few lines: however slow the machine is, no more fit into this time.
     let pauses = start.elapsed().as_millis() as u64 / GATHER.as_millis() as u64;
     let writes = *paper.writes.lock().expect("whole");
@@ -130,7 +130,7 @@ fn what_a_full_disk_does_not_take_waits_and_what_does_not_fit_is_a_gap_at_its_pl
     let figures = Arc::clone(&intake.figures);
     bus.publish(&opened(1));
     let place = on(&paper);
-    let thread = thread::spawn(move || intake.run(place, Numbering::default()));
+    let thread = thread::spawn(move || intake.run(place, Left::default()));
     let until = Instant::now() + Duration::from_secs(10);
     while figures.error().is_none() {
         assert!(Instant::now() < until, "not told");
@@ -145,7 +145,8 @@ fn what_a_full_disk_does_not_take_waits_and_what_does_not_fit_is_a_gap_at_its_pl
         thread::yield_now();
     }
     bus.close();
-    let numbering = thread.join().expect("ended");
+    let Left { numbering, lost } = thread.join().expect("ended");
+    assert_eq!(lost, 0);
     let events = paper.events();
     assert_eq!(figures.error(), None);
     assert_eq!(figures.all_delivered(), events.len() as u64);
@@ -179,7 +180,8 @@ fn what_is_not_wanted_is_not_written_and_numbers_have_no_hole() {
     place.first = Some(testing::event(99, EventType::Gap));
     let mut numbering = Numbering::default();
     numbering.go_on_with(8);
-    let _ = intake.run(place, numbering);
+    let left = Left { numbering, lost: 0 };
+    let _ = intake.run(place, left);
     let seqs: Vec<u64> = paper.events().iter().map(|event| event.seq).collect();
     assert_eq!(seqs, [8, 9, 10, 11, 12]);
     assert_eq!(paper.events()[0].kind, EventType::Gap);
@@ -205,7 +207,7 @@ fn every_format_has_its_chain_and_who_delivers_is_woken() {
             format,
             chain: Some(Chain::default()),
         };
-        let _ = intake.run(place, Numbering::default());
+        let _ = intake.run(place, Left::default());
         let mut verifier = Verifier::from(1, figures.head());
         let lines = paper.lines.lock().expect("whole");
         for line in lines
@@ -232,8 +234,29 @@ fn who_is_to_give_up_does() {
     bus.publish(&opened(1));
     bus.close();
     let figures = Arc::clone(&intake.figures);
-    let _ = intake.run(on(&paper), Numbering::default());
+    let left = intake.run(on(&paper), Left::default());
     assert!(figures.error().is_some());
+    assert_eq!((left.lost, figures.all_lost()), (1, 1));
+    // Whoever comes after it could not write either, and owes it on.
+    let Bench { bus, intake, .. } = bench(Limits::READER, Selection::default(), None);
+    intake.orders.give_up.store(true, Ordering::Relaxed);
+    bus.close();
+    let left = intake.run(on(&paper), left);
+    assert_eq!((left.lost, left.numbering.last()), (2, 2));
+    // The next one tells of it, behind the numbers that are missing.
+    let Bench { bus, intake, paper } = bench(Limits::READER, Selection::default(), None);
+    bus.close();
+    let left = intake.run(on(&paper), left);
+    let events = paper.events();
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| Some((event.seq, event.gap.as_ref()?.lost)))
+        .collect();
+    assert_eq!((told, left.lost), (vec![(3, 2)], 0));
+    assert_eq!(
+        events[0].gap.as_ref().and_then(|gap| gap.cause),
+        Some(GapCause::Unwritten)
+    );
 }
 
 #[test]
@@ -243,7 +266,7 @@ fn what_a_disk_does_not_sync_is_tried_again_and_told_until_then() {
     let figures = Arc::clone(&intake.figures);
     bus.publish(&opened(1));
     let place = on(&paper);
-    let thread = thread::spawn(move || intake.run(place, Numbering::default()));
+    let thread = thread::spawn(move || intake.run(place, Left::default()));
     let until = Instant::now() + Duration::from_secs(10);
     while figures.error().is_none() {
         assert!(Instant::now() < until, "not told");
@@ -271,7 +294,7 @@ fn lines_that_are_gone_are_told_and_counted() {
     let figures = Arc::clone(&intake.figures);
     bus.publish(&opened(1));
     bus.close();
-    let _ = intake.run(on(&paper), Numbering::default());
+    let _ = intake.run(on(&paper), Left::default());
     let events = paper.events();
     assert_eq!(events.len(), 2);
     let gap = events[1].gap.as_ref().expect("a gap");

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::config::Sink;
 use crate::config::sinks::Kind;
-use crate::sink::Numbering;
+use crate::sink::intake::Left;
 
 /// Where lines go in the end: those of one output have one row of numbers, and one thread at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,30 +40,45 @@ pub(super) struct Work(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    thread: Option<JoinHandle<Numbering>>,
-    numbering: Numbering,
+    thread: Option<JoinHandle<Left>>,
+    left: Left,
+}
+
+impl State {
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.left = thread.join().unwrap_or_default();
+        }
+    }
 }
 
 impl Work {
     /// Begins it.
     pub(super) fn begin(
         name: String,
-        run: impl FnOnce() -> Numbering + Send + 'static,
+        run: impl FnOnce() -> Left + Send + 'static,
     ) -> io::Result<Self> {
         let thread = thread::Builder::new().name(name).spawn(run)?;
         Ok(Self(Mutex::new(State {
             thread: Some(thread),
-            numbering: Numbering::default(),
+            left: Left::default(),
         })))
     }
 
-    /// Waits until it has ended. Its numbers; they begin anew behind one that has panicked, which said so.
-    pub(super) fn end(&self) -> Numbering {
+    /// Waits until it has ended. What it left, its lost events to the first who asks; numbers begin anew behind one that has
+    /// panicked, which said so.
+    pub(super) fn end(&self) -> Left {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = state.thread.take() {
-            state.numbering = thread.join().unwrap_or_default();
-        }
-        state.numbering.clone()
+        state.join();
+        let left = state.left.clone();
+        state.left.lost = 0;
+        left
+    }
+
+    /// Waits until it has ended.
+    pub(super) fn wait(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.join();
     }
 
     /// Has it ended?
