@@ -18,10 +18,10 @@ use portwatch::event::{
 };
 use portwatch::render::Format;
 use portwatch::sink::file::{FileSink, Turnover};
-use portwatch::sink::intake::Opened;
+use portwatch::sink::intake::{Left, Opened};
 use portwatch::sink::{
-    Bus, ConnectionOwner, Figures, Intake, Interest, Limits, Line, Numbering, Occasion, Orders,
-    Reader, Selection, Shape, States, Sync, Transition,
+    Bus, ConnectionOwner, Figures, Intake, Interest, Limits, Line, Occasion, Orders, Reader,
+    Selection, Shape, States, Sync, Transition,
 };
 use portwatch::time::{BootNs, WallClock};
 use portwatch_common::socket::TcpState;
@@ -150,8 +150,8 @@ fn written(
     };
     let sink = thread::spawn(move || {
         let start = used();
-        let numbering = intake.run(opened, Numbering::default());
-        (numbering, used().saturating_sub(start))
+        let left = intake.run(opened, Left::default());
+        (left.numbering, used().saturating_sub(start))
     });
     let mut took = Duration::ZERO;
     let mut first = 0;

@@ -146,13 +146,13 @@ struct Batch {
     place: Box<dyn Place>,
     shape: Shape,
     numbering: Numbering,
-    /// Events that were given up.
+    /// Events that were given up, with those that gaps among them stand for.
     given_up: u64,
-    /// The same by whoever wrote here before, until that is told.
-    owed: u64,
     pace: Pace,
     bytes: Vec<u8>,
     lines: u64,
+    /// Events that gaps among them stand for.
+    missing: u64,
     /// When it first failed although nothing more comes.
     left: Option<Instant>,
 }
@@ -195,10 +195,10 @@ impl Intake {
             shape: opened.shape,
             numbering: left.numbering,
             given_up: 0,
-            owed: left.lost,
             pace: Pace::new(self.sync),
             bytes: Vec::with_capacity(FULL + FULL / 4),
             lines: 0,
+            missing: 0,
             left: None,
         };
         if let Some(event) = opened.first {
@@ -252,7 +252,7 @@ impl Intake {
         self.excuse(&mut batch);
         Left {
             numbering: batch.numbering,
-            lost: batch.given_up.saturating_add(batch.owed),
+            lost: batch.given_up,
         }
     }
 
@@ -306,7 +306,8 @@ impl Intake {
                     "the last events could not be written"
                 );
                 batch.place.give_up();
-                batch.given_up = batch.given_up.saturating_add(events);
+                let lost = events.saturating_add(batch.missing);
+                batch.given_up = batch.given_up.saturating_add(lost);
                 batch.clear();
                 return;
             }
@@ -316,7 +317,6 @@ impl Intake {
                 self.judge(Some(error));
             }
         }
-        batch.owed = 0;
         if let Some(chain) = &batch.shape.chain {
             batch.place.sealed(chain.head());
             self.figures.sealed(chain.head());
@@ -362,6 +362,9 @@ impl Intake {
 impl Batch {
     fn line(&mut self, line: &Line) {
         let start = self.bytes.len();
+        if let Some(gap) = &line.event().gap {
+            self.missing = self.missing.saturating_add(gap.lost);
+        }
         match self.shape.format {
             Format::Json => self.numbering.append(line, &mut self.bytes),
             other => other.append(&self.numbering.event(line), &mut self.bytes),
@@ -392,6 +395,7 @@ impl Batch {
     fn clear(&mut self) {
         self.bytes.clear();
         self.lines = 0;
+        self.missing = 0;
     }
 }
 

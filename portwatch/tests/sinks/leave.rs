@@ -8,10 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portwatch::event::example::examples;
-use portwatch::sink::intake::Opened;
+use portwatch::sink::intake::{Left, Opened};
 use portwatch::sink::{
-    Bus, Figures, Intake, Interest, Limits, Line, Numbering, Orders, Place, Reader, Selection,
-    Shape, Sync,
+    Bus, Figures, Intake, Interest, Limits, Line, Orders, Place, Reader, Selection, Shape, Sync,
 };
 
 /// More than is written at once.
@@ -67,10 +66,11 @@ fn one_that_was_taken_away_waits_half_a_minute_for_a_full_disk() {
                     }),
                     false => Err(io::ErrorKind::StorageFull.into()),
                 };
-                if let Some(opened) = intake.open(open) {
-                    let _ = intake.run(opened, Numbering::default());
-                }
-                Instant::now()
+                let lost = match intake.open(open) {
+                    Ok(opened) => intake.run(opened, Left::default()).lost,
+                    Err(lost) => lost,
+                };
+                (Instant::now(), lost)
             });
             (figures, orders, leash, thread)
         })
@@ -87,12 +87,17 @@ fn one_that_was_taken_away_waits_half_a_minute_for_a_full_disk() {
         orders.leave.store(true, Ordering::Relaxed);
     }
     for (figures, _, leash, thread) in sinks {
-        let waited = thread.join().expect("ended") - left;
+        let (ended, owed) = thread.join().expect("ended");
+        let waited = ended - left;
         let about = LEAVE..LEAVE + Duration::from_secs(3);
         assert!(about.contains(&waited), "{waited:?}");
         // What the bus had no room for is for who cuts the leash to count.
         let missed = leash.status().missed;
         let told = u64::from(missed > 0);
+        assert!(
+            owed >= figures.all_lost(),
+            "{owed} for the next one to tell"
+        );
         let lost = figures.all_lost() + missed;
         assert_eq!(
             lost,

@@ -147,6 +147,26 @@ impl Stage {
         Ok(name.context("no such signal")?.to_owned())
     }
 
+    /// Wants portwatch to say what it does not see of this signal.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn admits(&self, signal: &str) -> Result<Outcome> {
+        let status = self.ask("status")?;
+        let mut all = status["mechanisms"].as_array().into_iter().flatten();
+        let ours = all.find(|one| one["signal"] == signal);
+        let ours = ours.context("no such signal")?;
+        let blind_to = ours["blind_to"].as_str().unwrap_or_default();
+        ensure!(
+            !blind_to.is_empty(),
+            "it does not say what it misses: {ours}"
+        );
+        Ok(Outcome::Skipped(format!(
+            "{signal} by {} does not see it, and says so",
+            ours["mechanism"].as_str().unwrap_or_default()
+        )))
+    }
+
     /// Wants a storm named; `began` is when it began.
     ///
     /// # Errors
@@ -328,13 +348,10 @@ impl Measured<'_> {
     /// Writes down that it cannot be seen here, which portwatch says.
     ///
     /// # Errors
-    /// As [`Measured::note`].
-    pub fn unseen(&self, context: &Context, signal: &str) -> Result<Outcome> {
+    /// As [`Measured::note`] and [`Stage::admits`].
+    pub fn unseen(&self, context: &Context, stage: &Stage, signal: &str) -> Result<Outcome> {
         self.note(context)?;
-        Ok(Outcome::Skipped(format!(
-            "{signal} by {} does not see it, and says so",
-            self.mechanism
-        )))
+        stage.admits(signal)
     }
 }
 

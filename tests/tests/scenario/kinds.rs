@@ -312,6 +312,6 @@ fn unseen(
         wrong: &wrong,
     };
     measured
-        .unseen(context, signal)
+        .unseen(context, stage, signal)
         .with_context(|| kind.to_owned())
 }

@@ -245,5 +245,5 @@ fn unseen(
         named: None,
         wrong: &stage.wrong(place.netns, place.actor.pid, &["refused-storm"]),
     };
-    measured.unseen(context, signal)
+    measured.unseen(context, stage, signal)
 }
