@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{bad} of {} cells failed", outcomes.len());
     }
     if !missing.is_empty() {
-        bail!("not run, as they cannot be had: {}", missing.join(", "));
+        bail!("not run: {}", missing.join(", "));
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
     let suite = Suite::build(&root, &args.suite, args.release, cross.as_ref())?;
     let folder = root.join("target/vm");
     let _held = hold(&folder)?;
-    let seen = Seen::of(&folder, &suite, &arguments)?;
+    let seen = Seen::of(&folder, &suite, &circumstances(args, &arguments))?;
     let mut jobs = jobs(&asked);
     let order: Vec<(String, String)> = jobs
         .iter()
@@ -259,7 +259,8 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
         // A fault that is asked for is no result.
         seen: args.append.is_empty().then_some(&seen),
     };
-    let mut outcomes = runner.run(jobs, workers)?;
+    let (mut outcomes, broken) = runner.run(jobs, workers)?;
+    missing.extend(broken);
     outcomes.extend(known);
     let place = |outcome: &Outcome| {
         let is_it = |(kernel, cell): &(String, String)| {
@@ -275,6 +276,15 @@ pub(crate) fn matrix(args: &Args) -> Result<Matrix> {
         started.elapsed().as_secs_f32()
     );
     Ok(Matrix { outcomes, missing })
+}
+
+/// What the results are of besides the programs.
+fn circumstances(args: &Args, arguments: &[String]) -> Vec<String> {
+    let machine = format!(
+        "{} processors, {} MiB, {:?}",
+        args.cpus, args.memory, args.add
+    );
+    arguments.iter().cloned().chain([machine]).collect()
 }
 
 fn jobs(asked: &[(Kernel, Vec<Vec<cell::Cell>>)]) -> Vec<Job<'_>> {

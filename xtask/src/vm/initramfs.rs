@@ -27,6 +27,9 @@ const SLOWNESS: &str = "PORTWATCH_TEST_SLOWNESS=4";
 /// was not gone in time.
 const THREADS: &str = "PORTWATCH_TEST_THREADS=1";
 
+/// A program without its debug information, on its way into the archive.
+pub(crate) const STRIPPED: &str = "stripped";
+
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
     www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
@@ -49,8 +52,9 @@ pub(crate) struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// The finished initramfs.
-    pub(crate) fn pack(&self, kernel: &Kernel, cells: &[Cell]) -> Result<Vec<u8>> {
+    /// What every guest of a run gets. It is made once, when the run begins: programs that are built meanwhile are not those that
+    /// its results are of.
+    pub(crate) fn base(&self) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         // Before devtmpfs is mounted, init has the console and nothing else to speak to.
         archive.device("/dev/console", 5, 1)?;
@@ -73,7 +77,6 @@ impl Contents<'_> {
                 "127.0.0.1 localhost portwatch-vm\n::1 localhost\n",
             ),
             ("/etc/machine-id", "706f72747761746368766d0000000001\n"),
-            (RUN, &self.run(cells)),
         ] {
             archive.file(path, 0o644, content.as_bytes())?;
         }
@@ -98,6 +101,13 @@ impl Contents<'_> {
             peers::furnish(&mut archive)?;
         }
         archive.symlink("/init", &self.suite.init.to_string_lossy())?;
+        archive.finish()
+    }
+
+    /// What comes behind it for one boot: the kernel unpacks archives one after another.
+    pub(crate) fn boot(&self, kernel: &Kernel, cells: &[Cell]) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        archive.file(RUN, 0o644, self.run(cells).as_bytes())?;
         if let Some(dir) = &kernel.modules {
             for (at, module) in modules::pick(dir)?.into_iter().enumerate() {
                 let path = format!("/modules/{at:02}-{}.ko", module.name);
@@ -171,7 +181,7 @@ impl Contents<'_> {
     /// Debug information is most of a debug build, and the guest's memory is small. Without
     /// binutils the program goes in whole.
     fn stripped(&self, program: &Path) -> Option<Vec<u8>> {
-        let copy = self.scratch.join("stripped");
+        let copy = self.scratch.join(STRIPPED);
         let mut strip = Command::new(host::find("strip")?);
         strip.arg("--strip-debug").arg("-o").arg(&copy).arg(program);
         // A foreign program, which its own compiler has stripped, is refused.

@@ -49,7 +49,16 @@ pub(crate) fn require(arch: Arch) -> Result<()> {
 impl Machine {
     /// Boots and waits until the machine stops, or has to be stopped. The kernel's messages go to `log`.
     pub(crate) fn boot(&self, kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Transcript> {
-        let mut qemu = Command::new(self.arch.qemu().0);
+        let program = self.arch.qemu().0;
+        // A guest does not outlive whoever waits for it, however that ends.
+        let mut qemu = match host::find("setpriv") {
+            Some(setpriv) => {
+                let mut tied = Command::new(setpriv);
+                tied.args(["--pdeathsig", "KILL", program]);
+                tied
+            }
+            None => Command::new(program),
+        };
         qemu.args(self.arguments(kernel, initramfs, log));
         self.watch(qemu)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::cell::Cell;
-use super::initramfs::Contents;
+use super::initramfs::{Contents, STRIPPED};
 use super::kernel::Kernel;
 use super::machine::{self, Machine};
 use super::outcome::Outcome;
@@ -52,8 +53,16 @@ pub(crate) struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Runs the jobs, `workers` at once. The outcomes are in the order of the jobs.
-    pub(crate) fn run(&self, jobs: Vec<Job<'_>>, workers: usize) -> Result<Vec<Outcome>> {
+    /// Runs the jobs, `workers` at once. The outcomes are in the order of the jobs; what cannot be run, and why, does not keep the
+    /// others from being run.
+    pub(crate) fn run(
+        &self,
+        jobs: Vec<Job<'_>>,
+        workers: usize,
+    ) -> Result<(Vec<Outcome>, Vec<String>)> {
+        let base = self.base();
+        fs::write(&base, self.contents().base()?)
+            .with_context(|| format!("cannot write {}", base.display()))?;
         let queue: Mutex<VecDeque<_>> = Mutex::new(jobs.into_iter().enumerate().collect());
         let next = || {
             queue
@@ -63,31 +72,54 @@ impl Runner<'_> {
         };
         let done = Mutex::new(Vec::new());
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..workers)
-                .map(|_| {
-                    scope.spawn(|| -> Result<()> {
-                        while let Some((at, job)) = next() {
-                            let outcomes = self.job(at, &job)?;
-                            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                            done.push((at, outcomes));
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
+            let work = || {
+                while let Some((at, job)) = next() {
+                    let outcomes = self.job(at, &job).map_err(|error| {
+                        let why = format!("{}: {error:#}", job.kernel.release);
+                        eprintln!("{why}");
+                        why
+                    });
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.push((at, outcomes));
+                }
+            };
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             for worker in workers {
                 worker
                     .join()
-                    .map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+                    .map_err(|_| anyhow::anyhow!("a worker panicked"))?;
             }
             anyhow::Ok(())
         })?;
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(at, _)| *at);
-        Ok(done
-            .into_iter()
-            .flat_map(|(_, outcomes)| outcomes)
-            .collect())
+        let (mut outcomes, mut broken) = (Vec::new(), Vec::new());
+        for (_, job) in done {
+            match job {
+                Ok(some) => outcomes.extend(some),
+                Err(why) => broken.push(why),
+            }
+        }
+        if !self.keep {
+            // Both are made anew by each run.
+            let _ = fs::remove_file(&base);
+            let _ = fs::remove_file(self.folder.join(STRIPPED));
+        }
+        Ok((outcomes, broken))
+    }
+
+    fn base(&self) -> PathBuf {
+        self.folder.join("base")
+    }
+
+    fn contents(&self) -> Contents<'_> {
+        Contents {
+            suite: self.suite,
+            extra: self.extra,
+            arguments: self.arguments,
+            is_native: self.machine.arch.is_native(),
+            scratch: &self.folder,
+        }
     }
 
     fn job(&self, at: usize, job: &Job<'_>) -> Result<Vec<Outcome>> {
@@ -111,23 +143,23 @@ impl Runner<'_> {
                 outcome
             },
         )?;
-        if !self.keep && outcomes.iter().all(Outcome::good) {
-            fs::remove_dir_all(&work).context("cannot remove the run's files")?;
+        if !self.keep
+            && outcomes.iter().all(Outcome::good)
+            && let Err(error) = fs::remove_dir_all(&work)
+        {
+            eprintln!("{} stays: {error}", work.display());
         }
         Ok(outcomes)
     }
 
     fn boot(&self, kernel: &Kernel, cells: &[Cell], work: &Path) -> Result<Transcript> {
-        let contents = Contents {
-            suite: self.suite,
-            extra: self.extra,
-            arguments: self.arguments,
-            is_native: self.machine.arch.is_native(),
-            scratch: work,
-        };
         let (image, log) = (work.join("initramfs"), work.join("console.log"));
-        fs::write(&image, contents.pack(kernel, cells)?)
-            .with_context(|| format!("cannot write {}", image.display()))?;
+        let cannot = || format!("cannot write {}", image.display());
+        fs::copy(self.base(), &image).with_context(cannot)?;
+        let mut file = fs::OpenOptions::new().append(true).open(&image)?;
+        let own = self.contents().boot(kernel, cells)?;
+        file.write_all(&own).with_context(cannot)?;
+        drop(file);
         let cpus = cells.iter().find_map(|cell| cell.cpus);
         let machine = Machine {
             cpus: cpus.unwrap_or(self.machine.cpus),

@@ -20,7 +20,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Those below `target/vm` that ran exactly these programs with these arguments.
+    /// Those below `target/vm` that ran exactly these programs with these arguments and in these circumstances.
     ///
     /// # Errors
     /// When a program cannot be read.
