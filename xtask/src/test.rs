@@ -275,7 +275,11 @@ fn cells(rungs: &[&str]) -> Result<Vec<vm::Outcome>> {
     words.extend(rungs.iter().map(|rung| format!("--rung={rung}")));
     words.push("--".to_owned());
     words.extend(NOT_IN_VM.map(|module| format!("--skip={module}")));
-    Ok(vm::matrix(&Chore::try_parse_from(words)?.args)?.outcomes)
+    let matrix = vm::matrix(&Chore::try_parse_from(words)?.args)?;
+    if !matrix.missing.is_empty() {
+        bail!("not run: {}", matrix.missing.join(", "));
+    }
+    Ok(matrix.outcomes)
 }
 
 /// Runs a test command, shows its output as it comes and adds up its result lines.

@@ -108,18 +108,20 @@ pub(crate) struct Args {
 /// Runs the chore.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Matrix { outcomes, missing } = matrix(args)?;
+    // Of each kernel that was run.
     let whole = args.arch == Arch::Amd64
         && missing.is_empty()
-        && args.kernels.is_empty()
         && args.rungs.is_empty()
         && args.conditions.is_empty()
         && args.arguments.is_empty()
         && args.append.is_empty()
         && args.suite == SCENARIOS;
-    if (whole && !args.storms) || args.write {
+    if args.storms {
+        if whole || args.write {
+            document::write_storms(&host::root()?, &outcomes)?;
+        }
+    } else if (whole && args.kernels.is_empty()) || args.write {
         document::write(&host::root()?, &outcomes)?;
-    } else if args.storms {
-        document::write_storms(&host::root()?, &outcomes)?;
     }
     let bad = outcomes.iter().filter(|outcome| !outcome.good()).count();
     if bad > 0 {

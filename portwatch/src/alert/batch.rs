@@ -108,7 +108,12 @@ impl Batch {
                 entry.ended_after_ms = notice.event.duration_ms.or(Some(0));
             }
             (Some((_, entry)), Phase::Began | Phase::Once) if entry.phase == notice.phase => {
-                entry.again += 1;
+                let again = entry.again + 1;
+                // What is worse is what is told.
+                if notice.severity > entry.severity {
+                    *entry = notice.into();
+                }
+                entry.again = again;
                 entry.ended_after_ms = None;
             }
             // It is in this message anyhow.

@@ -113,6 +113,9 @@ pub struct Incidents {
     sockets: HashMap<u64, Key>,
     /// Told in a run before, and not met in this one yet.
     before: Option<BTreeSet<Key>>,
+    /// What a run before missed, and was neither found at this one's start nor missed again since: it is down as far as anybody was
+    /// told.
+    unmet: BTreeSet<Key>,
     /// What is found while starting was there before.
     is_starting: bool,
 }
@@ -152,6 +155,7 @@ impl Incidents {
             before: before
                 .as_ref()
                 .map(|all| all.iter().map(|one| one.key.clone()).collect()),
+            unmet: BTreeSet::new(),
             is_starting: true,
         };
         for one in before.into_iter().flatten() {
@@ -252,12 +256,18 @@ impl Incidents {
         // A start looks at everything, as a look after a loss does.
         let ends =
             |key: &Key| key.0.starts_with(LISTENER) || key.0.starts_with(STORM) || *key == loss();
-        let gone = before.into_iter().filter(ends);
-        gone.filter_map(|key| {
-            let state = self.open.remove(&key)?;
-            Some(state.open(&key))
-        })
-        .collect()
+        let (gone, goes_on): (Vec<Key>, Vec<Key>) = before.into_iter().partition(ends);
+        // Whoever starts after us, as after a reboot, is back when he listens, or is missed again when his grace is over.
+        let expected = goes_on
+            .into_iter()
+            .filter(|key| key.0.starts_with(EXPECTED));
+        self.unmet.extend(expected);
+        gone.into_iter()
+            .filter_map(|key| {
+                let state = self.open.remove(&key)?;
+                Some(state.open(&key))
+            })
+            .collect()
     }
 
     /// Every listener now, after events since a time (RFC 3339) did not reach us: what began meanwhile is to be told,
@@ -294,6 +304,9 @@ impl Incidents {
             return self.leave(key, socket, event);
         }
         let key = self.listener(event);
+        if let Some(notice) = self.is_worse(&key, event, socket) {
+            return Some(notice);
+        }
         let notice = self.begin(key, event, socket)?;
         let is_first_start = self.is_first_start();
         let state = self.open.get_mut(&notice.key);
@@ -306,9 +319,35 @@ impl Incidents {
         state.is_none_or(|state| !state.is_old).then_some(notice)
     }
 
+    /// One that is denied must not go under in a matter of the same program that is only new.
+    fn is_worse(&mut self, key: &Key, event: &Arc<Event>, socket: Option<u64>) -> Option<Notice> {
+        if self.is_starting {
+            return None;
+        }
+        let state = self.open.get_mut(key)?;
+        if event.severity <= state.severity {
+            return None;
+        }
+        state.severity = event.severity;
+        state.sentence.clone_from(&event.message);
+        state.is_old = false;
+        state.sockets.extend(socket);
+        let notice = Notice {
+            key: key.clone(),
+            phase: Phase::Began,
+            since: event.ts.clone(),
+            severity: event.severity,
+            event: Arc::clone(event),
+            told: state.told.clone(),
+        };
+        self.sockets
+            .extend(socket.map(|socket| (socket, key.clone())));
+        Some(notice)
+    }
+
     fn is_of_before(&self, key: &Key) -> bool {
         let before = self.before.as_ref();
-        before.is_some_and(|before| before.contains(key))
+        before.is_some_and(|before| before.contains(key)) || self.unmet.contains(key)
     }
 
     /// What is found now was there before there was a portwatch.
@@ -337,6 +376,7 @@ impl Incidents {
             .before
             .as_mut()
             .is_some_and(|before| before.remove(&key));
+        let was_before = self.unmet.remove(&key) || was_before;
         if let Some(socket) = socket {
             self.sockets.insert(socket, key.clone());
         }
@@ -378,6 +418,7 @@ impl Incidents {
         if let Some(before) = &mut self.before {
             before.remove(&key);
         }
+        self.unmet.remove(&key);
         Some(Notice {
             key,
             phase: Phase::Ended,
@@ -403,6 +444,7 @@ impl Incidents {
 }
 
 const LISTENER: &str = "listener ";
+const EXPECTED: &str = "expected ";
 const STORM: &str = "storm ";
 
 fn once(key: Key, event: &Arc<Event>) -> Notice {
@@ -418,7 +460,7 @@ fn once(key: Key, event: &Arc<Event>) -> Notice {
 
 fn expectation(event: &Event) -> Option<Key> {
     let policy = event.policy.as_ref()?;
-    Some(Key(format!("expected {}", policy.rule)))
+    Some(Key(format!("{EXPECTED}{}", policy.rule)))
 }
 
 /// The kind, and what it is about: the same when it comes again.
@@ -458,7 +500,7 @@ mod tests {
 
     use super::{Incidents, Open, Phase};
     use crate::baseline::Frame;
-    use crate::event::{Event, EventType, Gap, Policy, PolicyState, RingName};
+    use crate::event::{Event, EventType, Gap, Policy, PolicyState, RingName, Severity};
     use crate::sink::testing;
 
     fn frame() -> Frame {
@@ -545,6 +587,58 @@ mod tests {
         assert_eq!(phase(&mut incidents, &down), Some(Phase::Began));
         assert_eq!(phase(&mut incidents, &down), None);
         assert_eq!(phase(&mut incidents, &back), Some(Phase::Ended));
+    }
+
+    #[test]
+    fn one_that_is_denied_is_told_beside_new_ones_of_the_same_program() {
+        let mut incidents = running(None);
+        let new = event(OPENED, 40_001, 1, PolicyState::New);
+        let mut denied = (*event(OPENED, 55_552, 2, PolicyState::Denied)).clone();
+        denied.severity = Severity::Critical;
+        let denied = Arc::new(denied);
+        assert_eq!(phase(&mut incidents, &new), Some(Phase::Began));
+        let told = incidents.observe(&denied).expect("told");
+        assert_eq!(
+            (told.phase, told.severity),
+            (Phase::Began, Severity::Critical)
+        );
+        assert_eq!(phase(&mut incidents, &denied), None, "once");
+        assert_eq!(
+            phase(&mut incidents, &event(CLOSED, 40_001, 1, PolicyState::New)),
+            None
+        );
+        let closed = event(CLOSED, 55_552, 2, PolicyState::Denied);
+        assert_eq!(phase(&mut incidents, &closed), Some(Phase::Ended));
+        // Also where nobody was told of the new one, since it was there before.
+        let mut incidents = Incidents::new(frame(), None);
+        let there = event(EventType::ListenerPresent, 40_001, 1, PolicyState::New);
+        assert_eq!(phase(&mut incidents, &there), None);
+        incidents.observe(&Arc::new(testing::event(1, EventType::SensorReady)));
+        assert_eq!(phase(&mut incidents, &denied), Some(Phase::Began));
+    }
+
+    /// After a reboot portwatch is ready before the service is.
+    #[test]
+    fn what_was_down_before_a_reboot_is_back_when_it_listens_and_missed_again_after_that() {
+        let state = PolicyState::Expected;
+        let down = event(EventType::ListenerDown, 80, 1, state);
+        let mut first = running(Some(Vec::new()));
+        assert_eq!(phase(&mut first, &down), Some(Phase::Began));
+        let before: Vec<Open> = first.all().collect();
+        let mut second = running(Some(before.clone()));
+        assert_eq!(second.ended_unseen(), []);
+        assert_eq!(
+            phase(&mut second, &event(OPENED, 80, 2, state)),
+            Some(Phase::Ended)
+        );
+        assert_eq!(phase(&mut second, &down), Some(Phase::Began));
+        // It did not come back: that is told already.
+        let mut second = running(Some(before));
+        assert_eq!(second.ended_unseen(), []);
+        assert_eq!(phase(&mut second, &down), Some(Phase::Still));
+        assert_eq!(phase(&mut second, &down), None);
+        let back = event(EventType::ListenerRecovered, 80, 2, state);
+        assert_eq!(phase(&mut second, &back), Some(Phase::Ended));
     }
 
     #[test]

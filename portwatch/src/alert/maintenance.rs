@@ -117,20 +117,34 @@ impl From<Resting> for Notice {
 
 /// Incidents that wait for the end of a window.
 #[derive(Debug, Default)]
-pub struct Held(BTreeMap<Key, (Notice, BootNs)>);
+pub struct Held {
+    waiting: BTreeMap<Key, (Notice, BootNs)>,
+    /// Ends of what was told before the window, while the same matter has begun again in it.
+    ends: BTreeMap<Key, Notice>,
+}
 
 impl Held {
     /// Keeps a notice until then; gives it back when there is no room for it. What began and ended meanwhile is
     /// forgotten.
     pub fn keep(&mut self, notice: Notice, until: BootNs) -> Option<Notice> {
-        match (self.0.get(&notice.key), notice.phase) {
+        match (self.waiting.get(&notice.key), notice.phase) {
             (Some((begun, _)), Phase::Ended) if begun.phase != Phase::Ended => {
-                self.0.remove(&notice.key);
+                self.waiting.remove(&notice.key);
+                // What was told before has ended all the same.
+                if let Some(end) = self.ends.remove(&notice.key) {
+                    self.waiting.insert(notice.key, (end, until));
+                }
                 None
             }
-            (None, _) if self.0.len() >= LIMIT => Some(notice),
-            _ => {
-                self.0.insert(notice.key.clone(), (notice, until));
+            (None, _) if self.waiting.len() >= LIMIT => Some(notice),
+            (before, phase) => {
+                if let Some((end, _)) = before
+                    && end.phase == Phase::Ended
+                    && phase != Phase::Ended
+                {
+                    self.ends.insert(notice.key.clone(), end.clone());
+                }
+                self.waiting.insert(notice.key.clone(), (notice, until));
                 None
             }
         }
@@ -139,24 +153,28 @@ impl Held {
     /// Until when something waits that belongs to this matter: its end waits with it, whatever the window says.
     #[must_use]
     pub fn until(&self, key: &Key) -> Option<BootNs> {
-        self.0.get(key).map(|(_, until)| *until)
+        self.waiting.get(key).map(|(_, until)| *until)
     }
 
     /// When [`Self::release`] has something.
     #[must_use]
     pub fn due(&self) -> Option<BootNs> {
-        self.0.values().map(|(_, until)| *until).min()
+        self.waiting.values().map(|(_, until)| *until).min()
     }
 
     /// Everything whose window is over.
     pub fn release(&mut self, now: BootNs) -> Vec<Notice> {
-        let due = self.0.extract_if(.., |_, (_, until)| *until <= now);
-        due.map(|(_, (notice, _))| notice).collect()
+        let due = self.waiting.extract_if(.., |_, (_, until)| *until <= now);
+        let due: Vec<Notice> = due.map(|(_, (notice, _))| notice).collect();
+        for notice in &due {
+            self.ends.remove(&notice.key);
+        }
+        due
     }
 
     /// What waits, to outlive this run.
     pub fn all(&self) -> impl Iterator<Item = Resting> {
-        self.0.values().map(|(notice, _)| Resting {
+        self.waiting.values().map(|(notice, _)| Resting {
             key: notice.key.clone(),
             phase: notice.phase,
             since: notice.since.clone(),
@@ -267,6 +285,26 @@ mod tests {
         };
         assert_eq!(held.keep(ended.clone(), END), None);
         assert_eq!(held.release(END), [ended]);
+    }
+
+    #[test]
+    fn what_comes_and_goes_behind_such_an_end_does_not_swallow_it() {
+        let mut held = Held::default();
+        let begun = notice(81, "/usr/bin/nc");
+        let ended = Notice {
+            phase: Phase::Ended,
+            ..begun.clone()
+        };
+        for _ in 0..2 {
+            assert_eq!(held.keep(ended.clone(), END), None);
+            assert_eq!(held.keep(begun.clone(), END), None);
+        }
+        assert_eq!(held.keep(ended.clone(), END), None);
+        assert_eq!(held.release(END), [ended.clone()]);
+        // It is down at the end of the window: that is what is told.
+        assert_eq!(held.keep(ended, END), None);
+        assert_eq!(held.keep(begun.clone(), END), None);
+        assert_eq!(held.release(END), [begun]);
     }
 
     #[test]

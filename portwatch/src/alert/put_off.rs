@@ -38,6 +38,11 @@ impl PutOff {
         self.0.remove(&id);
     }
 
+    /// None of those that are due waits any more: somebody has taken them out of the queue.
+    pub fn forget_due(&mut self, now: Instant) {
+        self.0.retain(|_, (due, _)| *due > now);
+    }
+
     /// When the next one may be tried.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
@@ -75,6 +80,16 @@ mod tests {
         assert_eq!(all.next(), Some(now + LONGEST));
         all.forget(id(1));
         assert_eq!((all.next(), all.is_due(id(1), now)), (None, true));
+    }
+
+    #[test]
+    fn what_is_gone_is_not_waited_for() {
+        let (mut all, now) = (PutOff::default(), Instant::now());
+        all.again(id(1), now, |pause| pause);
+        all.again(id(2), now, |pause| pause * 9);
+        let due = now + Duration::from_secs(1);
+        all.forget_due(due);
+        assert_eq!(all.next(), Some(now + Duration::from_secs(9)));
     }
 
     #[test]

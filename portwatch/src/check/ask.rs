@@ -41,8 +41,14 @@ pub(super) async fn ask(order: &Order, lookups: &Arc<Semaphore>) -> Result<Targe
             Ok((place, _, Err(failure))) => (place, failure),
             Err(error) => (TARGETS, Failure::Unmade(error.to_string())),
         };
-        if first.as_ref().is_none_or(|(before, _)| place < *before) {
-            first = Some((place, failure));
+        // What could not be asked hides none that gave no answer.
+        let rank = |(place, failure): &(usize, Failure)| (failure.is_ours(), *place);
+        let failed = (place, failure);
+        if first
+            .as_ref()
+            .is_none_or(|before| rank(&failed) < rank(before))
+        {
+            first = Some(failed);
         }
     }
     Err(first.map_or_else(
@@ -104,7 +110,10 @@ async fn look_up(name: &str, port: u16, lookups: &Arc<Semaphore>) -> io::Result<
 async fn one(check: &Check, target: &Target, deadline: Instant) -> Result<(), Failure> {
     let opened = timeout_at(deadline, Channel::open(target)).await;
     let opened = opened.map_err(|_| Failure::Unconnected(check.timeout))?;
-    let mut channel = opened.map_err(|error| Failure::connection(&error))?;
+    let mut channel = opened.map_err(|error| match target {
+        Target::Unix { .. } => Failure::connection(&error),
+        _ => Failure::host(&error),
+    })?;
     let silent = || Failure::Silent(check.timeout);
     if is_within_tls(check.protocol) {
         let name = name(check, target);

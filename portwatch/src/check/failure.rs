@@ -67,6 +67,22 @@ impl Failure {
         Self::Connection(reason(error))
     }
 
+    /// The same of a connection to a host: there a firewall on the way says by EACCES that it lets nobody through (ICMPv6
+    /// "administratively prohibited"), and that we may not is EPERM.
+    #[must_use]
+    pub fn host(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EACCES) => Self::Connection(reason(error)),
+            _ => Self::connection(error),
+        }
+    }
+
+    /// It says nothing about who should answer.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::Unmade(_))
+    }
+
     /// Its TLS failed like this; the words may hold what it sent.
     pub(super) fn tls(error: &io::Error) -> Self {
         Self::Tls(shown(error.to_string().as_bytes()))
@@ -99,6 +115,15 @@ fn spoken(duration: &Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A firewall on the way is not us.
+    #[test]
+    fn who_lets_nobody_through_is_not_us_who_may_not() {
+        let of = io::Error::from_raw_os_error;
+        assert!(!Failure::host(&of(libc::EACCES)).is_ours());
+        assert!(Failure::host(&of(libc::EPERM)).is_ours());
+        assert!(Failure::connection(&of(libc::EACCES)).is_ours());
+    }
 
     #[test]
     fn failures_are_short_and_plain() {

@@ -1,11 +1,13 @@
 //! Delivers the queue of one channel: the oldest message first, again and again until the other side has taken it.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 use super::carriers::carrier;
 use crate::alert::email::IDLE;
@@ -136,14 +138,20 @@ fn deliver(name: &str, spool: &Spool, carrier: &Carrier, course: &Course, woken:
     let mut put_off = PutOff::default();
     // The one that failed last: perhaps it is because of it, so that another one goes first.
     let mut failed = None;
+    // Those that are done with and cannot be taken out of the queue: they are not sent again.
+    let mut kept: BTreeSet<Uuid> = BTreeSet::new();
     loop {
         let now = Instant::now();
-        let first = spool
-            .first(|id| put_off.is_due(id, now) && Some(id) != failed)
-            .unwrap_or_else(|error| {
-                tracing::error!(channel = name, %error, "the queue cannot be read");
-                None
-            });
+        kept.retain(|id| spool.done(*id).is_err());
+        let first =
+            spool.first(|id| put_off.is_due(id, now) && Some(id) != failed && !kept.contains(&id));
+        if matches!(first, Ok(None)) && failed.is_none() {
+            put_off.forget_due(now);
+        }
+        let first = first.unwrap_or_else(|error| {
+            tracing::error!(channel = name, %error, "the queue cannot be read");
+            None
+        });
         if first.is_none() && failed.take().is_some() {
             continue;
         }
@@ -165,7 +173,7 @@ fn deliver(name: &str, spool: &Spool, carrier: &Carrier, course: &Course, woken:
                     figures.error = None;
                 });
                 put_off.forget(message.id);
-                done(name, spool, &message);
+                kept.extend(stays(name, spool, &message));
                 pause = Duration::ZERO;
                 continue;
             }
@@ -183,7 +191,7 @@ fn deliver(name: &str, spool: &Spool, carrier: &Carrier, course: &Course, woken:
                     figures.error = Some(why);
                 });
                 put_off.forget(message.id);
-                done(name, spool, &message);
+                kept.extend(stays(name, spool, &message));
                 pause = Duration::ZERO;
                 continue;
             }
@@ -224,16 +232,15 @@ fn is_old(message: &Message) -> bool {
     age.is_ok_and(|age| age > GIVEN_UP)
 }
 
-fn done(name: &str, spool: &Spool, message: &Message) {
-    if let Err(error) = spool.done(message.id) {
-        tracing::error!(channel = name, %error, "a delivered alert stays in the queue, and comes again");
-        // Not at once, and not without end.
-        std::thread::sleep(LONGEST);
-    }
+/// Takes it out of the queue; it comes back where that cannot be.
+fn stays(name: &str, spool: &Spool, message: &Message) -> Option<Uuid> {
+    let error = spool.done(message.id).err()?;
+    tracing::error!(channel = name, %error, "a message that is done with stays in the queue; a restart sends it again");
+    Some(message.id)
 }
 
 /// A fleet whose mail server was away must not come back as one.
 fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::now_v7().as_u128() % 512;
+    let random = Uuid::now_v7().as_u128() % 512;
     pause.mul_f64(0.75 + random as f64 / 1024.0)
 }

@@ -150,26 +150,18 @@ impl Pipeline {
 
     /// Holds the count by events against what the kernel said between two readings of the counters.
     fn compare(&mut self, tally: &Tally, before: &Counters, after: &Counters) -> Option<KeptStats> {
+        let churn = churn(before, after);
         let Some(kept) = self.storms.kept(after) else {
-            self.storms.keep(&tally.whole, after);
+            self.storms.keep(&tally.whole, after, churn);
             return None;
         };
-        let churn = churn(before, after);
-        let mut difference = BTreeMap::new();
-        let mut right = kept;
-        for told in TOLD {
-            let index = usize::from(told.0);
-            let by = at(&tally.whole, index) - at(&kept, index);
-            if by.unsigned_abs() > churn.get(index).copied().unwrap_or_default() {
-                difference.insert(name(told), by);
-                if let Some(count) = right.get_mut(index) {
-                    *count += by;
-                }
-            }
-        }
+        let wrong = self.storms.compare(&tally.whole, after, &churn);
+        let difference: BTreeMap<String, i64> = wrong
+            .into_iter()
+            .map(|(told, by)| (name(told), by))
+            .collect();
         if !difference.is_empty() {
             tracing::debug!(?difference, "the count by events was put right");
-            self.storms.keep(&right, after);
         }
         let states = TOLD.into_iter().filter_map(|told| {
             let count = u64::try_from(at(&kept, usize::from(told.0))).unwrap_or_default();

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portwatch_common::counters::Counters;
+use portwatch_common::socket::TcpState;
 use tokio::task::JoinError;
 
 use super::announce::{self, Limits, by_cpu, online_cpus, thresholds};
@@ -19,7 +20,7 @@ use crate::event::Protocol;
 use crate::inventory::{Change, Listener};
 use crate::probe::storms::{CellTotals, StormMaps};
 use crate::storm::peers::percent;
-use crate::storm::{Counts, Crossing, Kept, ListenerKey, Settings, Subject};
+use crate::storm::{Counts, Crossing, Kept, ListenerKey, STATES, Settings, Subject};
 use crate::time::BootNs;
 
 /// A look while all is quiet, ns.
@@ -137,9 +138,22 @@ impl Storms {
         Some(self.kept?.counts(&counters.transitions))
     }
 
-    /// From here on the states are kept by what was found, while the counters stood there.
-    pub(super) fn keep(&mut self, present: &Counts, counters: &Counters) {
-        self.kept = Some(Kept::new(present, &counters.transitions));
+    /// From here on the states are kept by what was found, while the counters stood there, and moved so often while it was.
+    pub(super) fn keep(&mut self, present: &Counts, counters: &Counters, churn: [u64; STATES]) {
+        self.kept = Some(Kept::new(present, &counters.transitions, churn));
+    }
+
+    /// Holds that against what was found again: see [`Kept::compare`].
+    pub(super) fn compare(
+        &mut self,
+        present: &Counts,
+        counters: &Counters,
+        churn: &[u64; STATES],
+    ) -> Vec<(TcpState, i64)> {
+        let kept = self.kept.as_mut();
+        kept.map_or_else(Vec::new, |kept| {
+            kept.compare(present, &counters.transitions, churn)
+        })
     }
 
     /// Tells the probes from which rate on they announce.

@@ -183,8 +183,9 @@ impl Inventory {
         let entry = self.table.get_mut(id)?;
         let newer = seen.at >= entry.touched;
         let listener = Arc::make_mut(&mut entry.listener);
-        // A record of before it was found is of its opening; a later one only says that it was listened on again.
-        let is_opening = seen.at <= listener.first_seen;
+        // A record of before it was found, or of the call in which it was, is of its opening; a later one only says that it was
+        // listened on again.
+        let is_opening = seen.at.since(listener.first_seen) <= SAME_CALL_NS;
         if is_opening && listener.opener.is_none() && listener.opened_at.is_none() {
             listener.opened_at = Some(seen.at);
             listener.first_seen = listener.first_seen.min(seen.at);

@@ -329,7 +329,7 @@ fn the_resolved_process_stays_with_the_listener() {
 /// A record of before it was found tells who opened it; a later `listen` on it is somebody's who uses it.
 #[test]
 fn whoever_listens_again_has_not_opened_what_was_found() {
-    for (at, opener) in [(9, Some(100)), (12, None)] {
+    for (at, opener) in [(9, Some(100)), (12, Some(100)), (30_000_000, None)] {
         let mut inventory = Inventory::default();
         let rows = vec![held(11, tcp(1, 11, 80), 7, 3)];
         inventory.merge(

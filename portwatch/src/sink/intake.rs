@@ -170,9 +170,10 @@ impl Intake {
                 Err(error) => self.judge(Some(error)),
             }
             if self.gives_up(&mut left) {
-                let lost = self.subscriber.leash().status().queued;
-                self.figures.lost(lost);
-                return Err(lost);
+                let reader = self.subscriber.leash().status();
+                // What was missed is counted by whoever took the reader away, and told by nobody.
+                self.figures.lost(reader.queued);
+                return Err(reader.queued.saturating_add(reader.missed));
             }
             thread::sleep(RETRY);
         }

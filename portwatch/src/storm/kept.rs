@@ -28,18 +28,55 @@ pub const TOLD: [TcpState; 8] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     base: Counts,
+    /// By how much each may be wrong, because sockets came and went while it was taken.
+    slack: [u64; STATES],
 }
 
 impl Kept {
     /// Counting begins: so many are in each state while the counters stand there.
     #[must_use]
-    pub fn new(present: &Counts, transitions: &[u64; TRANSITIONS]) -> Self {
+    pub fn new(present: &Counts, transitions: &[u64; TRANSITIONS], churn: [u64; STATES]) -> Self {
         let moved = moved(transitions);
         let mut base = *present;
         for (base, moved) in base.iter_mut().zip(moved) {
             *base = base.wrapping_sub(moved);
         }
-        Self { base }
+        Self { base, slack: churn }
+    }
+
+    /// Holds the count against what the kernel says; `churn` is how often sockets came into each state or left it while that
+    /// was read. What that cannot explain, nor what it was when the count began, comes back, and is put right.
+    pub fn compare(
+        &mut self,
+        present: &Counts,
+        transitions: &[u64; TRANSITIONS],
+        churn: &[u64; STATES],
+    ) -> Vec<(TcpState, i64)> {
+        let kept = self.counts(transitions);
+        let mut wrong = Vec::new();
+        for told in TOLD {
+            let index = usize::from(told.0);
+            let at = |counts: &Counts| counts.get(index).copied().unwrap_or_default();
+            let by = at(present).saturating_sub(at(&kept));
+            let churn = churn.get(index).copied().unwrap_or_default();
+            let (Some(base), Some(slack)) = (self.base.get_mut(index), self.slack.get_mut(index))
+            else {
+                continue;
+            };
+            if by.unsigned_abs() <= churn {
+                // Nothing moved, and it is right.
+                if churn == 0 {
+                    *slack = 0;
+                }
+                continue;
+            }
+            if by.unsigned_abs() > churn.saturating_add(*slack) {
+                wrong.push((told, by));
+            }
+            *base = base.wrapping_add(by);
+            *slack = churn;
+        }
+        wrong
     }
 
     /// How many are in each state while the counters stand there.
@@ -94,7 +131,7 @@ mod tests {
         let mut transitions = [5; TRANSITIONS];
         let mut present = Counts::default();
         present[LISTEN] = 3;
-        let kept = Kept::new(&present, &transitions);
+        let kept = Kept::new(&present, &transitions, [0; STATES]);
         assert_eq!(kept.counts(&transitions), present);
         step(&mut transitions, LISTEN, SYN_RECV);
         step(&mut transitions, SYN_RECV, ESTABLISHED);
@@ -113,7 +150,7 @@ mod tests {
         #[test]
         fn no_walk_of_a_socket_leaves_anything_behind(walk in proptest::collection::vec(1_usize..12, 1..20)) {
             let mut transitions = [0; TRANSITIONS];
-            let kept = Kept::new(&Counts::default(), &transitions);
+            let kept = Kept::new(&Counts::default(), &transitions, [0; STATES]);
             let mut state = CLOSE;
             for next in walk {
                 if (state, next) == (LISTEN, SYN_RECV) {
@@ -126,5 +163,36 @@ mod tests {
             let counts = kept.counts(&transitions);
             prop_assert!(counts.iter().all(|count| *count == 0), "{counts:?}");
         }
+    }
+
+    /// Begun while thousands came: it is wrong by no more than that, which is put right when they have settled, and told to nobody.
+    #[test]
+    fn what_moved_when_the_count_began_is_no_difference() {
+        let established = usize::from(TcpState::ESTABLISHED.0);
+        let of = |count: i64| {
+            let mut counts = Counts::default();
+            counts[established] = count;
+            counts
+        };
+        let churn = |count: u64| {
+            let mut churn = [0; STATES];
+            churn[established] = count;
+            churn
+        };
+        let transitions = [0; TRANSITIONS];
+        let mut kept = Kept::new(&of(1_000), &transitions, churn(600));
+        // Less than what moves now: nothing is known.
+        assert_eq!(kept.compare(&of(1_400), &transitions, &churn(500)), []);
+        assert_eq!(kept.counts(&transitions), of(1_000));
+        assert_eq!(kept.compare(&of(1_400), &transitions, &churn(0)), []);
+        assert_eq!(kept.counts(&transitions), of(1_400));
+        // From here on it is exact.
+        let told = kept.compare(&of(1_401), &transitions, &churn(0));
+        assert_eq!(told, [(TcpState::ESTABLISHED, 1)]);
+        assert_eq!(kept.compare(&of(1_401), &transitions, &churn(0)), []);
+        // More than both can explain.
+        let mut kept = Kept::new(&of(1_000), &transitions, churn(600));
+        let told = kept.compare(&of(2_200), &transitions, &churn(500));
+        assert_eq!(told, [(TcpState::ESTABLISHED, 1_200)]);
     }
 }

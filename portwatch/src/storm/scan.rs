@@ -166,7 +166,9 @@ impl Scans {
                 reading.address.to_canonical(),
                 reading.is_udp,
             );
-            if self.is_of_told_network(place, reading.last) {
+            // Who tries much by himself is told beside his network.
+            let is_alone = reading.ports * 2 >= settings.scan_ports;
+            if self.is_of_told_network(place, reading.last) && !is_alone {
                 continue;
             }
             // The kernel remembers for longer. Whoever was forgotten here is no news until he knocks again.
@@ -181,7 +183,7 @@ impl Scans {
         self.last = at;
         for (place, count, seen) in std::mem::take(&mut self.awaited) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            if self.is_of_told_network(place, seen) {
+            if self.is_of_told_network(place, seen) && count < settings.scan_ports {
                 continue;
             }
             if self.sources.contains_key(&place) {

@@ -282,20 +282,53 @@ fn a_network_that_scans_is_told_once_by_however_many_addresses() {
     assert_eq!(read(&mut scans, &again, later + 6 * SECOND).len(), 1);
 }
 
+/// A host of a network of which is told that its addresses scan together.
 #[test]
-fn a_crossing_of_a_network_that_is_told_is_no_news() {
+fn who_scans_alone_is_told_beside_his_network() {
     let mut scans = Scans::default();
     let at = 10 * SECOND;
     assert_eq!(read(&mut scans, &by_addresses(40, 16), at).len(), 1);
-    scans.crossed(&Crossing {
-        is_udp: false,
-        at: BootNs(at),
-        subject: Subject::Source(1, "2001:db8:1:2::abcd".parse().expect("an address")),
-        rate: Rate::Ports,
-        count: 20,
-        window_ns: SECOND,
-    });
-    assert!(read(&mut scans, &[], at + SECOND).is_empty());
+    let address: IpAddr = "2001:db8:1:2::abcd".parse().expect("an address");
+    let knock = |ports: u16, at| SourceReading {
+        address,
+        ..source(1, &services(ports), at)
+    };
+    let at = at + SECOND;
+    assert!(read(&mut scans, &[knock(9, at)], at).is_empty());
+    assert!(read(&mut scans, &[knock(15, at + 1)], at + 1).is_empty());
+    let found = read(&mut scans, &[knock(30, at + 2)], at + 2);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].source, found[0].sources), (Some(address), 1));
+    // The same where the kernel has forgotten it.
+    let other: IpAddr = "2001:db8:1:2::dcba".parse().expect("an address");
+    for (count, told) in [(19, 0), (20, 1)] {
+        scans.crossed(&Crossing {
+            is_udp: false,
+            at: BootNs(at),
+            subject: Subject::Source(1, other),
+            rate: Rate::Ports,
+            count,
+            window_ns: SECOND,
+        });
+        assert_eq!(read(&mut scans, &[], at + count).len(), told);
+    }
+    let later = at + 10 * SECOND;
+    let many: Vec<SourceReading> = (0..3_u16)
+        .map(|n| SourceReading {
+            address: IpAddr::V6((0x2001_0db8_0001_0002_u128 << 64 | u128::from(n) + 0xbbbb).into()),
+            ..source(
+                1,
+                &(0..10)
+                    .map(|port| 2_000 + n * 100 + port)
+                    .collect::<Vec<_>>(),
+                later,
+            )
+        })
+        .collect();
+    assert!(
+        read(&mut scans, &many, later).is_empty(),
+        "the network is told"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::daemon::{Daemon, Home};
@@ -231,9 +232,11 @@ impl Stage {
         self.watch.all(is_one).len()
     }
 
-    /// Kinds that were named of this namespace or of this process, besides those that are meant.
+    /// Kinds that were named of this namespace or of this process, besides those that are meant; since there is that process, for
+    /// another scenario's namespace, which is gone, may have had the same number.
     #[must_use]
     pub fn wrong(&self, netns: u64, pid: u32, meant: &[&str]) -> Vec<String> {
+        let born = born(pid);
         let is_about = |event: &Event| {
             let places = ["storm.netns", "socket.netns", "scan.netns"];
             event.has_pid(pid)
@@ -243,6 +246,7 @@ impl Stage {
         };
         let named = self.watch.all(|event| {
             (event.kind() == STARTED || event.kind() == SCAN)
+                && born.is_none_or(|born| event.arrived >= born)
                 && is_about(event)
                 && !meant.contains(&kind_of(event))
         });
@@ -260,6 +264,19 @@ impl Stage {
         let briefs: Vec<String> = all.iter().map(Event::brief).collect();
         format!("but {briefs:?}")
     }
+}
+
+/// When this process began.
+fn born(pid: u32) -> Option<Instant> {
+    /// `USER_HZ` is 100 everywhere.
+    const TICK: u64 = 10;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let now = clock_gettime(ClockId::Boottime);
+    let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
+    let age = now.checked_sub(Duration::from_millis(ticks.checked_mul(TICK)?))?;
+    Instant::now().checked_sub(age)
 }
 
 /// Are they about the same?

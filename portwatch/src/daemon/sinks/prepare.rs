@@ -73,7 +73,8 @@ impl Sinks {
         for sink in sinks {
             let before = running.iter().find(|(one, _)| one == sink);
             let kept = kept.get(&sink.name).cloned().unwrap_or_default();
-            let prepared = self.ready(sink, before.map(|(_, print)| *print), kept);
+            let before = before.map(|(_, print)| *print);
+            let prepared = self.ready(sink, before, kept, Full::IsAnError);
             ready.extend(prepared.map_err(|why| format!("sink {}: {why}", sink.name))?);
         }
         Ok(Prepared::Changed(Change {
@@ -106,6 +107,7 @@ impl Sinks {
         sink: &Sink,
         before: Option<Print>,
         mut kept: Kept,
+        full: Full,
     ) -> Result<Option<Ready>, String> {
         if before.is_none() {
             places::check(sink)?;
@@ -118,7 +120,7 @@ impl Sinks {
         }
         if transport.is_some() && kept.buffer.is_none() {
             let folder = self.folder.join(&sink.name);
-            let (reader, gauge) = have_room(|| buffer::open(&folder)).map_err(|error| {
+            let (reader, gauge) = open(|| buffer::open(&folder), full).map_err(|error| {
                 let folder = folder.display();
                 format!("no buffer can be had in {folder}: {error}")
             })?;
@@ -134,11 +136,21 @@ impl Sinks {
     }
 }
 
-/// Tries it until the disk has room: that of a full one is waited for as is one that does not answer.
-fn have_room<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// What a disk is for which there is no room on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// One that is waited for, as one that does not answer: at the start, which must not fail for it.
+    IsWaitedFor,
+    /// One that a new configuration is refused for.
+    IsAnError,
+}
+
+fn open<T>(mut open: impl FnMut() -> io::Result<T>, full: Full) -> io::Result<T> {
     loop {
         match open() {
-            Err(error) if buffer::is_full(&error) => std::thread::sleep(AGAIN),
+            Err(error) if buffer::is_full(&error) && full == Full::IsWaitedFor => {
+                std::thread::sleep(AGAIN);
+            }
             done => return done,
         }
     }

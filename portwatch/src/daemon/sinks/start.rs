@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use super::prepare::{Change, Prepared, Ready};
+use super::prepare::{Change, Full, Prepared, Ready};
 use super::{Kept, Sinks};
 use crate::config::Sink;
 use crate::interface::status::SinkStatus;
@@ -57,7 +57,7 @@ impl Sinks {
     /// On a thread that may wait for a disk.
     fn prepare_one(self: &Arc<Self>, sink: &Sink) -> JoinHandle<Result<Option<Ready>, String>> {
         let (this, sink) = (Arc::clone(self), sink.clone());
-        spawn_blocking(move || this.ready(&sink, None, Kept::default()))
+        spawn_blocking(move || this.ready(&sink, None, Kept::default(), Full::IsWaitedFor))
     }
 
     fn wait_for(

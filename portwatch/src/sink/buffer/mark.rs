@@ -30,7 +30,14 @@ pub(super) struct Mark {
 #[derive(Debug)]
 pub(super) struct MarkFile {
     file: File,
-    settled: Mutex<Settled>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    settled: Settled,
+    /// What the disk had no room for.
+    owed: Option<Mark>,
 }
 
 impl MarkFile {
@@ -50,25 +57,38 @@ impl MarkFile {
             Err(error) if disk::is_bad(&error) => None,
             Err(error) => return Err(error),
         };
-        let settled = Mutex::new(Settled::new(0));
-        Ok((Self { file, settled }, mark))
+        let state = Mutex::new(State {
+            settled: Settled::new(0),
+            owed: None,
+        });
+        Ok((Self { file, state }, mark))
     }
 
     pub(super) fn write(&self, mark: Mark) -> io::Result<()> {
-        let mut settled = self.settled();
-        settled.changed(0);
-        self.file.write_all_at(&mark.bytes(), 0)
+        self.write_to(&mut self.state(), mark)
+    }
+
+    fn write_to(&self, state: &mut State, mark: Mark) -> io::Result<()> {
+        state.settled.changed(0);
+        state.owed = Some(mark);
+        self.file.write_all_at(&mark.bytes(), 0)?;
+        state.owed = None;
+        Ok(())
     }
 
     /// What was written survives the end of the machine from here on.
     pub(super) fn settle(&self) -> io::Result<()> {
-        let mut settled = self.settled();
+        let mut state = self.state();
+        // What goes must not be missed without one.
+        if let Some(mark) = state.owed {
+            self.write_to(&mut state, mark)?;
+        }
         let size = (frame::HEADER + Mark::DIGITS) as u64;
-        settled.settle(&self.file, size).map(drop)
+        state.settled.settle(&self.file, size).map(drop)
     }
 
-    fn settled(&self) -> MutexGuard<'_, Settled> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Files that were put away: named after their time, packed on a thread of their own, removed when there are too many.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufReader, Write as _};
@@ -32,12 +33,12 @@ const STAMP: &str = "%Y%m%dT%H%M%S.%6f";
 pub(super) struct Predecessors {
     path: PathBuf,
     turnover: Turnover,
-    /// Tells at its end whether all was packed.
-    packing: Option<JoinHandle<bool>>,
+    /// Tells at its end which could not be packed.
+    packing: Option<JoinHandle<Vec<PathBuf>>>,
     /// There may be something to pack.
     is_untidy: bool,
-    /// Nothing is packed before; and how long the pause before that was.
-    pause: Option<(Instant, Duration)>,
+    /// Those that could not be packed: when they are tried again, and how long the pause before that was.
+    pauses: BTreeMap<PathBuf, (Instant, Duration)>,
 }
 
 impl Predecessors {
@@ -47,7 +48,7 @@ impl Predecessors {
             turnover,
             packing: None,
             is_untidy: true,
-            pause: None,
+            pauses: BTreeMap::new(),
         }
     }
 
@@ -78,7 +79,7 @@ impl Predecessors {
             return;
         }
         if let Some(packing) = self.packing.take() {
-            self.packed(packing.join().unwrap_or(false));
+            self.failed(packing.join().unwrap_or_default());
         }
         let all = match self.all().and_then(|all| self.prune(all)) {
             Ok(all) => all,
@@ -94,21 +95,24 @@ impl Predecessors {
             .filter(|path| path.extension().is_none_or(|ending| ending != PACKED))
             .collect();
         self.is_untidy = !waiting.is_empty();
-        let is_paused = self.pause.is_some_and(|(until, _)| Instant::now() < until);
-        if waiting.is_empty() || is_paused {
+        self.pauses.retain(|path, _| waiting.contains(path));
+        let now = Instant::now();
+        let is_due = |path: &PathBuf| self.pauses.get(path).is_none_or(|(until, _)| *until <= now);
+        let waiting: Vec<PathBuf> = waiting.into_iter().filter(is_due).collect();
+        if waiting.is_empty() {
             return;
         }
         let spawned = thread::Builder::new()
             .name("pack".to_owned())
             .spawn(move || {
-                let mut is_all = true;
-                for path in waiting {
-                    if let Err(error) = pack(&path) {
+                let fails = |path: &PathBuf| {
+                    let done = pack(path);
+                    if let Err(error) = &done {
                         tracing::error!(file = %path.display(), %error, "not packed");
-                        is_all = false;
                     }
-                }
-                is_all
+                    done.is_err()
+                };
+                waiting.into_iter().filter(fails).collect()
             });
         match spawned {
             Ok(packing) => self.packing = Some(packing),
@@ -116,16 +120,13 @@ impl Predecessors {
         }
     }
 
-    /// It has come to its end.
-    fn packed(&mut self, is_all: bool) {
-        self.pause = match (is_all, self.pause) {
-            (true, _) => None,
-            (false, None) => Some((Instant::now() + PAUSE, PAUSE)),
-            (false, Some((_, last))) => {
-                let pause = (last * 2).min(LONGEST_PAUSE);
-                Some((Instant::now() + pause, pause))
-            }
-        };
+    /// These could not be packed.
+    fn failed(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            let before = self.pauses.get(&path).map(|(_, pause)| *pause);
+            let pause = before.map_or(PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+            self.pauses.insert(path, (Instant::now() + pause, pause));
+        }
     }
 
     /// Removes what is too much; the rest comes back, oldest first.
@@ -284,9 +285,9 @@ mod tests {
             }
             files.tidy();
             assert!(files.packing.is_none(), "it is left alone");
-            let (until, told) = files.pause.expect("a pause");
-            assert_eq!(told, pause);
-            files.pause = Some((until - pause, pause));
+            let (until, told) = files.pauses[&bad];
+            assert_eq!((files.pauses.len(), told), (1, pause));
+            files.pauses.insert(bad.clone(), (until - pause, pause));
         }
         assert!(!fs::exists(good).expect("looked at"), "the other is packed");
     }

@@ -16,8 +16,10 @@ impl Scans {
         let mut networks: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
         for (place, source) in &self.sources {
             if let (false, Some(network)) = (source.is_told, network_of(place.1)) {
-                let members = networks.entry((place.0, network, place.2)).or_default();
-                members.push(*place);
+                let network = (place.0, network, place.2);
+                if !self.networks.contains_key(&network) {
+                    networks.entry(network).or_default().push(*place);
+                }
             }
         }
         let several = networks
