@@ -300,7 +300,7 @@ mod tests {
             assert_eq!(held.keep(begun.clone(), END), None);
         }
         assert_eq!(held.keep(ended.clone(), END), None);
-        assert_eq!(held.release(END), [ended.clone()]);
+        assert_eq!(held.release(END), std::slice::from_ref(&ended));
         // It is down at the end of the window: that is what is told.
         assert_eq!(held.keep(ended, END), None);
         assert_eq!(held.keep(begun.clone(), END), None);

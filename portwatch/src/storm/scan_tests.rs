@@ -315,7 +315,9 @@ fn who_scans_alone_is_told_beside_his_network() {
     let later = at + 10 * SECOND;
     let many: Vec<SourceReading> = (0..3_u16)
         .map(|n| SourceReading {
-            address: IpAddr::V6((0x2001_0db8_0001_0002_u128 << 64 | u128::from(n) + 0xbbbb).into()),
+            address: IpAddr::V6(
+                ((0x2001_0db8_0001_0002_u128 << 64) | (u128::from(n) + 0xbbbb)).into(),
+            ),
             ..source(
                 1,
                 &(0..10)
