@@ -121,9 +121,7 @@ impl Sinks {
             return;
         }
         let Prepared::Changed(Change { sinks, ready }) = prepared else {
-            for one in &all.running {
-                one.orders.reopen.store(true, Ordering::Relaxed);
-            }
+            all.running.iter().for_each(Running::reopen);
             return;
         };
         let (same, before): (Vec<_>, Vec<_>) = std::mem::take(&mut all.running)
@@ -131,9 +129,7 @@ impl Sinks {
             .partition(|one| {
                 sinks.contains(&one.sink) && ready.iter().all(|new| new.sink != one.sink)
             });
-        for one in &same {
-            one.orders.reopen.store(true, Ordering::Relaxed);
-        }
+        same.iter().for_each(Running::reopen);
         all.running = same;
         for one in before {
             match ready.iter().find(|new| new.sink.name == one.sink.name) {
@@ -354,6 +350,11 @@ impl All {
 }
 
 impl Running {
+    /// It opens its files anew.
+    fn reopen(&self) {
+        self.orders.reopen.store(true, Ordering::Relaxed);
+    }
+
     /// Nothing more comes for it, and nothing more goes to its peer: its delivery ends after its attempt, though its intake may
     /// still wait for a disk. What it missed stays in its figures.
     fn leave(self) -> Gone {

@@ -1,9 +1,10 @@
 //! Readings in, episodes and scans out. Pure: time comes with the readings.
 //!
 //! What it remembers is bounded, whoever sends: as many listeners and processes as the kernel's tables hold, 256 namespaces,
-//! 2,048 sources of knocks, 512 networks that scan, 512 candidates of which 128 may be episodes at once, 2,048 learned subjects. A subject that stands
-//! still takes about 250 bytes, one that moves while something goes on up to 1.2 KB (16 readings in three seconds): 3 MiB for
-//! 8,192 quiet listeners, and 10 MiB at the very most, when all of them are busy in a storm. What finds no place is counted.
+//! 2,048 sources of knocks, 512 networks that scan, 512 candidates of which 128 may be episodes at once, 2,048 learned
+//! subjects. A subject that stands still takes about 250 bytes, one that moves while something goes on up to 1.2 KB (16
+//! readings in three seconds): 3 MiB for 8,192 quiet listeners, and 10 MiB at the very most, when all of them are busy in a
+//! storm. What finds no place is counted.
 
 mod claims;
 mod verdicts;

@@ -270,6 +270,10 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
     arguments.test_threads = arguments
         .test_threads
         .or_else(|| threads.and_then(|number| number.parse().ok()));
+    if !["", "kernel", "storm"].contains(&asked.as_str()) {
+        eprintln!("no part {asked:?}; there are kernel, storm");
+        return ExitCode::from(64);
+    }
     let is_asked = |scenario: &&Scenario| match asked.as_str() {
         "kernel" => scenario.part != Part::Userland,
         "storm" => scenario.part == Part::Storm,

@@ -26,10 +26,13 @@ impl Seen {
     /// When a program cannot be read.
     pub(crate) fn of(below: &Path, suite: &Suite, arguments: &[String]) -> Result<Self> {
         let mut hash = Sha256::new();
-        for program in [&suite.executable, &suite.init]
+        // In an order of their own: cargo tells them in one that differs from run to run.
+        let mut programs: Vec<&PathBuf> = [&suite.executable, &suite.init]
             .into_iter()
             .chain(&suite.programs)
-        {
+            .collect();
+        programs.sort();
+        for program in programs {
             let bytes = fs::read(program);
             hash.update(bytes.with_context(|| format!("cannot read {}", program.display()))?);
         }
